@@ -1,0 +1,138 @@
+"""The names: methods and objectives with what one needs to choose among them (models and tasks have files of their own).
+
+No torch here: planning, ``tunebench list`` and ``tunebench --help`` read only this. A method is one entry here, one
+file in ``harness/methods/`` and one notebook; an objective likewise in ``harness/objectives/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.errors import unknown
+
+ModelKind = Literal["encoder", "decoder", "seq2seq"]
+TaskKind = Literal["classification", "generation", "preference", "corpus"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Which parameters train."""
+
+    name: str
+    description: str
+    citation: str
+    notebook: str
+    trains: bool = True
+    """False: nothing is updated, so there is no learning rate and no objective to vary."""
+    model_kinds: tuple[ModelKind, ...] = ("encoder", "decoder")
+    families: tuple[str, ...] = ()
+    """Model families that it works on; empty: all of the kinds above."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Which loss trains the parameters of the method."""
+
+    name: str
+    description: str
+    citation: str
+    task_kinds: tuple[TaskKind, ...]
+    model_kinds: tuple[ModelKind, ...]
+    notebook: str | None = None
+    """Null: the method's own notebook runs it."""
+
+
+def _methods(*entries: Method) -> dict[str, Method]:
+    return {entry.name: entry for entry in entries}
+
+
+METHODS = _methods(
+    Method(
+        "baseline",
+        "no training: the model as it comes, zero-shot",
+        "Brown et al. 2020, arXiv:2005.14165",
+        "methods/baseline",
+        trains=False,
+    ),
+    Method("full", "every parameter trains", "Howard & Ruder 2018, arXiv:1801.06146", "methods/full"),
+    Method(
+        "head",
+        "only the output layer trains (transfer learning on frozen features)",
+        "Donahue et al. 2014, arXiv:1310.1531",
+        "methods/head",
+    ),
+    Method(
+        "bitfit",
+        "only biases train; a model without biases gets zero-initialised ones",
+        "Ben Zaken et al. 2022, arXiv:2106.10199",
+        "methods/bitfit",
+    ),
+    Method(
+        "adapter",
+        "small bottleneck layers after attention and feed-forward (Houlsby)",
+        "Houlsby et al. 2019, arXiv:1902.00751",
+        "methods/adapter",
+    ),
+    Method(
+        "prompt",
+        "trainable embeddings before the input (prompt tuning)",
+        "Lester et al. 2021, arXiv:2104.08691",
+        "methods/prompt",
+    ),
+    Method(
+        "prefix",
+        "trainable keys and values before those of every attention layer (prefix tuning)",
+        "Li & Liang 2021, arXiv:2101.00190",
+        "methods/prefix",
+    ),
+    Method(
+        "lora",
+        "low-rank update BA beside frozen linear layers",
+        "Hu et al. 2021, arXiv:2106.09685",
+        "methods/lora",
+    ),
+    Method(
+        "qlora",
+        "LoRA on a base quantised to 4-bit NormalFloat with double quantisation",
+        "Dettmers et al. 2023, arXiv:2305.14314",
+        "methods/qlora",
+    ),
+)
+
+OBJECTIVES: dict[str, Objective] = {
+    entry.name: entry
+    for entry in (
+        Objective(
+            "classification",
+            "cross-entropy of the right label: a head on encoders, the label's words on decoders",
+            "Devlin et al. 2019, arXiv:1810.04805",
+            task_kinds=("classification",),
+            model_kinds=("encoder", "decoder"),
+        ),
+        Objective(
+            "sft",
+            "supervised fine-tuning: cross-entropy of the completion's tokens, the prompt's left out",
+            "Ouyang et al. 2022, arXiv:2203.02155",
+            task_kinds=("generation",),
+            model_kinds=("decoder",),
+        ),
+    )
+}
+
+#: The objective of a task kind when a sweep names none.
+NATURAL_OBJECTIVE: dict[TaskKind, str] = {"classification": "classification", "generation": "sft"}
+
+
+def method(name: str, where: str = "method") -> Method:
+    """The method called ``name``; :class:`harness.errors.InputError` with the nearest name if there is none."""
+    if name not in METHODS:
+        raise unknown(where, name, METHODS)
+    return METHODS[name]
+
+
+def objective(name: str, where: str = "objective") -> Objective:
+    """The objective called ``name``; :class:`harness.errors.InputError` with the nearest name if there is none."""
+    if name not in OBJECTIVES:
+        raise unknown(where, name, OBJECTIVES)
+    return OBJECTIVES[name]

@@ -1,0 +1,108 @@
+"""What a trial leaves behind: the notebook's outcome, and the record that ends the trial.
+
+The notebook writes ``outcome.json`` (what it measured) as its last act; whoever runs the notebook then writes
+``record.json`` (the specification, how it ended, and the outcome). A trial is done if and only if ``record.json``
+exists, so both are written to a temporary name, flushed to disk and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TRIALS
+from harness.trial import Trial
+
+OUTCOME_FILE = "outcome.json"
+RECORD_FILE = "record.json"
+
+Status = Literal["ok", "oom", "timeout", "diverged", "failed", "skipped"]
+
+
+class Outcome(BaseModel):
+    """What the notebook measured: columns of ``trials``, and rows of the long tables (without ``trial_id``)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    columns: dict[str, str | bool | int | float | None] = Field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = Field(default_factory=dict)
+
+    def model_post_init(self, _context: Any) -> None:
+        known = {c.name for c in TRIALS.columns}
+        if stray := sorted(set(self.columns) - known):
+            raise ValueError(f"not columns of the trials table: {', '.join(stray)}")
+        if stray := sorted(set(self.tables) - set(LONG_TABLES)):
+            raise ValueError(f"not tables: {', '.join(stray)}")
+
+
+class Record(BaseModel):
+    """The end of one trial: its specification, its ending, and what was measured before it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    trial_id: str
+    sweep: str
+    trial: Trial
+    status: Status
+    reason: str | None = None
+    failed_cell: int | None = None
+    attempt: int = 0
+    started_at: datetime
+    duration_s: float | None = None
+    task_kind: str | None = None
+    model_family: str | None = None
+    environment: dict[str, str | bool | None] = Field(default_factory=dict)
+    """Columns of the trials table that describe machine, versions and commit; known for every ending."""
+    outcome: Outcome | None = None
+
+
+def write_json(path: Path, payload: str) -> None:
+    """Write ``payload`` to ``path`` so that a reader, or a crash, sees the whole file or none of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with NumPy scalars made plain and numbers that are not finite made null (JSON has neither)."""
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_outcome(
+    trial_dir: str | Path | None,
+    columns: Mapping[str, Any],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Outcome:
+    """Validate what a notebook measured and, under a runner, hand it over.
+
+    ``trial_dir`` is null when a notebook is run by hand: then nothing is written and the outcome is only returned.
+    Raises ValueError for a column or table that the schema does not have.
+    """
+    outcome = Outcome(
+        columns={name: _finite(value) for name, value in columns.items()},
+        tables={
+            name: [{key: _finite(value) for key, value in row.items()} for row in rows]
+            for name, rows in tables.items()
+        },
+    )
+    if trial_dir is not None:
+        write_json(Path(trial_dir) / OUTCOME_FILE, json.dumps(outcome.model_dump(mode="json"), allow_nan=False))
+    return outcome

@@ -1,0 +1,284 @@
+"""The tables: one typed, documented, versioned description of every column.
+
+Names carry units; a value that was not measured is null, never a sentinel. The data dictionary in
+``docs/data_dictionary.md`` is generated from this file (``python -m harness.results.schema``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+#: Raised when a column is added, removed or changes its meaning.
+SCHEMA_VERSION = 1
+
+#: How a trial can end.
+STATUSES = ("ok", "oom", "timeout", "diverged", "failed", "skipped")
+
+Kind = Literal["string", "int", "float", "bool", "timestamp"]
+
+_ARROW: dict[Kind, pa.DataType] = {
+    "string": pa.string(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    kind: Kind
+    description: str
+    required: bool = False
+    """False: null means 'not measured' or 'does not apply'."""
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One tidy table: what a row is, its key and its columns."""
+
+    name: str
+    row: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema, with the schema version in its metadata."""
+        fields = [
+            pa.field(c.name, _ARROW[c.kind], nullable=not c.required, metadata={"description": c.description})
+            for c in self.columns
+        ]
+        return pa.schema(fields, metadata={"table": self.name, "schema_version": str(SCHEMA_VERSION)})
+
+    def column(self, name: str) -> Column:
+        """The column called ``name``; KeyError if there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+
+def _group(group: str, *columns: Column) -> tuple[Column, ...]:
+    from dataclasses import replace
+
+    return tuple(replace(column, group=group) for column in columns)
+
+
+_C = Column
+
+TRIALS = Table(
+    name="trials",
+    row="one trial, whatever its ending",
+    key=("trial_id",),
+    columns=(
+        *_group(
+            "identity",
+            _C("trial_id", "string", "first 12 hexadecimal digits of the SHA-256 of the frozen specification", True),
+            _C("sweep", "string", "name of the sweep", True),
+            _C("notebook", "string", "notebook that ran, under notebooks/", True),
+            _C("method", "string", "which parameters train", True),
+            _C("method_args", "string", "arguments of the method, as JSON with sorted keys", True),
+            _C("objective", "string", "which loss trains them", True),
+            _C("model", "string", "name of the base checkpoint", True),
+            _C("model_family", "string", "architecture family of the model, such as llama or bert"),
+            _C("model_params", "int", "parameters of the base checkpoint, before any method changes it", minimum=0),
+            _C("task", "string", "name of the task", True),
+            _C("task_kind", "string", "classification, generation, preference or corpus"),
+            _C("seed", "int", "seed of data order, initialisation and dropout", True, minimum=0),
+            _C("learning_rate", "float", "peak learning rate; null when nothing is trained", minimum=0),
+            _C("batch_size", "int", "examples per optimiser step", True, minimum=1),
+            _C("max_length", "int", "tokens of prompt and completion together at most", True, minimum=1),
+            _C("train_examples", "int", "examples of the training split that the budget allows", True, minimum=1),
+            _C("train_steps", "int", "optimiser steps taken; the budget's where the trial did not end well; 0 without training", True, minimum=0),
+            _C("dtype", "string", "number format of weights and arithmetic", True),
+            _C("device", "string", "device that ran the trial, such as cpu or cuda:0; what was asked for where it did not run", True),
+            _C("protocol_version", "int", "version of the measuring protocol; rows of different versions are not comparable", True, minimum=1),
+        ),
+        *_group(
+            "outcome",
+            _C("status", "string", "how the trial ended", True, choices=STATUSES),
+            _C("reason", "string", "why, when the status is not ok: one line"),
+            _C("failed_cell", "int", "index of the notebook cell that failed, from 0", minimum=0),
+            _C("attempt", "int", "how many times the trial was started; 0 when it was skipped", True, minimum=0),
+            _C("started_at", "timestamp", "when the last attempt started, UTC; for a skipped trial, when that was decided"),
+            _C("duration_s", "float", "wall time of the last attempt, kernel start included", minimum=0),
+            _C("setup_s", "float", "wall time of loading data and model and applying the method", minimum=0),
+            _C("train_s", "float", "wall time of the training call, its preparation included", minimum=0),
+            _C("eval_s", "float", "wall time of all evaluations", minimum=0),
+        ),
+        *_group(
+            "size",
+            _C("total_params", "int", "parameters of the tuned model, those that the method added included", minimum=0),
+            _C("trainable_params", "int", "parameters that an optimiser step may change", minimum=0),
+            _C("trainable_share", "float", "trainable_params / total_params", minimum=0, maximum=1),
+            _C("checkpoint_bytes", "int", "bytes on disk of what has to be stored per task, really saved and reloaded", minimum=0),
+        ),
+        *_group(
+            "quality",
+            _C("primary_metric", "string", "the task's main metric"),
+            _C("higher_is_better", "bool", "direction of the primary metric"),
+            _C("valid_score", "float", "primary metric on the validation split, on which settings are selected"),
+            _C("test_score", "float", "primary metric on the test split, reported once"),
+            _C("test_stderr", "float", "standard error of test_score over the test examples", minimum=0),
+            _C("test_examples", "int", "examples behind test_score", minimum=0),
+            _C("base_score", "float", "primary metric of the untrained model (zero-shot) on the same test examples"),
+            _C("forgetting", "float", "rise of the loss on held-out general text over the base model, in nats per token"),
+        ),
+        *_group(
+            "training cost",
+            _C("train_tokens", "int", "tokens trained on, padding left out", minimum=0),
+            _C("train_tokens_per_s", "float", "tokens per second of training steps, padding and warm-up steps left out", minimum=0),
+            _C("train_step_s_median", "float", "median seconds of one optimiser step, warm-up steps left out", minimum=0),
+            _C("train_step_s_p95", "float", "95th percentile of the same", minimum=0),
+            _C("train_flops", "float", "floating-point operations of one training step, counted", minimum=0),
+            _C("mfu", "float", "share of the device's measured matrix-product peak that the training steps reached", minimum=0, maximum=1),
+            _C("energy_j", "float", "joules of the training call", minimum=0),
+        ),
+        *_group(
+            "memory",
+            _C("peak_train_bytes", "int", "peak while training: allocated on the device, or resident in the process on CPU", minimum=0),
+            _C("weights_bytes", "int", "weights and buffers, quantisation scales included", minimum=0),
+            _C("gradients_bytes", "int", "gradients after a backward pass", minimum=0),
+            _C("optimizer_bytes", "int", "optimiser states", minimum=0),
+            _C("activations_bytes", "int", "tensors kept for backward, each storage once, parameters left out", minimum=0),
+            _C("peak_inference_bytes", "int", "peak while generating or predicting", minimum=0),
+        ),
+        *_group(
+            "latency",
+            _C("prefill_s_p50", "float", "median seconds to process one prompt, batch 1", minimum=0),
+            _C("decode_s_per_token_p50", "float", "median seconds per generated token after the first, batch 1", minimum=0),
+            _C("decode_tokens_per_s", "float", "1 / decode_s_per_token_p50", minimum=0),
+        ),
+        *_group(
+            "environment",
+            _C("hostname", "string", "name of the machine"),
+            _C("processor", "string", "processor model"),
+            _C("accelerator", "string", "accelerator model; null on CPU"),
+            _C("torch_version", "string", "version of torch"),
+            _C("transformers_version", "string", "version of transformers"),
+            _C("peft_version", "string", "version of peft"),
+            _C("trl_version", "string", "version of trl"),
+            _C("bitsandbytes_version", "string", "version of bitsandbytes"),
+            _C("git_commit", "string", "commit of the code that ran; null outside a checkout"),
+            _C("git_dirty", "bool", "whether the checkout had uncommitted changes"),
+        ),
+    ),
+)
+
+_TRIAL_ID = _C("trial_id", "string", "the trial", True)
+
+SCORES = Table(
+    name="scores",
+    row="one metric of one trial on one split",
+    key=("trial_id", "split", "metric"),
+    columns=(
+        _TRIAL_ID,
+        _C("split", "string", "validation or test; 'base' marks the untrained model on the test split", True),
+        _C("metric", "string", "name of the metric", True),
+        _C("value", "float", "the metric's value"),
+        _C("stderr", "float", "standard error over the examples", minimum=0),
+        _C("n", "int", "examples", minimum=0),
+    ),
+)
+
+CURVES = Table(
+    name="curves",
+    row="one value at one training step",
+    key=("trial_id", "step", "split", "metric"),
+    columns=(
+        _TRIAL_ID,
+        _C("step", "int", "optimiser steps done, from 1", True, minimum=0),
+        _C("split", "string", "train or validation", True),
+        _C("metric", "string", "loss, learning_rate, grad_norm, step_s, tokens, …", True),
+        _C("value", "float", "the value; null when it is not finite"),
+    ),
+)
+
+MEMORY = Table(
+    name="memory",
+    row="bytes of one category in one phase of one trial",
+    key=("trial_id", "phase", "category"),
+    columns=(
+        _TRIAL_ID,
+        _C("phase", "string", "load, train, evaluate or generate", True),
+        _C("category", "string", "weights, gradients, optimizer, activations, other, peak", True),
+        _C("bytes", "int", "bytes", minimum=0),
+    ),
+)
+
+LATENCY = Table(
+    name="latency",
+    row="one phase of one inference setting of one trial",
+    key=("trial_id", "variant", "batch_size", "prompt_tokens", "new_tokens", "phase"),
+    columns=(
+        _TRIAL_ID,
+        _C("variant", "string", "plain, merged or unmerged", True),
+        _C("batch_size", "int", "sequences at once", True, minimum=1),
+        _C("prompt_tokens", "int", "tokens of each prompt", True, minimum=1),
+        _C("new_tokens", "int", "tokens generated for each; 0 where nothing is generated", True, minimum=0),
+        _C("phase", "string", "prefill (the whole prompt), decode (each further token) or predict (one classification)", True),
+        _C("p50_s", "float", "median seconds of one prefill, one decoded token or one prediction", minimum=0),
+        _C("p95_s", "float", "95th percentile of the same", minimum=0),
+        _C("tokens_per_s", "float", "tokens per second of all sequences together", minimum=0),
+    ),
+)
+
+GENERATIONS = Table(
+    name="generations",
+    row="one answer of one tuned model to one test example",
+    key=("trial_id", "example"),
+    columns=(
+        _TRIAL_ID,
+        _C("example", "int", "index of the example in the test split", True, minimum=0),
+        _C("prompt", "string", "what the model read", True),
+        _C("output", "string", "what it answered, or the label that it chose", True),
+        _C("reference", "string", "the expected answer; several are joined by ' ||| '", True),
+    ),
+)
+
+#: Every table by name, in the order of the data dictionary.
+TABLES: dict[str, Table] = {t.name: t for t in (TRIALS, SCORES, CURVES, MEMORY, LATENCY, GENERATIONS)}
+
+#: The long tables: what a notebook records beside the columns of ``trials``.
+LONG_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if name != "trials"}
+
+
+def dictionary() -> str:
+    """The data dictionary as Markdown, generated from :data:`TABLES`."""
+    lines = [
+        "# Data dictionary",
+        "",
+        f"Schema version {SCHEMA_VERSION}. Generated by `python -m harness.results.schema`; do not edit by hand.",
+        "",
+        "Every table is written as Parquet and CSV under `results/<sweep>/tables/` and validated against this schema.",
+        "Names carry units. A missing value is null: it was not measured, or does not apply.",
+    ]
+    for table in TABLES.values():
+        lines += ["", f"## {table.name}", "", f"One row: {table.row}. Key: {', '.join(f'`{k}`' for k in table.key)}.", ""]
+        grouped = any(c.group for c in table.columns)
+        lines += ["| column | type | null | meaning |" if not grouped else "| group | column | type | null | meaning |"]
+        lines += ["|---|---|---|---|" if not grouped else "|---|---|---|---|---|"]
+        for c in table.columns:
+            meaning = c.description + (f" ({', '.join(c.choices)})" if c.choices else "")
+            cells = [f"`{c.name}`", c.kind, "no" if c.required else "yes", meaning]
+            lines.append("| " + " | ".join([c.group, *cells] if grouped else cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    target = Path(__file__).resolve().parents[2] / "docs" / "data_dictionary.md"
+    target.write_text(dictionary(), encoding="utf-8")
+    print(target)

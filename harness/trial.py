@@ -1,0 +1,83 @@
+"""A trial: the frozen specification of one execution of one notebook, and the id that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+#: Raised whenever a change makes new rows incomparable with old ones; it is part of every trial's id.
+PROTOCOL_VERSION = 1
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+class Frozen(BaseModel):
+    """Base of the specifications: immutable, and strict about names and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Budget(Frozen):
+    """What every method of a comparison gets alike (protocol, rule 1)."""
+
+    train_examples: int = Field(256, gt=0, description="examples drawn from the training split, the same for every method")
+    batch_size: int = Field(8, gt=0, description="examples per optimiser step")
+    epochs: int = Field(1, gt=0, description="passes over the training examples")
+    max_length: int = Field(128, gt=0, description="tokens of prompt and completion together; longer examples are cut")
+    eval_examples: int | None = Field(None, gt=0, description="examples scored per split; null scores all of them")
+
+    @property
+    def train_steps(self) -> int:
+        """Optimiser steps: the same number for every method."""
+        return self.epochs * math.ceil(self.train_examples / self.batch_size)
+
+
+class Trial(Frozen):
+    """One execution of one notebook. Two equal specifications are one trial."""
+
+    notebook: str = Field(description="notebook under notebooks/, without its ending, such as 'methods/lora'")
+    method: str = Field(description="which parameters train")
+    method_args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments of the method")
+    objective: str = Field(description="which loss trains them")
+    objective_args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments of the objective")
+    model: str
+    task: str
+    seed: int = Field(0, ge=0)
+    learning_rate: float | None = Field(None, gt=0, description="null when nothing is trained")
+    budget: Budget = Budget()
+    dtype: DType = "float32"
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    parents: dict[str, str] = Field(default_factory=dict, description="role -> id of the trial whose artefact is needed")
+    protocol_version: int = PROTOCOL_VERSION
+
+    def canonical_json(self) -> str:
+        """The specification as JSON with sorted keys and no white space: equal trials give equal strings."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def trial_id(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of :meth:`canonical_json`."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:12]
+
+    def parameters(self) -> dict[str, Any]:
+        """What is passed to the notebook's ``parameters`` cell, by name."""
+        common = {
+            "model": self.model,
+            "task": self.task,
+            "objective": self.objective,
+            "seed": self.seed,
+            "learning_rate": self.learning_rate,
+            "budget": self.budget.model_dump(mode="json"),
+            "dtype": self.dtype,
+            "device": self.device,
+        }
+        return {**common, **self.method_args, **self.objective_args}
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a specification written by :meth:`canonical_json` or ``model_dump_json``."""
+        return cls.model_validate_json(text)
