@@ -1,4 +1,4 @@
-"""The names: methods and objectives with what one needs to choose among them (models and tasks have files of their own).
+"""The names: methods and objectives, with what one needs to choose among them (models and tasks are data files).
 
 No torch here: planning, ``tunebench list`` and ``tunebench --help`` read only this. A method is one entry here, one
 file in ``harness/methods/`` and one notebook; an objective likewise in ``harness/objectives/``.

@@ -24,7 +24,9 @@ class Frozen(BaseModel):
 class Budget(Frozen):
     """What every method of a comparison gets alike (protocol, rule 1)."""
 
-    train_examples: int = Field(256, gt=0, description="examples drawn from the training split, the same for every method")
+    train_examples: int = Field(
+        256, gt=0, description="examples drawn from the training split, the same for every method"
+    )
     batch_size: int = Field(8, gt=0, description="examples per optimiser step")
     epochs: int = Field(1, gt=0, description="passes over the training examples")
     max_length: int = Field(128, gt=0, description="tokens of prompt and completion together; longer examples are cut")
@@ -51,7 +53,9 @@ class Trial(Frozen):
     budget: Budget = Budget()
     dtype: DType = "float32"
     device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
-    parents: dict[str, str] = Field(default_factory=dict, description="role -> id of the trial whose artefact is needed")
+    parents: dict[str, str] = Field(
+        default_factory=dict, description="role -> id of the trial whose artefact is needed"
+    )
     protocol_version: int = PROTOCOL_VERSION
 
     def canonical_json(self) -> str:

@@ -99,8 +99,7 @@ def write_outcome(
     outcome = Outcome(
         columns={name: _finite(value) for name, value in columns.items()},
         tables={
-            name: [{key: _finite(value) for key, value in row.items()} for row in rows]
-            for name, rows in tables.items()
+            name: [{key: _finite(value) for key, value in row.items()} for row in rows] for name, rows in tables.items()
         },
     )
     if trial_dir is not None:

@@ -1,0 +1,23 @@
+# The two commands: `make run` (the quick sweep and its report) and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: run test lint clean
+
+run: $(READY)
+	$(BIN)/tunebench run sweeps/quick.yaml
+	$(BIN)/tunebench report results/quick --out reports/quick
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+# Made again when the requirements change; a half-made one is not taken for whole.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "TuneBench needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,1 @@
+"""Measuring: context managers and functions that return frozen dataclasses, with units in every name."""

@@ -1,0 +1,134 @@
+"""Memory: peaks of the process or the device, and bytes by category, counted from the tensors themselves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+
+_PROC = Path("/proc/self")
+
+
+@dataclass
+class Peak:
+    """Filled when the :func:`peak_memory` block ends."""
+
+    bytes: int | None = None
+    """Allocated on the device, or resident in the process on CPU; null while the block runs."""
+
+
+def _reset_process_peak() -> None:
+    # 5 resets the kernel's high-water mark of resident memory (proc(5)).
+    with contextlib.suppress(OSError):
+        (_PROC / "clear_refs").write_text("5")
+
+
+def process_peak_bytes() -> int:
+    """High-water mark of the process's resident memory since the last reset, in bytes.
+
+    Exact on Linux; elsewhere the highest since the process began (Windows) or the present one.
+    """
+    status = _PROC / "status"
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    info = psutil.Process().memory_info()
+    return int(getattr(info, "peak_wset", info.rss))
+
+
+@contextlib.contextmanager
+def peak_memory(device: torch.device) -> Iterator[Peak]:
+    """Measure the peak of the block: ``torch.cuda.max_memory_allocated`` on CUDA, resident process memory on CPU."""
+    peak = Peak()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        _reset_process_peak()
+    try:
+        yield peak
+    finally:
+        peak.bytes = int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else process_peak_bytes()
+
+
+def storage_bytes(tensors: Iterable[torch.Tensor | None]) -> int:
+    """Bytes of the distinct storages behind ``tensors``: what is shared or tied counts once."""
+    seen: dict[int, int] = {}
+    for tensor in tensors:
+        if tensor is not None and tensor.device.type != "meta":
+            storage = tensor.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+    return sum(seen.values())
+
+
+def _with_quantisation_state(parameter: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The tensor and, for a bitsandbytes weight, its scales: absmax, code book and the nested second level."""
+    yield parameter
+    state = getattr(parameter, "quant_state", None)
+    while state is not None:
+        for name in ("absmax", "code", "offset"):
+            value = getattr(state, name, None)
+            if isinstance(value, torch.Tensor):
+                yield value
+        state = getattr(state, "state2", None)
+
+
+def weights_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers, quantisation scales included.
+
+    bitsandbytes repacks 4-bit weights at the first evaluation on some processors and drops the nested scales; count
+    before that.
+    """
+    tensors = [t for p in model.parameters() for t in _with_quantisation_state(p)]
+    return storage_bytes([*tensors, *model.buffers()])
+
+
+def gradients_bytes(model: nn.Module) -> int:
+    """Bytes of the gradients that exist now."""
+    return storage_bytes(p.grad for p in model.parameters())
+
+
+def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the optimiser's states."""
+    return storage_bytes(
+        value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)
+    )
+
+
+@dataclass
+class SavedTensors:
+    """What autograd keeps between a forward and its backward pass; see :func:`saved_activations`."""
+
+    _storages: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the distinct storages kept."""
+        return sum(self._storages.values())
+
+
+@contextlib.contextmanager
+def saved_activations(model: nn.Module) -> Iterator[SavedTensors]:
+    """Count the tensors that a forward pass keeps for backward: each storage once, parameters and buffers left out.
+
+    Exact on any device and with any method. Its bookkeeping costs time: never inside a timed region.
+    """
+    own = {t.untyped_storage().data_ptr() for p in model.parameters() for t in _with_quantisation_state(p)}
+    own |= {b.untyped_storage().data_ptr() for b in model.buffers()}
+    saved = SavedTensors()
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved._storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    unpack: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor  # noqa: E731
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield saved

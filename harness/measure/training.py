@@ -1,0 +1,91 @@
+"""Training speed: the optimiser steps alone, each timed, with the tokens that it trained on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from harness.measure.environment import synchronize
+from harness.measure.memory import gradients_bytes, optimizer_bytes
+
+#: Steps that pay for allocation and caches and are left out of every speed (protocol, rule 4).
+WARMUP_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step."""
+
+    step: int
+    """From 1."""
+    seconds: float
+    tokens: int
+    """Tokens of the batch, padding left out."""
+    loss: float
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed of the steps after the warm-up."""
+
+    step_s_median: float
+    step_s_p95: float
+    tokens_per_s: float
+
+
+def speed(steps: list[Step], warmup: int = WARMUP_STEPS) -> Speed | None:
+    """Median, 95th percentile and tokens per second of the steps after ``warmup``; null if none is left."""
+    timed = steps[warmup:]
+    if not timed:
+        return None
+    seconds = np.array([s.seconds for s in timed])
+    return Speed(
+        step_s_median=float(np.median(seconds)),
+        step_s_p95=float(np.percentile(seconds, 95)),
+        tokens_per_s=float(sum(s.tokens for s in timed) / seconds.sum()),
+    )
+
+
+class StepTimer(TrainerCallback):
+    """Times every optimiser step of a Hugging Face ``Trainer``: forward, backward, clipping, update.
+
+    Fetching the batch, logging and everything else between steps is left out. The first step's gradients and optimiser
+    states are counted once, outside the timed region.
+    """
+
+    def __init__(self, device: torch.device, on_step: Callable[[int, int, float | None], None] | None = None) -> None:
+        self._device = device
+        self._on_step = on_step
+        self._started = 0.0
+        self._pause = 0.0
+        self.seconds: list[float] = []
+        self.gradients_bytes: int | None = None
+        self.optimizer_bytes: int | None = None
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        synchronize(self._device)
+        self._pause = 0.0
+        self._started = time.perf_counter()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.gradients_bytes is None:
+            paused = time.perf_counter()
+            self.gradients_bytes = gradients_bytes(kwargs["model"])
+            self._pause = time.perf_counter() - paused
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        synchronize(self._device)
+        self.seconds.append(time.perf_counter() - self._started - self._pause)
+        if self.optimizer_bytes is None:
+            optimizer = kwargs["optimizer"]
+            self.optimizer_bytes = optimizer_bytes(getattr(optimizer, "optimizer", optimizer))

@@ -1,0 +1,19 @@
+"""Methods: which parameters train. One file each, ``apply(base, ...) -> Tuned``; names in :mod:`harness.catalog`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from harness import catalog
+
+if TYPE_CHECKING:
+    from harness.methods.tuned import Tuned
+    from harness.models.load import Base
+
+
+def apply(name: str, base: Base, **args: Any) -> Tuned:
+    """Apply the method called ``name``; :class:`harness.errors.InputError` if there is none."""
+    module = importlib.import_module(f"harness.methods.{catalog.method(name).name}")
+    tuned: Tuned = module.apply(base, **args)
+    return tuned

@@ -1,0 +1,59 @@
+r"""LoRA: a low-rank update beside frozen matrices (Hu et al. 2021, arXiv:2106.09685).
+
+.. math:: h = W_0 x + \frac{\alpha}{r} B A x, \qquad B \in \mathbb{R}^{d \times r},\ A \in \mathbb{R}^{r \times k}
+
+:math:`B` starts at zero, so at first the model's outputs are unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import LoraConfig
+
+from harness.methods.tuned import Tuned, with_peft
+from harness.models.load import Base
+
+
+def apply(
+    base: Base,
+    r: int = 8,
+    alpha: float = 16,
+    dropout: float = 0.0,
+    target_modules: str | list[str] = "all-linear",
+    use_rslora: bool = False,
+    init: str = "default",
+) -> Tuned:
+    """Rank ``r`` on ``target_modules`` (every linear layer of the body by default), scaled by ``alpha / r``, or by
+    ``alpha / sqrt(r)`` with ``use_rslora`` (Kalajdzievski 2023). ``init`` is 'default' or any that PEFT knows, such as
+    'pissa' (Meng et al. 2024)."""
+    args: dict[str, Any] = {
+        "r": r,
+        "alpha": alpha,
+        "dropout": dropout,
+        "target_modules": target_modules,
+        "use_rslora": use_rslora,
+        "init": init,
+    }
+    return with_peft(base, "lora", args, lora_config(base, **args))
+
+
+def lora_config(
+    base: Base,
+    r: int,
+    alpha: float,
+    dropout: float,
+    target_modules: str | list[str],
+    use_rslora: bool = False,
+    init: str = "default",
+) -> LoraConfig:
+    """PEFT's configuration of the same; see :func:`apply`."""
+    return LoraConfig(
+        task_type=base.peft_task_type,
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=target_modules,
+        use_rslora=use_rslora,
+        init_lora_weights=True if init == "default" else init,
+    )

@@ -1,0 +1,33 @@
+r"""Prefix tuning: trainable keys and values before those of every attention layer (Li & Liang 2021, arXiv:2101.00190).
+
+.. math:: \mathrm{Attn}(x) = \mathrm{softmax}\big(Q\,[P_K; K]^\top / \sqrt{d}\big)\,[P_V; V]
+"""
+
+from __future__ import annotations
+
+from peft import PrefixTuningConfig
+
+from harness.methods.tuned import Tuned, with_peft
+from harness.models.load import Base
+
+
+def apply(
+    base: Base,
+    num_virtual_tokens: int = 16,
+    prefix_projection: bool = False,
+    encoder_hidden_size: int | None = None,
+) -> Tuned:
+    """``num_virtual_tokens`` positions in every layer; ``prefix_projection`` makes them the output of an MLP
+    (the paper's reparameterisation) of ``encoder_hidden_size`` units, by default the model's width."""
+    args = {
+        "num_virtual_tokens": num_virtual_tokens,
+        "prefix_projection": prefix_projection,
+        "encoder_hidden_size": encoder_hidden_size,
+    }
+    config = PrefixTuningConfig(
+        task_type=base.peft_task_type,
+        num_virtual_tokens=num_virtual_tokens,
+        prefix_projection=prefix_projection,
+        encoder_hidden_size=encoder_hidden_size,
+    )
+    return with_peft(base, "prefix", args, config)

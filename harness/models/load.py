@@ -1,0 +1,138 @@
+"""From a name to a model: the tokenizer, and a builder of fresh copies of the network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import nn
+
+from harness.errors import InputError
+from harness.models.checkpoint import checkpoint_dir
+from harness.models.spec import ModelSpec, load_spec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` is the first CUDA device where there is one, else the CPU.
+
+    Raises :class:`harness.errors.InputError` for a device that torch does not know or this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device: '{name}' is not a device; valid: auto, cpu, cuda, cuda:0, …") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device: '{name}' was asked for, but this machine has no CUDA device; valid: auto, cpu")
+    return device
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out transformers' report of newly initialised heads: every classification model has one."""
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(before)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base checkpoint, ready to be built: methods ask it for a fresh network, as often as they need one."""
+
+    spec: ModelSpec
+    tokenizer: PreTrainedTokenizerBase
+    checkpoint: Path | None
+    """Folder with safetensors; null for a model with random weights."""
+    dtype: torch.dtype
+    device: torch.device
+    seed: int
+    labels: tuple[str, ...] | None = None
+    """Words of the classes when a classification task is to be learnt by an encoder's head."""
+
+    @property
+    def kind(self) -> str:
+        """``encoder`` or ``decoder``."""
+        return str(self.spec.kind)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether :meth:`build` puts a fresh classification head on the network."""
+        return self.kind == "encoder" and self.labels is not None
+
+    @property
+    def peft_task_type(self) -> str:
+        """PEFT's name of the network that :meth:`build` makes."""
+        return "SEQ_CLS" if self.has_head else "CAUSAL_LM"
+
+    def build(self, **load_args: Any) -> nn.Module:
+        """A fresh network on :attr:`device` in evaluation mode; the same seed gives the same fresh head.
+
+        ``load_args`` go to ``from_pretrained``, such as a ``quantization_config``.
+        """
+        auto = transformers.AutoModelForSequenceClassification if self.has_head else transformers.AutoModelForCausalLM
+        if self.kind == "encoder" and not self.has_head:
+            raise InputError(
+                f"model: '{self.spec.name}' is an encoder and cannot generate; give it a classification task"
+            )
+        head = {"num_labels": len(self.labels)} if self.has_head and self.labels else {}
+        torch.manual_seed(self.seed)
+        with _quiet():
+            if self.checkpoint is None:
+                config = self.spec.transformers_config(**head)
+                with self.device:
+                    model = auto.from_config(config, dtype=self.dtype, **load_args)
+            else:
+                if "quantization_config" in load_args:
+                    load_args = {"device_map": {"": self.device}, **load_args}
+                model = auto.from_pretrained(self.checkpoint, dtype=self.dtype, **head, **load_args)
+        if "quantization_config" not in load_args:
+            model = model.to(self.device)
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = self.tokenizer.pad_token_id
+        return model.eval()
+
+
+def load(
+    name: str,
+    *,
+    labels: tuple[str, ...] | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    seed: int = 0,
+) -> Base:
+    """The base checkpoint called ``name``, fetched and converted if it is not in the cache.
+
+    ``labels`` are the classes of a classification task. Raises :class:`harness.errors.InputError` for an unknown name,
+    a failed download or a device that is not there.
+    """
+    spec = load_spec(name)
+    checkpoint = None if spec.is_random else checkpoint_dir(spec)
+    # A model with random weights reads bytes: no vocabulary has to be fetched for it.
+    tokenizer = (
+        transformers.ByT5Tokenizer(extra_ids=0)
+        if checkpoint is None
+        else transformers.AutoTokenizer.from_pretrained(checkpoint)
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Base(
+        spec=spec,
+        tokenizer=tokenizer,
+        checkpoint=checkpoint,
+        dtype=getattr(torch, dtype),
+        device=pick_device(device),
+        seed=seed,
+        labels=labels,
+    )

@@ -1,0 +1,20 @@
+"""Objectives: which loss trains the parameters. One file each, ``fit(tuned, data, settings) -> History``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from harness import catalog
+
+if TYPE_CHECKING:
+    from harness.methods.tuned import Tuned
+    from harness.objectives.training import History, Settings
+    from harness.tasks.data import TaskData
+
+
+def fit(name: str, tuned: Tuned, data: TaskData, settings: Settings) -> History:
+    """Train with the objective called ``name``; :class:`harness.errors.InputError` if there is none."""
+    module = importlib.import_module(f"harness.objectives.{catalog.objective(name).name}")
+    history: History = module.fit(tuned, data, settings)
+    return history

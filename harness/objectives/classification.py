@@ -1,0 +1,36 @@
+r"""Classification: cross-entropy of the right label.
+
+An encoder learns a head on its first token (Devlin et al. 2019, arXiv:1810.04805); a decoder learns to say the label's
+words, :math:`\arg\max_y \log p_\theta(y \mid x)` (Schick & Schütze 2021, arXiv:2001.07676, without the mask token).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.methods.tuned import Tuned
+from harness.objectives import sft
+from harness.objectives.training import History, Settings, train
+from harness.tasks.data import TaskData
+
+
+def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
+    """Train in place: an encoder with a head on the labels, a decoder on the labels' words."""
+    if not tuned.base.has_head:
+        return sft.fit(tuned, data, settings)
+    tokenizer = tuned.base.tokenizer
+
+    def collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        texts = [e["text"] for e in examples]
+        batch = tokenizer(
+            texts, padding=True, truncation=True, max_length=settings.budget.max_length, return_tensors="pt"
+        )
+        return {
+            "input_ids": batch["input_ids"],
+            "attention_mask": batch["attention_mask"],
+            "labels": torch.tensor([e["label"] for e in examples]),
+        }
+
+    return train(tuned, [{"text": e.text, "label": e.label} for e in data.train], collate, settings)

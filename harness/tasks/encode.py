@@ -1,0 +1,63 @@
+"""From examples to token ids, the same for training and for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.tasks.data import Example
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one prompt and of the completion that should follow it."""
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    """What the model reads: inside the chat template where the tokenizer has one, else as it is."""
+    if tokenizer.chat_template is None:
+        return prompt
+    messages = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    # A chat template writes the special tokens itself.
+    plain = tokenizer.chat_template is None
+    return list(tokenizer(prompt_text(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
+
+
+def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, end: bool = True) -> list[int]:
+    """Token ids of ``completion``, with a leading space where it continues plain text, closed by the end token."""
+    if tokenizer.chat_template is None and not prompt.endswith((" ", "\n")):
+        completion = " " + completion
+    ids = list(tokenizer(completion, add_special_tokens=False)["input_ids"])
+    return [*ids, tokenizer.eos_token_id] if end else ids
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, max_length: int) -> Encoded:
+    """Prompt and completion in at most ``max_length`` tokens; what is too much is cut off the end of the prompt.
+
+    The two are tokenised apart and joined as ids, so that generation, which sees the prompt alone, meets the very ids
+    that training used.
+    """
+    answer = completion_ids(tokenizer, prompt, completion)[: max_length - 1]
+    ids = _prompt_ids(tokenizer, prompt)
+    excess = len(ids) + len(answer) - max_length
+    while excess > 0 and prompt:
+        words = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        prompt = tokenizer.decode(words[: max(len(words) - excess, 0)])
+        ids = _prompt_ids(tokenizer, prompt)
+        excess = len(ids) + len(answer) - max_length
+    return Encoded(tuple(ids[: max(max_length - len(answer), 1)]), tuple(answer))
+
+
+def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int) -> list[Encoded]:
+    """:func:`encode` for a split."""
+    return [encode(tokenizer, e.prompt, e.completion, max_length) for e in examples]

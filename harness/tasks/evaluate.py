@@ -1,0 +1,169 @@
+"""Scoring a tuned model on a split: predictions of a classifier, label likelihoods or greedy answers of a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from harness.tasks.metrics import Score, score
+
+from harness.tasks.encode import completion_ids, encode, prompt_text
+
+if TYPE_CHECKING:
+    from harness.tasks.data import Example, TaskData
+
+    from harness.methods.tuned import Tuned
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered to one example."""
+
+    prompt: str
+    output: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one split, the task's primary metric first, and the answers behind them."""
+
+    split: str
+    scores: tuple[Score, ...]
+    answers: tuple[Answer, ...]
+
+    @property
+    def primary(self) -> Score:
+        """The task's primary metric."""
+        return self.scores[0]
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _by_length(lengths: Sequence[int]) -> list[int]:
+    """Indices from short to long: batches of like lengths waste little on padding."""
+    return sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+
+
+@torch.no_grad()
+def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 32) -> list[int]:
+    """Label index of each example by an encoder's head."""
+    tokenizer = tuned.base.tokenizer
+    order = _by_length([len(e.text) for e in examples])
+    predicted = [0] * len(examples)
+    for part in _chunks(len(order), batch_size):
+        rows = order[part]
+        batch = tokenizer(
+            [examples[i].text for i in rows],
+            padding=True,
+            truncation=True,
+            max_length=max_length,
+            return_tensors="pt",
+        ).to(tuned.base.device)
+        logits = tuned.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        for row, label in zip(rows, logits.argmax(-1).tolist(), strict=True):
+            predicted[row] = label
+    return predicted
+
+
+@torch.no_grad()
+def rank_labels(
+    tuned: Tuned, examples: Sequence[Example], labels: Sequence[str], max_length: int, batch_size: int = 24
+) -> list[int]:
+    """Label index of each example by a decoder: the label whose words are likeliest after the prompt.
+
+    The log-likelihoods of a label's tokens are summed, not averaged, so that they are those of the whole label.
+    """
+    tokenizer = tuned.base.tokenizer
+    device = tuned.base.device
+    pairs = []
+    for example in examples:
+        encoded = encode(tokenizer, example.prompt, example.completion, max_length)
+        pairs += [(encoded.prompt, tuple(completion_ids(tokenizer, example.prompt, label))) for label in labels]
+    totals = [0.0] * len(pairs)
+    order = _by_length([len(p) + len(c) for p, c in pairs])
+    for part in _chunks(len(order), batch_size):
+        rows = order[part]
+        width = max(len(pairs[i][0]) + len(pairs[i][1]) for i in rows)
+        ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, i in enumerate(rows):
+            sequence = torch.tensor([*pairs[i][0], *pairs[i][1]])
+            ids[row, : len(sequence)] = sequence
+            mask[row, : len(sequence)] = 1
+        logits = tuned.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+        # Soft prompts come back as extra leading positions; what predicts token t stands just before it.
+        logits = logits[:, -width:]
+        for row, i in enumerate(rows):
+            prompt, label = pairs[i]
+            first = len(prompt)
+            span = logits[row, first - 1 : first + len(label) - 1].float().log_softmax(-1)
+            targets = ids[row, first : first + len(label)].to(device)
+            totals[i] = float(span.gather(-1, targets.unsqueeze(-1)).sum())
+    table = torch.tensor(totals).view(len(examples), len(labels))
+    return [int(label) for label in table.argmax(-1)]
+
+
+@torch.no_grad()
+def generate(
+    tuned: Tuned, prompts: Sequence[str], max_new_tokens: int, max_length: int, batch_size: int = 16
+) -> list[str]:
+    """Greedy answers, without special tokens and outer white space; each prompt is cut as in training."""
+    tokenizer = tuned.base.tokenizer
+    device = tuned.base.device
+    encoded = [encode(tokenizer, prompt, "", max_length).prompt for prompt in prompts]
+    answers = [""] * len(prompts)
+    order = _by_length([len(ids) for ids in encoded])
+    for part in _chunks(len(order), batch_size):
+        rows = order[part]
+        width = max(len(encoded[i]) for i in rows)
+        ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, i in enumerate(rows):
+            sequence = torch.tensor(encoded[i])
+            ids[row, width - len(sequence) :] = sequence
+            mask[row, width - len(sequence) :] = 1
+        output = tuned.model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for row, i in enumerate(rows):
+            answers[i] = tokenizer.decode(output[row, width:], skip_special_tokens=True).strip()
+    return answers
+
+
+def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evaluation:
+    """Every metric of the task on ``split`` ('validation' or 'test'); the model is put into evaluation mode."""
+    tuned.model.eval()
+    examples: Sequence[Example] = getattr(data, split)
+    labels = data.label_words
+    if data.kind == "classification":
+        predicted = (
+            predict_labels(tuned, examples, max_length)
+            if tuned.base.has_head
+            else rank_labels(tuned, examples, labels, max_length)
+        )
+        outputs = [labels[label] for label in predicted]
+        prompts = [e.text if tuned.base.has_head else prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+    else:
+        outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
+        prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+    references = [e.references for e in examples]
+    primary = data.spec.primary_metric
+    names = [primary, *(name for name in data.spec.metrics if name != primary)]
+    return Evaluation(
+        split=split,
+        scores=tuple(score(name, outputs, references) for name in names),
+        answers=tuple(
+            Answer(prompt, output, reference)
+            for prompt, output, reference in zip(prompts, outputs, references, strict=True)
+        ),
+    )
