@@ -62,9 +62,7 @@ def test_values_are_those_of_the_records_and_failures_are_rows(sweep: Path) -> N
 def test_rows_follow_the_plan_and_unplanned_records_come_last(sweep: Path) -> None:
     plan = json.loads((sweep / "plan.json").read_text())["trials"]
     wanted = [cell["trial_id"] for cell in plan[1:]][::-1]
-    (sweep / "plan.json").write_text(
-        json.dumps({"trials": [{"trial_id": i} for i in ["not-run-yet", *wanted]]})
-    )
+    (sweep / "plan.json").write_text(json.dumps({"trials": [{"trial_id": i} for i in ["not-run-yet", *wanted]]}))
     built = tables.build(sweep)
     assert built["trials"]["trial_id"].to_pylist() == [*wanted, plan[0]["trial_id"]]
     order = list(dict.fromkeys(built["curves"]["trial_id"].to_pylist()))
@@ -183,13 +181,21 @@ LATENCY_ROW = {
 @pytest.mark.parametrize(
     ("table", "data", "message"),
     [
-        (SCORES, one(SCORES, trial_id="a", split=None, metric="f1"), r"'scores', column 'split', row 0 .*must not be null"),
+        (
+            SCORES,
+            one(SCORES, trial_id="a", split=None, metric="f1"),
+            "'scores', column 'split', row 0 .*must not be null",
+        ),
         (LATENCY, one(LATENCY, **{**LATENCY_ROW, "batch_size": 0}), r"'batch_size', row 0 .*0 must be at least 1"),
-        (CURVES, one(CURVES, trial_id="a", step=1, split="train", metric="loss", value=float("nan")), "nan is not finite"),
+        (
+            CURVES,
+            one(CURVES, trial_id="a", step=1, split="train", metric="loss", value=float("nan")),
+            "nan is not finite",
+        ),
         (SCORES, one(SCORES, trial_id="a", split="test", metric="f1").drop(["n"]), "missing column n"),
         (SCORES, one(CURVES, trial_id="a", step=1, split="test", metric="f1"), "missing column n, stderr"),
     ],
-)  # fmt: skip
+)
 def test_validate_names_table_column_row_and_rule(table: Table, data: pa.Table, message: str) -> None:
     with pytest.raises(InputError, match=message):
         tables.validate(table, data)
@@ -262,15 +268,15 @@ def test_a_sweep_that_has_not_started_gives_empty_tables(tmp_path: Path) -> None
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 2**53), st.none() | st.floats(allow_nan=False, allow_infinity=False)), unique_by=lambda t: t[0]),
+    st.lists(
+        st.tuples(st.integers(0, 2**53), st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+        unique_by=lambda t: t[0],
+    ),
     st.integers(1, 7),
-)  # fmt: skip
-def test_the_builder_keeps_every_row_whatever_the_batch(
-    rows: list[tuple[int, float | None]], batch: int
-) -> None:
+)
+def test_the_builder_keeps_every_row_whatever_the_batch(rows: list[tuple[int, float | None]], batch: int) -> None:
     wanted = [
-        {"trial_id": "a", "step": step, "split": "train", "metric": "loss", "value": value}
-        for step, value in rows
+        {"trial_id": "a", "step": step, "split": "train", "metric": "loss", "value": value} for step, value in rows
     ]
     builder = TableBuilder(CURVES, batch_rows=batch)
     for row in wanted:
@@ -283,3 +289,24 @@ def test_the_builder_keeps_every_row_whatever_the_batch(
 def test_the_data_dictionary_is_the_schema() -> None:
     committed = Path(__file__).parents[1] / "docs" / "data_dictionary.md"
     assert committed.read_text(encoding="utf-8") == dictionary(), "run: python -m harness.results.schema"
+
+
+def test_a_repeated_key_is_found_among_more_keys_than_a_number_can_count() -> None:
+    rows = [
+        {
+            "trial_id": f"t{i}",
+            "variant": f"v{i}",
+            "batch_size": i,
+            "prompt_tokens": i,
+            "new_tokens": i,
+            "phase": f"p{i}",
+        }
+        for i in range(1, 2001)
+    ]
+    assert len(rows) ** len(LATENCY.key) > 2**63
+    builder = TableBuilder(LATENCY)
+    builder.extend(rows)
+    tables.validate(LATENCY, builder.finish())
+    builder.extend([rows[700]])
+    with pytest.raises(InputError, match=r"row 2000 \(trial_id=t701, .*repeats the key"):
+        tables.validate(LATENCY, builder.finish())
