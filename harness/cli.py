@@ -1,0 +1,318 @@
+"""The command line. Every command imports what it needs when it runs, so that ``--help`` is immediate."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness import __version__
+from harness.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
+    from harness.results.record import Record
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Which fine-tuning method for my model, my task and my hardware?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a name under sweeps/")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a sweep, such as results/quick")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change the sweep: dotted key, YAML value; may be repeated"),
+]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(metavar="EXPR", help="a part of the sweep, such as 'method=lora|full,seed=0'"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one line for bad input, 130 when interrupted."""
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: what has ended is kept; the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'tunebench'}: {error.strerror or error}")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        print(f"tunebench {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    sweep: SweepArgument,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="default: results/<name of the sweep>")] = None,
+    executor: Annotated[str, typer.Option(help="where trials run")] = "local",
+    jobs: Annotated[int, typer.Option(min=1, help="trials at a time; more than one disturbs time and speed")] = 1,
+    set_: SetOption = None,
+    only: OnlyOption = None,
+    retry: Annotated[bool, typer.Option("--retry", help="run again what did not end well")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="one JSON event a line")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the report there when all trials have ended")
+    ] = None,
+) -> None:
+    """Run the trials of a sweep that have not run yet."""
+    from harness import sweep as sweeps
+    from harness.runner.run import run as run_sweep
+
+    loaded = sweeps.load(sweep, set_ or ())
+    folder = out or Path("results") / loaded.name
+    finished = run_sweep(
+        loaded,
+        folder,
+        executor=executor,
+        jobs=jobs,
+        only=_only(only),
+        retry=retry,
+        log_json=log_json,
+    )
+    if finished.ran or not (folder / "tables" / "trials.parquet").exists():
+        from harness.results import tables
+
+        tables.write(folder)
+    if not log_json:
+        if not finished.ran:
+            print(f"nothing to do: {len(finished.records)} trials done in {folder}")
+        else:
+            _summary(finished.records)
+    if report is not None:
+        _report(folder, report)
+    if not finished.all_well:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(sweep: SweepArgument, set_: SetOption = None, only: OnlyOption = None, as_json: JsonOption = False) -> None:
+    """Show what would run, and what is skipped and why."""
+    from dataclasses import replace
+
+    from harness import matrix
+    from harness import sweep as sweeps
+
+    made = matrix.plan(sweeps.load(sweep, set_ or ()))
+    if wanted := _only(only):
+        ids = made.matching(wanted)
+        made = replace(made, rows=tuple(row for row in made.rows if row.trial_id in ids))
+    if as_json:
+        _print_json(made.document())
+    else:
+        _print_plan(made)
+
+
+@app.command()
+def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
+    """Count the trials of a sweep by how they ended."""
+    from harness.results.ledger import Ledger
+
+    counts = Ledger.open(folder).status()
+    if as_json:
+        _print_json(dict(counts))
+    else:
+        _print_table(("status", "trials"), counts.items())
+
+
+@app.command()
+def tables(folder: FolderArgument) -> None:
+    """Make the tables of a sweep again from its records."""
+    from harness.results import tables as made
+
+    for name, table in made.write(folder).items():
+        print(f"{folder / 'tables' / name}.parquet: {table.num_rows} rows")
+
+
+@app.command()
+def report(
+    folder: FolderArgument,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="default: reports/<name of DIR>")] = None,
+) -> None:
+    """Make the report of a sweep: one HTML page."""
+    _report(folder, out or Path("reports") / folder.resolve().name)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, objectives, models, tasks or sweeps")],
+    as_json: JsonOption = False,
+) -> None:
+    """List the names that a sweep can use."""
+    from harness import listing
+
+    if what not in listing.LISTINGS:
+        raise unknown("list", what, listing.LISTINGS)
+    rows = listing.LISTINGS[what]()
+    if as_json:
+        _print_json(rows)
+    elif rows:
+        _print_table(tuple(rows[0]), (row.values() for row in rows))
+
+
+@app.command()
+def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
+    """Bring the models and data of a sweep into the cache, for machines without a network."""
+    from harness import sweep as sweeps
+    from harness.models.checkpoint import checkpoint_dir
+    from harness.models.spec import load_spec
+
+    loaded = sweeps.load(sweep, set_ or ())
+    for name in loaded.models:
+        print(f"{name}: {checkpoint_dir(load_spec(name))}", flush=True)
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="default: the notebooks of TuneBench")] = None,
+) -> None:
+    """Open JupyterLab on this machine only, behind a token."""
+    import os
+
+    from harness import notebooks
+
+    where = folder or notebooks.root()
+    if not where.is_dir():
+        raise InputError(f"{where}: no such folder")
+    command = [sys.executable, "-m", "jupyterlab", "--ip", "127.0.0.1", "--ServerApp.root_dir", str(where.resolve())]
+    os.execv(sys.executable, command)  # noqa: S606
+
+
+@app.command()
+def trial(
+    folder: Annotated[Path, typer.Argument(metavar="TRIAL_DIR", help="results/<sweep>/trials/<trial_id>")],
+) -> None:
+    """Run one trial here."""
+    from harness.runner.trial import run_trial
+
+    record = run_trial(folder)
+    if record is None:
+        print(f"{folder.name}: nothing to do: it is done, or somebody else works on it")
+        return
+    print(f"{record.trial_id}: {record.status}" + (f": {record.reason}" if record.reason else ""))
+    if record.status != "ok":
+        raise typer.Exit(1)
+
+
+def _only(text: str | None) -> dict[str, Sequence[Any]] | None:
+    """``method=lora|full,seed=0`` as name -> wanted values."""
+    from harness import yamlfile
+
+    if text is None:
+        return None
+    wanted: dict[str, Sequence[Any]] = {}
+    for part in text.split(","):
+        name, separator, values = part.partition("=")
+        if not separator or not name.strip():
+            raise InputError(f"--only {text}: write KEY=VALUE,KEY=VALUE; '|' between values that will do")
+        wanted[name.strip()] = [yamlfile.parse(value, f"--only {text}") for value in values.split("|")]
+    return wanted
+
+
+def _report(folder: Path, out: Path) -> None:
+    from harness.report import build
+
+    print(build(folder, out))
+
+
+def _summary(records: Iterable[Record]) -> None:
+    """One line a trial: what ran, how it ended, and what came out."""
+    header = ("method", "objective", "model", "task", "seed", "lr", "status", "metric", "valid", "test", "train s")
+    rows = []
+    for record in records:
+        trial, columns = record.trial, (record.outcome.columns if record.outcome else {})
+        rows.append(
+            (
+                trial.method,
+                trial.objective,
+                trial.model,
+                trial.task,
+                trial.seed,
+                _number(trial.learning_rate),
+                record.status,
+                columns.get("primary_metric") or "",
+                _number(columns.get("valid_score")),
+                _number(columns.get("test_score")),
+                _number(columns.get("train_s")),
+            )
+        )
+    _print_table(header, rows)
+    for record in records:
+        if record.reason and record.status != "skipped":
+            print(f"{record.trial_id} {record.status}: {record.reason}")
+
+
+def _print_plan(made: Plan) -> None:
+    rows = [
+        (
+            row.trial_id,
+            row.trial.method,
+            row.trial.objective,
+            row.trial.model,
+            row.trial.task,
+            row.trial.seed,
+            _number(row.trial.learning_rate),
+            row.trial.budget.train_steps if row.trial.learning_rate is not None else 0,
+            "" if row.reason is None else f"skipped: {row.reason}",
+        )
+        for row in made.rows
+    ]
+    _print_table(("trial", "method", "objective", "model", "task", "seed", "lr", "steps", ""), rows)
+    out = sum(count for _, count in made.excluded)
+    print(
+        f"{len(made.runnable)} to run, {len(made.skipped)} skipped, {out} excluded, {made.duplicates} duplicates merged"
+    )
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Columns on a terminal, and the same columns unwrapped where the output goes elsewhere."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console() if sys.stdout.isatty() else Console(width=240)
+    table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""From a sweep to its plan: every cell of the matrix becomes trials, or one skipped row that says why.
+
+Decisions that are worth knowing:
+
+* A trial holds *every* parameter of its notebook, those at their default too. So a table always says which ``r`` ran,
+  ``lora: {}`` and ``lora: {r: 8}`` are one trial, and a changed default makes new trials instead of silently
+  renaming old ones.
+* A method that trains nothing is deterministic: it is planned once per model and task, with the first seed, the
+  task's natural objective and no learning rate.
+* An impossible cell (method x objective x model x task) is one skipped row, whatever the number of its arguments
+  and seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import JsonValue, ValidationError
+
+from harness import catalog, notebooks
+from harness.errors import InputError, unknown
+from harness.plan import Plan, Planned, facts, in_order, matches
+from harness.sweep import Arguments, Sweep
+from harness.trial import Budget, Trial
+
+#: Arguments of a method that are fields of the trial.
+_TRIAL_FIELDS = ("learning_rate", "dtype", "device")
+#: Parameters that the sweep sets for all methods alike.
+_NOT_ARGUMENTS = (*(name for name in notebooks.COMMON if name not in _TRIAL_FIELDS), *notebooks.RUNNER)
+_AXES = ("method", "objective", "model", "task", "seed", *_TRIAL_FIELDS)
+
+
+class ModelSpec(Protocol):
+    """What planning needs to know about a model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+
+
+class TaskSpec(Protocol):
+    """What planning needs to know about a task."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One place of the matrix, before arguments and seeds are multiplied out."""
+
+    sweep: Sweep
+    method: catalog.Method
+    objective: catalog.Objective
+    model: ModelSpec
+    task: TaskSpec
+
+    @property
+    def notebook(self) -> str:
+        return self.objective.notebook or self.method.notebook
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        return self.sweep.seeds if self.method.trains else self.sweep.seeds[:1]
+
+    def overrides(self) -> Iterator[tuple[int, Any]]:
+        names = {"model": self.model.name, "task": self.task.name, "objective": self.objective.name}
+        for position, entry in enumerate(self.sweep.overrides):
+            if entry.matches(**names):
+                yield position, entry
+
+    def impossible(self) -> str | None:
+        """Why this cell cannot run; null: it can."""
+        method, objective, model, task = self.method, self.objective, self.model, self.task
+        for what, name, is_, wanted in (
+            (f"objective '{objective.name}' is for {{}} tasks", task.name, task.kind, objective.task_kinds),
+            (f"objective '{objective.name}' needs {{}} models", model.name, model.kind, objective.model_kinds),
+            (f"method '{method.name}' needs {{}} models", model.name, model.kind, method.model_kinds),
+            (
+                f"method '{method.name}' works on {{}} models",
+                model.name,
+                model.family,
+                method.families or (model.family,),
+            ),
+        ):
+            if is_ not in wanted:
+                return f"{what.format(' or '.join(wanted))}; '{name}' is {is_}"
+        return None
+
+
+def plan(sweep: Sweep) -> Plan:
+    """All trials of ``sweep``, checked, in the order in which they run.
+
+    What does not train comes first, and parents come before their children.
+
+    Raises :class:`InputError` for a name that does not exist, or an argument that the notebook does not take.
+    """
+    from harness.models.spec import load_spec as load_model
+    from harness.tasks.spec import load_spec as load_task
+
+    models: list[ModelSpec] = [_named(sweep, "models", name, load_model) for name in sweep.models]
+    tasks: list[TaskSpec] = [_named(sweep, "tasks", name, load_task) for name in sweep.tasks]
+    methods = [catalog.method(name, f"{sweep.where}: methods") for name in sweep.methods]
+    for name in sweep.objectives or ():
+        catalog.objective(name, f"{sweep.where}: objectives")
+    _check_names(sweep)
+    books = _notebooks(sweep)
+    _check_defaults(sweep, books)
+    _check_exclude(sweep, books)
+
+    rows: dict[str, Planned] = {}
+    excluded: Counter[int] = Counter()
+    duplicates = 0
+    cells = [
+        _Cell(sweep, method, objective, model, task)
+        for model in models
+        for task in tasks
+        for method in methods
+        for objective in _objectives(sweep, task, method.trains)
+    ]
+    cells.sort(key=lambda cell: cell.method.trains)
+    for cell in cells:
+        reason = cell.impossible()
+        for trial in _trials(cell):
+            if (entry := _excluded(sweep, trial)) is not None:
+                excluded[entry] += 1
+                continue
+            duplicates += trial.trial_id in rows
+            rows.setdefault(trial.trial_id, Planned(trial, reason, cell.task.kind, cell.model.family))
+            if reason is not None:
+                break
+    return Plan(
+        sweep=sweep.name,
+        rows=in_order(rows.values()),
+        excluded=tuple((match, excluded[position]) for position, match in enumerate(sweep.exclude)),
+        duplicates=duplicates,
+    )
+
+
+def _named(sweep: Sweep, axis: str, name: str, load: Any) -> Any:
+    try:
+        return load(name)
+    except InputError as error:
+        raise InputError(f"{sweep.where}: {axis}: {error}") from error
+
+
+def _objectives(sweep: Sweep, task: TaskSpec, trains: bool) -> list[catalog.Objective]:
+    natural = catalog.NATURAL_OBJECTIVE.get(task.kind)  # type: ignore[call-overload]
+    if sweep.objectives is None:
+        if natural is None:
+            raise InputError(
+                f"{sweep.where}: objectives: task '{task.name}' ({task.kind}) has no natural objective; name one"
+            )
+        return [catalog.OBJECTIVES[natural]]
+    if not trains:
+        fitting = [name for name in sweep.objectives if task.kind in catalog.OBJECTIVES[name].task_kinds]
+        return [catalog.OBJECTIVES[natural or next(iter(fitting or sweep.objectives))]]
+    return [catalog.OBJECTIVES[name] for name in sweep.objectives]
+
+
+def _trials(cell: _Cell) -> Iterator[Trial]:
+    """Every combination of the cell's axes and seeds."""
+    sweep, method, objective = cell.sweep, cell.method, cell.objective
+    declared = notebooks.parameters(cell.notebook)
+    for name in notebooks.COMMON:
+        if name not in declared and (method.trains or name != "learning_rate"):
+            raise InputError(f"{notebooks.path(cell.notebook)}: the cell tagged 'parameters' lacks '{name}'")
+    objective_args = _checked(
+        cell, declared, f"objectives.{objective.name}", (sweep.objectives or {}).get(objective.name, {})
+    )
+    arguments = {name: declared[name] for name in ("learning_rate",) if name in declared}
+    arguments |= {name: value for name, value in declared.items() if name not in (*notebooks.COMMON, *notebooks.RUNNER)}
+    axes = {name: [value] for name, value in arguments.items() if name not in objective_args}
+    axes |= _checked(cell, declared, "defaults", {k: v for k, v in sweep.defaults.items() if k in declared})
+    axes |= _checked(cell, declared, f"methods.{method.name}", sweep.methods[method.name])
+    budget = sweep.budget.model_dump()
+    budget_where = "budget"
+    for position, entry in cell.overrides():
+        where = f"overrides.{position}"
+        axes |= _checked(cell, declared, f"{where}.methods.{method.name}", entry.methods.get(method.name, {}))
+        if entry.budget:
+            budget |= entry.budget
+            budget_where = f"{where}.budget"
+    if not method.trains:
+        axes["learning_rate"] = [None]
+    for values in itertools.product(*axes.values(), *objective_args.values(), cell.seeds):
+        method_args = dict(zip(axes, values, strict=False))
+        fields = {name: method_args.pop(name) for name in _TRIAL_FIELDS if name in method_args}
+        try:
+            yield Trial(
+                notebook=cell.notebook,
+                method=method.name,
+                method_args=method_args,
+                objective=objective.name,
+                objective_args=dict(zip(objective_args, values[len(axes) :], strict=False)),
+                model=cell.model.name,
+                task=cell.task.name,
+                seed=values[-1],
+                budget=_budget(sweep, budget, budget_where),
+                **fields,
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            raise InputError(
+                f"{sweep.where}: methods.{method.name}: {key}: {first['msg']} (given: {first['input']!r})"
+            ) from error
+
+
+def _checked(cell: _Cell, declared: Mapping[str, Any], place: str, arguments: Arguments) -> dict[str, list[JsonValue]]:
+    """The arguments as axes, every value checked against the notebook's ``parameters`` cell."""
+    axes: dict[str, list[JsonValue]] = {}
+    for name, given in arguments.items():
+        if name == "learning_rate" and not cell.method.trains:
+            continue
+        where = f"{cell.sweep.where}: {place}"
+        if name not in declared or name in _NOT_ARGUMENTS:
+            raise unknown(where, name, (n for n in declared if n not in _NOT_ARGUMENTS))
+        values = _axis(given, declared[name])
+        if not values:
+            raise InputError(f"{where}.{name}: an empty list is no axis")
+        axes[name] = [notebooks.conform(value, declared[name], f"{where}.{name}") for value in values]
+    return axes
+
+
+def _axis(given: JsonValue, default: Any) -> list[JsonValue]:
+    """A list is an axis; where the notebook's default is a list, only a list of lists is."""
+    if not isinstance(given, list):
+        return [given]
+    if isinstance(default, list) and not (given and all(isinstance(item, list) for item in given)):
+        return [given]
+    return given
+
+
+def _budget(sweep: Sweep, merged: Mapping[str, Any], place: str) -> Budget:
+    try:
+        return Budget(**merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        where = f"{sweep.where}: {place}"
+        if first["type"] == "extra_forbidden":
+            raise unknown(where, name, Budget.model_fields) from error
+        raise InputError(f"{where}.{name}: {first['msg']} (given: {first['input']!r})") from error
+
+
+def _excluded(sweep: Sweep, trial: Trial) -> int | None:
+    """Which entry of ``exclude`` takes the trial out, if any."""
+    found = facts(trial)
+    return next((n for n, match in enumerate(sweep.exclude) if matches(found, match)), None)
+
+
+def _check_names(sweep: Sweep) -> None:
+    """Names inside ``overrides`` and ``exclude`` must exist: a typing error there would silently match nothing."""
+    from harness.models.spec import names as model_names
+    from harness.tasks.spec import names as task_names
+
+    valid: dict[str, set[str]] = {
+        "method": set(catalog.METHODS),
+        "objective": set(catalog.OBJECTIVES),
+        "model": {*model_names(), *sweep.models},
+        "task": {*task_names(), *sweep.tasks},
+    }
+    for position, entry in enumerate(sweep.overrides):
+        where = f"{sweep.where}: overrides.{position}"
+        for axis in entry.match:
+            if axis not in ("model", "task", "objective"):
+                raise unknown(f"{where}.match", axis, ("model", "task", "objective"))
+        for name in entry.methods:
+            catalog.method(name, f"{where}.methods")
+    matches_of = [(f"overrides.{n}.match", entry.match) for n, entry in enumerate(sweep.overrides)]
+    matches_of += [(f"exclude.{n}", entry) for n, entry in enumerate(sweep.exclude)]  # type: ignore[misc]
+    for place, match in matches_of:
+        for axis in match.keys() & valid.keys():
+            value = match[axis]
+            for name in value if isinstance(value, list) else [value]:
+                if name not in valid[axis]:
+                    raise unknown(f"{sweep.where}: {place}.{axis}", name, valid[axis])
+
+
+def _notebooks(sweep: Sweep) -> set[str]:
+    """Every notebook that the sweep may run."""
+    own = {catalog.OBJECTIVES[name].notebook for name in sweep.objectives or ()}
+    return {catalog.METHODS[name].notebook for name in sweep.methods} | {book for book in own if book}
+
+
+def _check_defaults(sweep: Sweep, books: set[str]) -> None:
+    """A default must be a parameter of at least one of the notebooks."""
+    valid = {name for book in books for name in notebooks.parameters(book)} - set(_NOT_ARGUMENTS)
+    for name in sweep.defaults:
+        if name not in valid:
+            raise unknown(f"{sweep.where}: defaults", name, valid)
+
+
+def _check_exclude(sweep: Sweep, books: set[str]) -> None:
+    """Every key of ``exclude`` is an axis or a parameter of some notebook."""
+    arguments = {name for book in books for name in notebooks.parameters(book)} - set(_NOT_ARGUMENTS)
+    for position, match in enumerate(sweep.exclude):
+        for name in match:
+            if name not in {*_AXES, *arguments}:
+                raise unknown(f"{sweep.where}: exclude.{position}", name, {*_AXES, *arguments})

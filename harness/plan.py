@@ -1,0 +1,127 @@
+"""A plan: the trials of a sweep in the order in which they run, and those that cannot run, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from harness.errors import InputError
+from harness.trial import Trial
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One row of a plan."""
+
+    trial: Trial
+    reason: str | None = None
+    """Why it cannot run; null: it can."""
+    task_kind: str | None = None
+    model_family: str | None = None
+
+    @property
+    def trial_id(self) -> str:
+        return self.trial.trial_id
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that a filter can name: the axes and every argument."""
+        return {"trial_id": self.trial_id, **facts(self.trial)}
+
+    def document(self) -> dict[str, Any]:
+        return {
+            **self.facts(),
+            "status": "planned" if self.reason is None else "skipped",
+            "reason": self.reason,
+            "task_kind": self.task_kind,
+            "model_family": self.model_family,
+            "parents": self.trial.parents,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep would run. Parents come before their children."""
+
+    sweep: str
+    rows: tuple[Planned, ...]
+    excluded: tuple[tuple[Mapping[str, JsonValue], int], ...] = ()
+    """Each entry of the sweep's ``exclude`` and how many trials it took out."""
+    duplicates: int = 0
+    """Cells that turned out to be a trial already planned."""
+
+    @property
+    def runnable(self) -> tuple[Planned, ...]:
+        return tuple(row for row in self.rows if row.reason is None)
+
+    @property
+    def skipped(self) -> tuple[Planned, ...]:
+        return tuple(row for row in self.rows if row.reason is not None)
+
+    def document(self) -> dict[str, Any]:
+        """The plan as JSON: what ``plan.json`` holds and ``tunebench plan --json`` prints."""
+        return {
+            "sweep": self.sweep,
+            "runnable": len(self.runnable),
+            "skipped": len(self.skipped),
+            "duplicates": self.duplicates,
+            "excluded": [{"match": dict(match), "trials": count} for match, count in self.excluded],
+            "trials": [row.document() for row in self.rows],
+        }
+
+    def matching(self, wanted: Mapping[str, Iterable[JsonValue]]) -> frozenset[str]:
+        """Ids of the rows whose every named fact is one of the wanted values, and of the parents that they need.
+
+        Raises :class:`InputError` for a name that no row has.
+        """
+        known = {name for row in self.rows for name in row.facts()}
+        for name in wanted:
+            if name not in known:
+                from harness.errors import unknown
+
+                raise unknown("--only", name, known)
+        choices = {name: list(values) for name, values in wanted.items()}
+        hits = {row.trial_id for row in self.rows if matches(row.facts(), choices)}
+        if not hits:
+            raise InputError("--only: no trial of the sweep matches")
+        for row in reversed(self.rows):
+            if row.trial_id in hits:
+                hits.update(row.trial.parents.values())
+        return frozenset(hits)
+
+
+def facts(trial: Trial) -> dict[str, Any]:
+    """What tells one trial of a sweep from another, by name."""
+    return {
+        "method": trial.method,
+        "objective": trial.objective,
+        "model": trial.model,
+        "task": trial.task,
+        "seed": trial.seed,
+        "learning_rate": trial.learning_rate,
+        "dtype": trial.dtype,
+        "device": trial.device,
+        **trial.method_args,
+        **trial.objective_args,
+    }
+
+
+def matches(found: Mapping[str, Any], wanted: Mapping[str, JsonValue]) -> bool:
+    """Whether every wanted name is there with the wanted value, or with one of a list of wanted values."""
+    return all(
+        name in found and (found[name] == value or (isinstance(value, list) and found[name] in value))
+        for name, value in wanted.items()
+    )
+
+
+def in_order(rows: Iterable[Planned]) -> tuple[Planned, ...]:
+    """The rows with every parent before its children; apart from that the order is kept."""
+    from graphlib import TopologicalSorter
+
+    by_id = {row.trial_id: row for row in rows}
+    graph = {trial_id: [p for p in row.trial.parents.values() if p in by_id] for trial_id, row in by_id.items()}
+    if not any(graph.values()):
+        return tuple(by_id.values())
+    return tuple(by_id[trial_id] for trial_id in TopologicalSorter(graph).static_order())

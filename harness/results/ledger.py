@@ -1,0 +1,319 @@
+"""The ledger: the folder of a sweep's trials, and the only state there is.
+
+results/<sweep>/
+  sweep.yaml  plan.json
+  trials/<trial_id>/  trial.json  claim.<n>.json  record.json  notebook.ipynb  log.txt
+
+A trial is done if and only if its ``record.json`` exists. Several drivers, on several machines, may work on one
+ledger over a shared file system at once:
+
+* **Claims.** Attempt *n* on a trial belongs to whoever creates ``claim.<n>.json``; the file system lets only one do
+  so. The owner touches the file while it works. A claim is dead when its process is gone, or after :data:`LEASE_S`
+  seconds without a touch; then anyone may create ``claim.<n+1>.json``. Nothing is ever deleted or renamed, so there
+  is no moment at which two takers can both succeed, and the claims tell the story of the attempts.
+* **Records.** ``record.json`` appears by a hard link, which fails where there is one: the first to finish wins.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+
+from harness.errors import InputError
+from harness.plan import Plan, Planned
+from harness.results.record import RECORD_FILE, Record, write_json
+from harness.trial import Trial
+
+SWEEP_FILE = "sweep.yaml"
+PLAN_FILE = "plan.json"
+TRIAL_FILE = "trial.json"
+TRIALS_DIR = "trials"
+LOG_FILE = "log.txt"
+PROGRESS_FILE = "progress.json"
+
+#: Seconds without a heartbeat after which a claim is dead. The clocks of the machines must agree within a few seconds.
+LEASE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one attempt of one trial."""
+
+    trial_id: str
+    path: Path
+    attempt: int
+    started_at: datetime
+
+    def beat(self) -> None:
+        """Say that the owner is alive; at least every :data:`LEASE_S` / 3 seconds."""
+        os.utime(self.path)
+
+    def release(self) -> None:
+        """Give the trial back without a record: anyone may take it at once."""
+        os.utime(self.path, (0, 0))
+
+
+class Ledger:
+    """The trials of one sweep on disk."""
+
+    def __init__(self, folder: Path, plan: Plan, environment: Mapping[str, str | bool | None] | None = None) -> None:
+        self.folder = folder
+        self.plan = plan
+        self._environment = dict(environment or {})
+
+    @classmethod
+    def create(
+        cls, folder: Path, plan: Plan, sweep_yaml: str, environment: Mapping[str, str | bool | None] | None = None
+    ) -> Ledger:
+        """Write ``plan`` into ``folder``, which may be new or hold an earlier plan of the same sweep.
+
+        Trials are added, and none is removed: a trial that is no longer planned keeps its record. A planned trial
+        whose record says ``skipped`` is to run after all; a record that cannot be read is set aside. ``environment``
+        goes into the records of skipped trials. Raises
+        :class:`InputError` when the folder holds another sweep, and OSError when it cannot be written.
+        """
+        ledger = cls(folder, plan, environment)
+        earlier = folder / PLAN_FILE
+        if earlier.exists() and (name := _read_json(earlier).get("sweep")) != plan.sweep:
+            raise InputError(f"{folder}: holds the sweep '{name}', not '{plan.sweep}'; choose another folder")
+        (folder / TRIALS_DIR).mkdir(parents=True, exist_ok=True)
+        for row in plan.rows:
+            ledger._add(row)
+        write_json(folder / SWEEP_FILE, sweep_yaml)
+        write_json(earlier, json.dumps(plan.document(), indent=1, ensure_ascii=False) + "\n")
+        return ledger
+
+    @classmethod
+    def open(cls, folder: Path) -> Ledger:
+        """The ledger in ``folder`` with the plan that was written last. Raises :class:`InputError` if there is none."""
+        if not (folder / PLAN_FILE).is_file():
+            raise InputError(f"{folder}: no {PLAN_FILE} here; is this the folder of a sweep, such as results/quick?")
+        document = _read_json(folder / PLAN_FILE)
+        try:
+            rows = tuple(
+                Planned(
+                    _read_trial(folder / TRIALS_DIR / row["trial_id"]),
+                    row["reason"],
+                    row["task_kind"],
+                    row["model_family"],
+                )
+                for row in document["trials"]
+            )
+            return cls(folder, Plan(document["sweep"], rows))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder / PLAN_FILE}: not a plan: {error!r}") from error
+
+    def trial_dir(self, trial_id: str) -> Path:
+        """The folder of one trial."""
+        return self.folder / TRIALS_DIR / trial_id
+
+    def row(self, trial_id: str) -> Planned:
+        """The row of the plan with this id. Raises :class:`InputError` when it is not planned."""
+        for row in self.plan.rows:
+            if row.trial_id == trial_id:
+                return row
+        raise InputError(f"{self.folder}: trial '{trial_id}' is not in {PLAN_FILE}")
+
+    def is_done(self, trial_id: str) -> bool:
+        """Whether the trial has a record."""
+        return (self.trial_dir(trial_id) / RECORD_FILE).exists()
+
+    def pending(self) -> list[Planned]:
+        """What is planned, can run and has no record, in the order of the plan."""
+        return [row for row in self.plan.runnable if not self.is_done(row.trial_id)]
+
+    def claim(self, trial_id: str) -> Claim | None:
+        """Take one trial; null when it is done, or somebody who is alive works on it."""
+        last = self._last_claim(trial_id)
+        if self.is_done(trial_id) or (last is not None and _alive(last)):
+            return None
+        attempt = 1 if last is None else _attempt(last) + 1
+        path = self.trial_dir(trial_id) / f"claim.{attempt}.json"
+        claim = Claim(trial_id, path, attempt, datetime.now(UTC))
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return None
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump({**_me(), "attempt": attempt, "started_at": claim.started_at.isoformat()}, stream)
+        if self.is_done(trial_id):  # finished between the first look and the claim
+            return None
+        return claim
+
+    def is_claimed(self, trial_id: str) -> bool:
+        """Whether somebody who is alive works on the trial."""
+        last = self._last_claim(trial_id)
+        return last is not None and _alive(last)
+
+    def attempts(self, trial_id: str) -> int:
+        """How many times the trial was started."""
+        last = self._last_claim(trial_id)
+        return 0 if last is None else _attempt(last)
+
+    def finish(self, record: Record) -> bool:
+        """End a trial. False when it has a record already: the first one stays as it is."""
+        path = self.trial_dir(record.trial_id) / RECORD_FILE
+        part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
+        try:
+            with part.open("w", encoding="utf-8") as stream:
+                stream.write(record.model_dump_json())
+                stream.flush()
+                os.fsync(stream.fileno())
+            _link(part, path)
+        except FileExistsError:
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+        return True
+
+    def record(self, trial_id: str) -> Record | None:
+        """The record of one trial; null when it has none.
+
+        Raises :class:`InputError` naming the file when it cannot be read. This cannot come from a crash of ours; the
+        next ``tunebench run`` sets such a file aside and repeats the trial.
+        """
+        path = self.trial_dir(trial_id) / RECORD_FILE
+        try:
+            return Record.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise InputError(
+                f"{path}: not a valid record; run the sweep again to set it aside and repeat the trial"
+            ) from error
+
+    def records(self) -> Iterator[Record]:
+        """Every record: those of the plan in its order, then those that are no longer planned."""
+        planned = [row.trial_id for row in self.plan.rows]
+        there = sorted(path.parent.name for path in (self.folder / TRIALS_DIR).glob(f"*/{RECORD_FILE}"))
+        for trial_id in dict.fromkeys([*planned, *there]):
+            if (record := self.record(trial_id)) is not None:
+                yield record
+
+    def status(self) -> Counter[str]:
+        """How many planned trials have each status; besides those of records, ``running`` and ``pending``."""
+        found: Counter[str] = Counter()
+        for row in self.plan.rows:
+            if (record := self.record(row.trial_id)) is not None:
+                found[record.status] += 1
+            else:
+                found["running" if self.is_claimed(row.trial_id) else "pending"] += 1
+        return found
+
+    def set_aside(self, trial_id: str) -> Path | None:
+        """Rename a trial's record so that it runs again; the new name, or null when there was none."""
+        path = self.trial_dir(trial_id) / RECORD_FILE
+        aside = next(
+            name for n in range(1, 1_000_000) if not (name := path.with_name(f"record.aside.{n}.json")).exists()
+        )
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return None
+        return aside
+
+    def skip(self, row: Planned, reason: str) -> bool:
+        """Write the record of a trial that cannot run."""
+        return self.finish(
+            Record(
+                trial_id=row.trial_id,
+                sweep=self.plan.sweep,
+                trial=row.trial,
+                status="skipped",
+                reason=reason,
+                started_at=datetime.now(UTC),
+                task_kind=row.task_kind,
+                model_family=row.model_family,
+                environment=self._environment,
+            )
+        )
+
+    def _add(self, row: Planned) -> None:
+        folder = self.trial_dir(row.trial_id)
+        folder.mkdir(exist_ok=True)
+        if not (folder / TRIAL_FILE).exists():
+            write_json(folder / TRIAL_FILE, row.trial.model_dump_json(indent=1) + "\n")
+        try:
+            record = self.record(row.trial_id)
+        except InputError:
+            self.set_aside(row.trial_id)
+            record = None
+        if record is not None and record.status == "skipped" and record.reason != row.reason:
+            (folder / RECORD_FILE).unlink(missing_ok=True)  # nothing was measured: nothing is lost
+            record = None
+        if record is None and row.reason is not None:
+            self.skip(row, row.reason)
+
+    def _last_claim(self, trial_id: str) -> Path | None:
+        claims = self.trial_dir(trial_id).glob("claim.*.json")
+        return max(claims, key=_attempt, default=None)
+
+
+def _attempt(claim: Path) -> int:
+    return int(claim.name.split(".")[1])
+
+
+def _me() -> dict[str, str | int | float]:
+    return {"host": platform.node(), "pid": os.getpid(), "born": psutil.Process().create_time()}
+
+
+def _alive(claim: Path) -> bool:
+    """Whether the owner of a claim still works, as far as one can know from here."""
+    if time.time() - claim.stat().st_mtime > LEASE_S:
+        return False
+    try:
+        owner = json.loads(claim.read_bytes())
+    except ValueError:
+        return True  # created this very moment, and not written yet
+    if owner["host"] != platform.node():
+        return True
+    try:
+        process = psutil.Process(owner["pid"])
+        # A number is used again after a while: the birth tells whether it is the same process.
+        return abs(process.create_time() - owner["born"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _link(part: Path, path: Path) -> None:
+    """Give ``part`` its final name unless that is taken (FileExistsError)."""
+    try:
+        path.hardlink_to(part)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # A file system without hard links: a second finisher within this instant would overwrite, not be refused.
+        if path.exists():
+            raise FileExistsError(path) from error
+        part.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as JSON") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: not a mapping")
+    return document
+
+
+def _read_trial(folder: Path) -> Trial:
+    try:
+        return Trial.from_json((folder / TRIAL_FILE).read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{folder / TRIAL_FILE}: does not exist") from error
+    except ValidationError as error:
+        raise InputError(f"{folder / TRIAL_FILE}: not a trial") from error

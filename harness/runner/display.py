@@ -1,0 +1,197 @@
+"""What a run shows while it works: a live table on a terminal, plain lines elsewhere, or one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from harness.plan import Planned
+from harness.results.record import Record
+from harness.runner.driver import Board, Watcher
+
+_COLOURS = {"ok": "green", "skipped": "dim", "failed": "red", "oom": "red", "timeout": "yellow", "diverged": "yellow"}
+
+
+class Display(Watcher, Protocol):
+    """A watcher that is opened for the length of a run."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def make(log_json: bool, durations: Iterable[float] = ()) -> Display:
+    """The display for this output. ``durations`` are the seconds of trials that ended earlier, for the time left."""
+    if log_json:
+        return JsonLines(sys.stdout)
+    console = Console()
+    return LiveBoard(console, durations) if console.is_terminal else Lines(sys.stdout)
+
+
+def label(row: Planned) -> str:
+    """A trial in a few words."""
+    trial = row.trial
+    rate = "" if trial.learning_rate is None else f" lr {trial.learning_rate:g}"
+    return f"{trial.method} × {trial.objective}, {trial.model}, {trial.task}, seed {trial.seed}{rate}"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person reads them: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def time_left(durations: list[float], elapsed: Iterable[float], waiting: int, jobs: int) -> float | None:
+    """Seconds until all is done, if trials go on taking what they took so far; null while none has ended.
+
+    ``elapsed`` are the seconds that each running trial has run, ``waiting`` is the number of those not begun.
+    """
+    if not durations:
+        return None
+    mean = sum(durations) / len(durations)
+    running = [max(mean - seconds, 0.0) for seconds in elapsed]
+    return max((sum(running) + waiting * mean) / jobs, max(running, default=0.0))
+
+
+class _Quiet:
+    """A display that needs nothing opened."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+
+class Lines(_Quiet):
+    """One line when a trial starts and one when it ends."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def started(self, row: Planned) -> None:
+        self._say(f"{row.trial_id} started  {label(row)}")
+
+    def ended(self, record: Record) -> None:
+        took = "" if record.duration_s is None else f" after {clock(record.duration_s)}"
+        why = "" if record.reason is None else f": {record.reason}"
+        self._say(f"{record.trial_id} {record.status}{took}{why}")
+
+    def tick(self, board: Board) -> None:
+        return
+
+    def _say(self, text: str) -> None:
+        print(f"{datetime.now():%H:%M:%S} {text}", file=self._stream, flush=True)
+
+
+class JsonLines(_Quiet):
+    """One JSON object a line: the events started, progress and ended, with UTC times."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._last: dict[str, object] = {}
+
+    def started(self, row: Planned) -> None:
+        self._say("started", row.facts())
+
+    def ended(self, record: Record) -> None:
+        self._say(
+            "ended",
+            {
+                "trial_id": record.trial_id,
+                "status": record.status,
+                "reason": record.reason,
+                "attempt": record.attempt,
+                "duration_s": record.duration_s,
+            },
+        )
+
+    def tick(self, board: Board) -> None:
+        for trial_id, running in board.running.items():
+            if running.progress and running.progress != self._last.get(trial_id):
+                self._last[trial_id] = running.progress
+                self._say("progress", {"trial_id": trial_id, **running.progress})
+
+    def _say(self, event: str, fields: dict[str, Any]) -> None:
+        line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
+        print(json.dumps(line, ensure_ascii=False), file=self._stream, flush=True)
+
+
+class LiveBoard:
+    """Counts, the running trials and the time left, redrawn in place; a line stays for each trial that ended."""
+
+    def __init__(self, console: Console, durations: Iterable[float]) -> None:
+        self._console = console
+        self._durations = list(durations)
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def started(self, row: Planned) -> None:
+        return
+
+    def ended(self, record: Record) -> None:
+        if record.status == "skipped":
+            return
+        if record.duration_s is not None:
+            self._durations.append(record.duration_s)
+        row = Planned(record.trial)
+        line = Text.assemble((f"{record.status:<8} ", _COLOURS[record.status]), label(row))
+        if record.duration_s is not None:
+            line.append(f"  {clock(record.duration_s)}", style="dim")
+        if record.reason is not None:
+            line.append(f"\n         {record.reason}", style="dim")
+        self._live.console.print(line)
+
+    def tick(self, board: Board) -> None:
+        self._live.update(self._draw(board))
+
+    def _draw(self, board: Board) -> Group:
+        now = time.monotonic()
+        counts = Text()
+        for status, count in board.ended.items():
+            counts.append(f"{count} {status}  ", style=_COLOURS[status])
+        counts.append(f"{len(board.running)} running  {len(board.waiting) - len(board.running)} waiting")
+        elapsed = [now - running.since for running in board.running.values()]
+        left = time_left(self._durations, elapsed, len(board.waiting) - len(board.running), board.jobs)
+        if left is not None:
+            counts.append(f"  about {clock(left)} left", style="dim")
+        table = Table.grid(padding=(0, 2))
+        for running, seconds in zip(board.running.values(), elapsed, strict=True):
+            table.add_row(label(running.row), progress_text(running.progress), clock(seconds))
+        return Group(table, counts)
+
+
+def progress_text(progress: Any) -> str:
+    """Step, loss and phase as far as the notebook has told them."""
+    parts = [str(progress["phase"])] if progress.get("phase") else []
+    if progress.get("step") is not None:
+        steps = f"/{progress['steps']}" if progress.get("steps") is not None else ""
+        parts.append(f"step {progress['step']}{steps}")
+    if isinstance(progress.get("loss"), int | float):
+        parts.append(f"loss {progress['loss']:.3f}")
+    return "  ".join(parts)

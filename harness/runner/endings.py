@@ -1,0 +1,93 @@
+"""How a notebook's run ended, and which status that is."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from harness.plan import Planned
+from harness.results.ledger import Ledger
+from harness.results.record import Outcome, Record, Status
+from harness.runner.environment import environment
+from harness.runner.processes import ending as how_it_ended
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
+_NOT_FINITE = re.compile(r"\bloss\b.*\b(nan|inf|infinite|not finite)\b|\b(nan|inf|infinite)\b.*\bloss\b", re.IGNORECASE)
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of one run of one notebook."""
+
+    status: Status
+    reason: str | None = None
+    failed_cell: int | None = None
+    """Index of the cell in the notebook as committed, from 0."""
+
+
+OK = Ending("ok")
+
+
+def of_exception(name: str, message: str, cell: int | None) -> Ending:
+    """The ending when a cell raised the exception class ``name`` with ``message``."""
+    text = _ANSI.sub("", message).strip()
+    reason = f"{name}: {text.splitlines()[0]}" if text else name
+    if name in ("OutOfMemoryError", "MemoryError") or _OUT_OF_MEMORY.search(text):
+        return Ending("oom", reason, cell)
+    if name == "Diverged" or _NOT_FINITE.search(text):
+        return Ending("diverged", reason, cell)
+    return Ending("failed", reason, cell)
+
+
+def of_death(returncode: int | None, cell: int | None, memory_killer_struck: bool) -> Ending:
+    """The ending when the kernel died while a cell ran; ``returncode`` is negative for a signal.
+
+    SIGKILL alone is no evidence of anything: only together with a count that the operating system's
+    out-of-memory killer has struck is it told as ``oom``.
+    """
+    how = "for an unknown reason" if returncode is None else f"with {how_it_ended(returncode)}"
+    if returncode == -signal.SIGKILL and memory_killer_struck:
+        return Ending("oom", f"the kernel died {how}: the system's out-of-memory killer struck", cell)
+    return Ending("failed", f"the kernel died {how}", cell)
+
+
+def record_of(
+    ledger: Ledger,
+    row: Planned,
+    ending: Ending,
+    attempt: int,
+    started_at: datetime | None = None,
+    duration_s: float | None = None,
+    outcome: Outcome | None = None,
+) -> Record:
+    """The record of a trial that was started, whatever its ending."""
+    return Record(
+        trial_id=row.trial_id,
+        sweep=ledger.plan.sweep,
+        trial=row.trial,
+        status=ending.status,
+        reason=ending.reason,
+        failed_cell=ending.failed_cell,
+        attempt=attempt,
+        started_at=started_at or datetime.now(UTC),
+        duration_s=duration_s,
+        task_kind=row.task_kind,
+        model_family=row.model_family,
+        environment=environment(),
+        outcome=outcome,
+    )
+
+
+def memory_kills() -> int | None:
+    """How often the system's out-of-memory killer has struck since boot (Linux); null where that is not told."""
+    try:
+        for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return None

@@ -1,0 +1,167 @@
+"""Executing one notebook with papermill, and saying truthfully how that ended.
+
+Papermill marks a cell as completed when its kernel is killed or its time is up, warns where a parameter is unknown,
+writes its output in place, and limits the time of a cell instead of the run. What is built around it here: a kernel
+of this very interpreter, a limit on the whole run, the exit code of a dead kernel, and an output that is renamed
+when it is complete.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from subprocess import Popen
+from typing import IO, Any
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+from harness.runner import endings
+from harness.runner.endings import Ending
+from harness.runner.processes import kill_group
+
+#: A kernel that dies before it answers is started again, this often in all: now and then a start fails where many
+#: start at once, and no cell has run then.
+STARTS = 3
+_START_TIMEOUT_S = 120
+
+
+class TrialKernel(AsyncKernelManager):
+    """Starts ``sys.executable``, whatever a kernelspec on this machine says, with its raw output in a log."""
+
+    log_file: IO[str]
+    process: Popen[bytes] | None = None
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """An IPython kernel of this interpreter."""
+        return KernelSpec(
+            argv=[sys.executable, "-m", "harness.runner.kernel", "-f", "{connection_file}"],
+            display_name="TuneBench",
+            language="python",
+        )
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        await super()._async_launch_kernel(kernel_cmd, stdout=self.log_file, stderr=self.log_file, **kw)
+        self.process = self.provisioner.process  # type: ignore[union-attr]
+
+    _launch_kernel = _async_launch_kernel
+
+    def kill(self) -> None:
+        """End the kernel and all that it started, at once."""
+        if self.process is not None:
+            kill_group(self.process.pid)
+
+    def end(self, patience_s: float = 2.0) -> int | None:
+        """Kill what is left; the exit code that the process had by then (negative: a signal), null while it lived."""
+        if self.process is None:
+            return None
+        code = self.process.poll()
+        self.kill()
+        self.process.wait(patience_s)
+        self.cleanup_connection_file()
+        return code
+
+
+class Run:
+    """One execution of one notebook into one folder; :meth:`kill` may be called from any thread."""
+
+    def __init__(self, source: Path, folder: Path, log: IO[str]) -> None:
+        self._source = source
+        self._folder = folder
+        self._log = log
+        self._kernel: TrialKernel | None = None
+        self._cell: Any = None
+        self._overtime = False
+
+    def execute(self, parameters: Mapping[str, Any], time_s: float | None) -> Ending:
+        """Run all cells with ``parameters``; what is there of the executed notebook ends as ``notebook.ipynb``.
+
+        ``time_s`` limits the whole run, in wall seconds; null is no limit.
+        """
+        limit = threading.Timer(time_s, self._stop_overtime) if time_s is not None else None
+        part = self._folder / "notebook.part.ipynb"
+        try:
+            if limit is not None:
+                limit.daemon = True
+                limit.start()
+            for start in range(1, STARTS + 1):
+                ending = self._attempt(parameters, part)
+                if self._overtime:
+                    return Ending("timeout", f"the time limit of {time_s:g} s was reached", self._cell_index())
+                if ending is not None:
+                    return ending
+                self._say(f"the kernel did not start (attempt {start} of {STARTS})")
+            return Ending("failed", f"the kernel did not start in {STARTS} attempts; see log.txt")
+        finally:
+            if limit is not None:
+                limit.cancel()
+            self.kill()
+            if part.exists():
+                part.replace(self._folder / "notebook.ipynb")
+
+    def kill(self) -> None:
+        """End the kernel, if there is one."""
+        if self._kernel is not None:
+            self._kernel.kill()
+
+    def _stop_overtime(self) -> None:
+        self._overtime = True
+        self.kill()
+
+    def _attempt(self, parameters: Mapping[str, Any], part: Path) -> Ending | None:
+        """One start of a kernel; null when it failed before the first cell."""
+        import papermill
+        from nbclient.exceptions import DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
+
+        kernel = self._kernel = TrialKernel()
+        kernel.log_file = self._log
+        self._cell = None
+        kills_before = endings.memory_kills()
+        try:
+            papermill.execute_notebook(
+                str(self._source),
+                str(part),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(self._folder),
+                stdout_file=self._log,
+                stderr_file=self._log,
+                start_timeout=_START_TIMEOUT_S,
+                km=kernel,
+                coalesce_streams=True,
+                on_cell_start=self._cell_started,
+            )
+        except PapermillExecutionError as error:
+            return endings.of_exception(error.ename, error.evalue, self._cell_index())
+        except (DeadKernelError, RuntimeError) as error:
+            if self._cell is None:
+                self._say(f"{type(error).__name__}: {error}")
+                return None
+            code = kernel.end()
+            struck = kills_before is not None and (endings.memory_kills() or 0) > kills_before
+            return endings.of_death(code, self._cell_index(), struck)
+        finally:
+            kernel.end()
+        return endings.OK
+
+    def _cell_started(self, cell: Any, cell_index: int) -> None:
+        if cell.cell_type == "code":
+            self._cell = cell
+
+    def _cell_index(self) -> int | None:
+        """Where the cell that ran last is in the source (papermill adds cells to what it executes)."""
+        import json
+
+        if self._cell is None:
+            return None
+        cells = json.loads(self._source.read_text(encoding="utf-8"))["cells"]
+        return next((n for n, cell in enumerate(cells) if cell.get("id") == self._cell.get("id")), None)
+
+    def _say(self, text: str) -> None:
+        self._log.write(f"[tunebench] {text}\n")
+        self._log.flush()

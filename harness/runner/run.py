@@ -1,0 +1,100 @@
+"""A whole run: from a sweep to a ledger in which every trial has ended."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from harness import matrix
+from harness.errors import InputError
+from harness.results.ledger import Ledger
+from harness.results.record import Record
+from harness.runner import display, executors
+from harness.runner.driver import drive
+from harness.runner.environment import environment
+from harness.sweep import Sweep
+
+#: A run does not begin with less space than this on the disk of its folder.
+_LEAST_FREE_BYTES = 100 * 1024**2
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run leaves."""
+
+    ledger: Ledger
+    records: Sequence[Record]
+    """Of the trials that were asked for, in the order of the plan."""
+    ran: int
+    """How many of them ran now; the others had ended before."""
+
+    @property
+    def all_well(self) -> bool:
+        return all(record.status in ("ok", "skipped") for record in self.records)
+
+
+def run(
+    sweep: Sweep,
+    folder: Path,
+    *,
+    executor: str = "local",
+    jobs: int = 1,
+    only: Mapping[str, Sequence[JsonValue]] | None = None,
+    retry: bool = False,
+    log_json: bool = False,
+) -> Finished:
+    """Run what has no record yet, ``jobs`` trials at a time.
+
+    ``only`` chooses trials by their facts; ``retry`` sets the records of trials that did not end well aside, so that
+    they run again. Raises :class:`InputError` for bad input, and KeyboardInterrupt after an orderly stop.
+    """
+    plan = matrix.plan(sweep)
+    wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
+    started = executors.make(executor, sweep.resources)
+    with _writable(folder):
+        ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
+    if retry:
+        for row in plan.runnable:
+            record = ledger.record(row.trial_id)
+            if row.trial_id in wanted and record is not None and record.status != "ok":
+                ledger.set_aside(row.trial_id)
+    pending = {row.trial_id for row in ledger.pending()} & wanted
+    if pending:
+        durations = [record.duration_s for record in ledger.records() if record.duration_s is not None]
+        with display.make(log_json, durations) as watcher, _terminable():
+            drive(ledger, pending, started, jobs, watcher)
+    records = [record for record in ledger.records() if record.trial_id in wanted]
+    return Finished(ledger, records, len(pending))
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Turn what is wrong with the folder into one line, before anything runs."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < _LEAST_FREE_BYTES:
+            raise InputError(f"{folder}: only {free // 1024**2} MB are free on this disk; make room or choose --out")
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM stops a run as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

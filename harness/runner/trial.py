@@ -1,0 +1,136 @@
+"""Running one trial here: claim it, execute its notebook, write its record. What every executor calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness import notebooks, sweep
+from harness.errors import InputError
+from harness.plan import Planned
+from harness.results.ledger import LEASE_S, LOG_FILE, PROGRESS_FILE, SWEEP_FILE, Claim, Ledger
+from harness.results.record import OUTCOME_FILE, Outcome, Record
+from harness.runner.endings import Ending, record_of
+from harness.runner.notebook import Run
+from harness.runner.processes import DRIVER_VARIABLE, die_with
+
+
+def run_trial(trial_dir: Path) -> Record | None:
+    """Run the trial in ``trial_dir`` (``results/<sweep>/trials/<trial_id>``) and return its record.
+
+    Null when there is nothing to do: the trial is done, or somebody else works on it. Whatever the notebook does ends
+    in a record; only an interrupt (SIGINT, SIGTERM) leaves none, so that the trial runs again. Raises
+    :class:`InputError` when the folder is not that of a planned trial.
+    """
+    tie_to_driver()
+    trial_dir = trial_dir.resolve()
+    ledger = Ledger.open(trial_dir.parent.parent)
+    row = ledger.row(trial_dir.name)
+    limits = sweep.load(ledger.folder / SWEEP_FILE).limits
+    claim = ledger.claim(row.trial_id)
+    if claim is None:
+        return None
+    clock = time.monotonic()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernel forks; its tokenizers would warn
+    try:
+        with (trial_dir / LOG_FILE).open("a", encoding="utf-8") as log:
+            print(
+                f"[tunebench] attempt {claim.attempt}, {claim.started_at:%Y-%m-%d %H:%M:%S} UTC", file=log, flush=True
+            )
+            source = notebooks.path(row.trial.notebook)
+            run = Run(source, trial_dir, log)
+            with _heartbeat(claim, run), _interruptible():
+                _clear(trial_dir)
+                ending = run.execute(_parameters(row, trial_dir), limits.time_s)
+            outcome, ending = _outcome(trial_dir, ending)
+    except BaseException:
+        claim.release()
+        raise
+    record = record_of(ledger, row, ending, claim.attempt, claim.started_at, time.monotonic() - clock, outcome)
+    ledger.finish(record)
+    return record
+
+
+def tie_to_driver() -> None:
+    """End with the driver that started this process, if one did: nobody would take the result."""
+    if driver := os.environ.get(DRIVER_VARIABLE):
+        die_with(int(driver))
+
+
+def _parameters(row: Planned, trial_dir: Path) -> dict[str, Any]:
+    """What papermill gets: only what the notebook declares. Raises :class:`InputError` for anything that it lacks."""
+    declared = notebooks.parameters(row.trial.notebook)
+    given = row.trial.parameters()
+    if given["learning_rate"] is None and "learning_rate" not in declared:
+        del given["learning_rate"]
+    if stray := sorted(given.keys() - declared.keys()):
+        raise InputError(f"{notebooks.path(row.trial.notebook)}: the cell tagged 'parameters' lacks '{stray[0]}'")
+    if "trial_dir" in declared:
+        given["trial_dir"] = str(trial_dir)
+    return given
+
+
+def _clear(trial_dir: Path) -> None:
+    """Take away what an earlier attempt left, so that nothing of it can be taken for this one's."""
+    for name in (OUTCOME_FILE, PROGRESS_FILE, "notebook.ipynb", "notebook.part.ipynb"):
+        (trial_dir / name).unlink(missing_ok=True)
+
+
+def _outcome(trial_dir: Path, ending: Ending) -> tuple[Outcome | None, Ending]:
+    """What the notebook measured, and the ending once that is known: without an outcome nothing is ok."""
+    if ending.status != "ok":
+        return None, ending
+    try:
+        return Outcome.model_validate(json.loads((trial_dir / OUTCOME_FILE).read_bytes())), ending
+    except FileNotFoundError:
+        return None, Ending("failed", f"the notebook ended without writing {OUTCOME_FILE} (write_outcome)")
+    except (ValidationError, ValueError) as error:
+        return None, Ending("failed", f"{OUTCOME_FILE} is not valid: {str(error).splitlines()[0]}")
+
+
+@contextmanager
+def _heartbeat(claim: Claim, run: Run) -> Iterator[None]:
+    """Touch the claim while the trial runs; where the system cannot tie processes, watch the driver as well."""
+    over = threading.Event()
+    parent = os.getppid()
+
+    def beat() -> None:
+        ticks = 0
+        while not over.wait(1.0):
+            ticks += 1
+            if DRIVER_VARIABLE in os.environ and os.getppid() != parent:
+                run.kill()
+                os._exit(1)
+            if ticks % int(LEASE_S / 6) == 0:
+                claim.beat()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM interrupts as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,209 @@
+"""A sweep: a matrix of trials as data. This file reads the YAML; :mod:`harness.matrix` makes the trials.
+
+How the file is read:
+
+* A list is an axis: ``r: [4, 8]`` plans both. Where the notebook's own default is a list, a plain list is one value
+  and a list of lists is an axis.
+* ``defaults`` holds ``dtype``, ``device``, and any parameter that every notebook which declares it should get; a
+  method's own arguments win over it.
+* ``overrides`` change budget and arguments where they match; later entries win::
+
+      overrides:
+        - match: {task: trec, model: [a, b]}      # every name must match; a list means any of its names
+          budget: {train_examples: 512}
+          methods: {full: {learning_rate: 1e-4}}
+
+* What is set on the command line wins over all of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, JsonValue, PrivateAttr, ValidationError, field_validator, model_validator
+
+from harness import yamlfile
+from harness.errors import InputError, unknown
+from harness.trial import Budget, Frozen
+
+Arguments = dict[str, JsonValue]
+
+
+class Limits(Frozen):
+    """When a trial is stopped."""
+
+    time_s: float | None = Field(None, gt=0, description="wall seconds of one trial, kernel start included")
+
+
+class Override(Frozen):
+    """Other settings for a part of the matrix."""
+
+    match: dict[str, str | list[str]] = Field(description="model, task or objective -> a name, or a list of names")
+    budget: dict[str, JsonValue] = Field(default_factory=dict)
+    methods: dict[str, Arguments] = Field(default_factory=dict)
+
+    def matches(self, **names: str) -> bool:
+        """Whether this entry is about the cell with these names (model, task, objective)."""
+        return all(
+            names[axis] in (wanted if isinstance(wanted, list) else [wanted]) for axis, wanted in self.match.items()
+        )
+
+
+class Sweep(Frozen):
+    """The matrix, as read."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also the folder under results/")
+    description: str = ""
+    models: list[str] = Field(min_length=1)
+    tasks: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(default=[0], min_length=1)
+    budget: Budget = Budget()
+    defaults: Arguments = Field(default_factory=dict)
+    methods: dict[str, Arguments] = Field(min_length=1)
+    objectives: dict[str, Arguments] | None = Field(None, description="null: the natural one of each task")
+    exclude: list[Arguments] = Field(default_factory=list)
+    overrides: list[Override] = Field(default_factory=list)
+    limits: Limits = Limits()
+    resources: dict[str, str | int | float] = Field(default_factory=dict, description="what a cluster is asked for")
+    keep_artifacts: bool = False
+
+    _where: str = PrivateAttr("sweep")
+
+    @field_validator("methods", "objectives", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """A list of names is a mapping without arguments, and so is a name with nothing behind it."""
+        if isinstance(value, list):
+            return {name: {} for name in value}
+        if isinstance(value, dict):
+            return {name: {} if args is None else args for name, args in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for axis in ("models", "tasks", "seeds"):
+            values = getattr(self, axis)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{axis}: a value is given twice")
+        return self
+
+    @property
+    def where(self) -> str:
+        """The file, for messages."""
+        return self._where
+
+    def to_yaml(self) -> str:
+        """The sweep as YAML, with everything from the command line in it."""
+        document: str = yaml.safe_dump(
+            self.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
+        )
+        return document
+
+
+def root() -> Path:
+    """The folder of the sweeps that come along: ``$TUNEBENCH_SWEEPS``, or ``sweeps/`` beside the package."""
+    return Path(os.environ.get("TUNEBENCH_SWEEPS") or Path(__file__).resolve().parents[1] / "sweeps")
+
+
+def names() -> list[str]:
+    """The sweeps under :func:`root`, such as 'quick' and 'paper/hu2021'."""
+    return sorted(path.relative_to(root()).with_suffix("").as_posix() for path in root().rglob("*.yaml"))
+
+
+def find(name: str | Path) -> Path:
+    """The file of a sweep, given as a path or as one of :func:`names`."""
+    for candidate in (Path(name), root() / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    raise unknown("sweep", name, names())
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep, given as a path or by name; ``overrides`` are ``KEY=VALUE`` with a dotted key and a YAML value.
+
+    Raises :class:`InputError`, in one line, for whatever is wrong with the file or the overrides.
+    """
+    path = find(name)
+    document = yamlfile.read(path)
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: a sweep is a mapping with name, models, tasks and methods")
+    for text in overrides:
+        _set(document, text)
+    try:
+        sweep = Sweep.model_validate(document)
+    except ValidationError as error:
+        raise _one_line(str(path), error) from error
+    sweep._where = str(path)
+    return sweep
+
+
+def _set(document: dict[str, Any], text: str) -> None:
+    """Apply one ``KEY=VALUE``, and take the same key out of ``overrides``, which would hide it."""
+    key, separator, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise InputError(f"--set {text}: write KEY=VALUE, such as budget.train_examples=64")
+    if parts[0] not in Sweep.model_fields:
+        raise unknown("--set", parts[0], Sweep.model_fields)
+    for entry in document.get("overrides") or ():
+        if isinstance(entry, dict):
+            _drop(entry, parts)
+    _put(document, parts, yamlfile.parse(value, f"--set {text}"), text)
+
+
+def _put(node: Any, parts: Sequence[str], value: Any, text: str) -> None:
+    first, *rest = parts
+    place: Any = first
+    if isinstance(node, list):
+        if not first.isdecimal() or int(first) >= len(node):
+            raise InputError(f"--set {text}: '{first}' is no position in a list of {len(node)}")
+        place = int(first)
+    elif not isinstance(node, dict):
+        raise InputError(f"--set {text}: there is nothing below '{node}' to set '{first}' in")
+    if not rest:
+        node[place] = value
+        return
+    if isinstance(node, dict) and node.get(place) is None:
+        node[place] = {}
+    _put(node[place], rest, value, text)
+
+
+def _drop(node: dict[str, Any], parts: Sequence[str]) -> None:
+    *parents, last = parts
+    for part in parents:
+        inner = node.get(part)
+        if not isinstance(inner, dict):
+            return
+        node = inner
+    node.pop(last, None)
+
+
+def _one_line(where: str, error: ValidationError) -> InputError:
+    """The first mistake of a file, in words: where, what, and the nearest valid name."""
+    first = error.errors(include_url=False)[0]
+    *parents, last = first["loc"] or ("",)
+    if first["type"] == "extra_forbidden":
+        place = ".".join([where, *map(str, parents)]) if not parents else f"{where}: {'.'.join(map(str, parents))}"
+        return unknown(place, last, _fields(parents))
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return InputError(f"{where}: '{key}' is missing")
+    message = first["msg"].removeprefix("Value error, ")
+    given = f" (given: {first['input']!r})" if key else ""
+    return InputError(f"{where}: {key + ': ' if key else ''}{message[:1].lower()}{message[1:]}{given}")
+
+
+def _fields(parents: Sequence[int | str]) -> Mapping[str, object]:
+    match list(parents):
+        case ["budget"]:
+            return Budget.model_fields
+        case ["limits"]:
+            return Limits.model_fields
+        case ["overrides", int()]:
+            return Override.model_fields
+        case _:
+            return Sweep.model_fields
