@@ -1,0 +1,167 @@
+"""A base model as data: the registry says what it is, where it comes from, and how large it is.
+
+Nothing here imports torch; :mod:`harness.models.checkpoint` makes a folder of a specification, and
+:mod:`harness.models.load` a network of that folder.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache as once
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Discriminator, Field, JsonValue, Tag
+
+from harness import specfile, yamlfile
+from harness.catalog import ModelKind
+from harness.errors import InputError, unknown
+from harness.fetch import HubSource, LocalSource, PackageSource, PartsSource
+from harness.trial import Frozen
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+class RandomSource(Frozen):
+    """Random weights of a given shape: for memory, speed and latency; their quality means nothing."""
+
+    random: str = Field(description="model_type of transformers, such as llama, gpt2, roberta")
+    config: dict[str, JsonValue] = Field(default_factory=dict, description="what differs from that type's defaults")
+
+
+def _kind(value: Any) -> str | None:
+    keys = ("package", "parts", "hub", "local", "random")
+    return next((key for key in keys if (key in value if isinstance(value, dict) else hasattr(value, key))), None)
+
+
+ModelSource = Annotated[
+    Annotated[PackageSource, Tag("package")]
+    | Annotated[PartsSource, Tag("parts")]
+    | Annotated[HubSource, Tag("hub")]
+    | Annotated[LocalSource, Tag("local")]
+    | Annotated[RandomSource, Tag("random")],
+    Discriminator(
+        _kind,
+        custom_error_type="source",
+        custom_error_message="a source needs one of the keys package, parts, hub, local, random",
+    ),
+]
+
+
+class ModelSpec(Frozen):
+    """One base checkpoint at one size."""
+
+    name: str
+    family: str = Field(description="series whose sizes make a ladder, such as pythia")
+    architecture: str = Field(description="model_type of transformers, such as gpt_neox")
+    kind: ModelKind
+    params: int | None = Field(None, gt=0, description="parameters, tied ones once; null: not known before loading")
+    license: str | None = None
+    description: str = ""
+    chat: bool = Field(False, description="trained on dialogues, with a chat template")
+    source: ModelSource
+    folder: str = Field("", description="folder inside the source that holds config.json")
+    gguf: str | None = Field(None, description="GGUF file inside the source, to be converted once")
+    note: str | None = Field(None, description="what a reader of the results has to know about these weights")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are random, so that quality means nothing."""
+        return isinstance(self.source, RandomSource)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the weights cannot change under the same name; a comparison that is kept needs that."""
+        if isinstance(self.source, HubSource):
+            return self.source.is_pinned
+        return not isinstance(self.source, LocalSource)
+
+    def transformers_config(self, **changes: Any) -> PretrainedConfig:
+        """The configuration of a random-weight model, with ``changes`` such as ``num_labels``.
+
+        Raises ValueError for a model that has weights: its checkpoint's ``config.json`` counts.
+        """
+        if not isinstance(self.source, RandomSource):
+            raise ValueError(f"{self.name}: its configuration is in its checkpoint")
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(self.source.random, **{**self.source.config, **changes})
+
+
+_REGISTRY = Path(__file__).with_name("registry.yaml")
+
+
+@once
+def _registry() -> dict[str, ModelSpec]:
+    return {
+        name: specfile.parse(ModelSpec, {"name": name, **entry}, f"{_REGISTRY.name}: {name}")
+        for name, entry in yamlfile.read(_REGISTRY).items()
+    }
+
+
+def names() -> tuple[str, ...]:
+    """Names of the models of the registry, in its order: small to large within a family."""
+    return tuple(_registry())
+
+
+def load_spec(name: str) -> ModelSpec:
+    """The model called ``name``, or the one in a local folder with a ``config.json`` when ``name`` is a path.
+
+    ``name@revision`` takes another revision of a hub model than the registry's. Raises
+    :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a folder without a model.
+    """
+    if "/" in name or "\\" in name or name.startswith((".", "~")):
+        return _local(Path(name).expanduser())
+    base, _, revision = name.partition("@")
+    if base not in _registry():
+        raise unknown("model", base, _registry())
+    spec = _registry()[base]
+    if not revision:
+        return spec
+    if not isinstance(spec.source, HubSource):
+        raise InputError(f"model: '{name}': only a hub model has revisions")
+    return spec.model_copy(update={"name": name, "source": spec.source.model_copy(update={"revision": revision})})
+
+
+def _local(folder: Path) -> ModelSpec:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        architecture = str(config["model_type"])
+    except FileNotFoundError as error:
+        raise InputError(
+            f"model: {folder} is not a folder with a config.json, nor the name of a known model"
+        ) from error
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"model: {path}: not the configuration of a transformers model") from error
+    return ModelSpec(
+        name=str(folder),
+        family=architecture,
+        architecture=architecture,
+        kind=_kind_of(config),
+        source=LocalSource(local=str(folder.resolve())),
+    )
+
+
+_ENCODERS = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "modernbert",
+        "mpnet",
+        "roberta",
+        "xlm-roberta",
+    }
+)
+
+
+def _kind_of(config: dict[str, Any]) -> ModelKind:
+    if config.get("is_encoder_decoder"):
+        return "seq2seq"
+    return "encoder" if config["model_type"] in _ENCODERS and not config.get("is_decoder") else "decoder"

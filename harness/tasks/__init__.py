@@ -1,0 +1,1 @@
+"""Tasks: a registry (data), loading, splits, metrics and evaluation."""

@@ -1,0 +1,210 @@
+"""From a task's specification to its examples.
+
+What protects a comparison here:
+
+- *No leak.* Rows with the same input (white space and case aside) are one group, and a group stands in one split only;
+  where official splits share an input, test keeps it, then validation.
+- *No chance.* Groups are ordered by a hash of their input and the task's split seed. Validation and test are the same
+  for every seed and method; the training examples and their order follow from task and seed alone.
+- *Fair references.* Where an input has several outputs, each is a training example, and all are references of one
+  evaluation example. A classification input that is given twice keeps its first label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import fetch
+from harness.catalog import TaskKind
+from harness.errors import InputError, unknown
+from harness.tasks import read
+from harness.tasks.read import Row
+from harness.tasks.spec import TaskSpec, load_spec
+from harness.trial import Budget
+
+
+@dataclass(frozen=True)
+class Example:
+    """One input with what should follow it."""
+
+    prompt: str
+    """What a decoder reads."""
+    text: str
+    """What an encoder's head reads: the input without instructions."""
+    completion: str
+    """What should follow the prompt, without outer spaces; of a preference, the better answer."""
+    references: tuple[str, ...]
+    """Every answer that is right; the completion is the first."""
+    label: int | None
+    """Index of the class; null outside classification."""
+    rejected: str | None
+    """The worse answer; null outside preference tasks."""
+    fields: Mapping[str, str]
+    """The row that the example was made from (the first, where several have the same input)."""
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The splits of one task, cut to a budget."""
+
+    spec: TaskSpec
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+    @property
+    def kind(self) -> TaskKind:
+        """classification, generation, preference or corpus."""
+        return self.spec.kind
+
+    @property
+    def label_words(self) -> tuple[str, ...]:
+        """Words of the classes, by index; empty outside classification."""
+        return tuple(self.spec.labels.values())
+
+
+def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
+    """The examples of the task called ``name`` (or of a YAML file), fetched if they are not in the cache.
+
+    ``budget`` cuts the training split to its first ``train_examples`` in the order that ``seed`` gives, and the others
+    to their first ``eval_examples``; a budget that asks for more than there is gets all, with a warning. Raises
+    :class:`harness.errors.InputError` when the task is unknown, the data cannot be had, or does not fit the task.
+    """
+    spec = load_spec(name)
+    groups = _divide(spec)
+    train = sorted(
+        (example for group in groups["train"] for example in _each_output(spec, group)),
+        key=lambda e: _rank(spec.name, str(spec.version), str(seed), e.prompt, e.completion, e.rejected or ""),
+    )
+    validation, test = (tuple(_one_example(spec, g) for g in groups[split]) for split in ("validation", "test"))
+    if budget is None:
+        return TaskData(spec, tuple(train), validation, test)
+    if budget.train_examples > len(train):
+        warnings.warn(
+            f"task '{spec.name}': the budget allows {budget.train_examples} training examples, there are {len(train)}",
+            stacklevel=2,
+        )
+    first = slice(budget.eval_examples)
+    return TaskData(spec, tuple(train[: budget.train_examples]), validation[first], test[first])
+
+
+def normalise(text: str) -> str:
+    """``text`` as it is compared: compatible characters, case and white space made alike."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def _rank(*parts: str) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+# --- rows and groups -------------------------------------------------------------------------------------------------
+
+Group = list[Row]
+
+
+def _divide(spec: TaskSpec) -> dict[str, list[Group]]:
+    """The groups of each split, in hash order."""
+    root = fetch.resolve(spec.source)
+    wanted = {"test": spec.splits.test, "validation": spec.splits.validation, "train": spec.splits.train}
+    official = {split: _groups(spec, root, file) for split, file in wanted.items() if isinstance(file, str)}
+    if spec.pool_file is not None and spec.pool_file == spec.splits.train:
+        pool = official["train"]
+    elif len(official) < len(wanted):
+        pool = _groups(spec, root, spec.pool_file)
+    else:
+        pool = {}
+    taken: set[str] = set()
+    divided: dict[str, list[Group]] = {}
+    # Files before draws, so that a draw cannot take what an official split holds.
+    for split in sorted(wanted, key=lambda s: (s == "train", s not in official)):
+        free = {key: group for key, group in official.get(split, pool).items() if key not in taken}
+        order = sorted(free, key=lambda key: _rank(str(spec.split_seed), key))
+        size = wanted[split]
+        if isinstance(size, int):
+            if size > len(order):
+                raise InputError(
+                    f"task '{spec.name}': splits.{split}: {size} inputs are asked for, {len(order)} are left"
+                )
+            order = order[:size]
+        taken |= set(order)
+        divided[split] = [free[key] for key in order]
+    for split, found in divided.items():
+        if not found:
+            raise InputError(f"task '{spec.name}': splits.{split}: no input is left for it")
+    return divided
+
+
+def _groups(spec: TaskSpec, root: Path, file: str | None) -> dict[str, Group]:
+    """Rows of a file by their normalised input; rows that lack a field are left out."""
+    path = root / file if file else root
+    if path.is_dir():
+        raise InputError(f"task '{spec.name}': {path} is a folder; name the file in 'reader.file' or in 'splits'")
+    groups: dict[str, Group] = {}
+    found = [_fields(spec, row) for row in read.rows(path, spec.reader)]
+    if found and (absent := sorted(name for name in spec.used_fields if not any(name in row for row in found))):
+        raise unknown(f"task '{spec.name}': {path.name}", absent[0], {name for row in found for name in row})
+    for row in found:
+        if all(row.get(name, "").strip() for name in spec.used_fields):
+            if spec.label and row[spec.label] not in spec.labels:
+                raise unknown(f"task '{spec.name}': {path.name}: field '{spec.label}'", row[spec.label], spec.labels)
+            groups.setdefault("\0".join(normalise(row[name]) for name in spec.input_fields), []).append(row)
+    return groups
+
+
+def _fields(spec: TaskSpec, row: Row) -> Row:
+    """A row with its fields renamed and the parts that expressions find in them."""
+    fields = {**row, **{new: row[column] for new, column in spec.fields.items() if column in row}}
+    for field, expression in spec.extract.items():
+        if match := re.search(expression, fields.get(field, "")):
+            fields |= {name: value or "" for name, value in match.groupdict().items()}
+    return fields
+
+
+# --- examples --------------------------------------------------------------------------------------------------------
+
+
+def _each_output(spec: TaskSpec, group: Group) -> Iterable[Example]:
+    """One example per distinct output of an input."""
+    if spec.kind == "classification":
+        return [_one_example(spec, group)]
+    distinct: dict[tuple[str, str], Row] = {}
+    for row in group:
+        distinct.setdefault((normalise(_completion(spec, row)), normalise(_rejected(spec, row) or "")), row)
+    return [_example(spec, row, (_completion(spec, row),)) for row in distinct.values()]
+
+
+def _one_example(spec: TaskSpec, group: Group) -> Example:
+    """One example per input, with every distinct output as a reference."""
+    rows = group[:1] if spec.kind == "classification" else group
+    distinct: dict[str, str] = {}
+    for output in (_completion(spec, row) for row in rows):
+        distinct.setdefault(normalise(output), output)
+    return _example(spec, group[0], tuple(distinct.values()))
+
+
+def _example(spec: TaskSpec, row: Row, references: tuple[str, ...]) -> Example:
+    prompt = spec.prompt.format_map(row)
+    return Example(
+        prompt=prompt,
+        text=spec.text.format_map(row) if spec.text else prompt,
+        completion=references[0],
+        references=references,
+        label=list(spec.labels).index(row[spec.label]) if spec.label else None,
+        rejected=_rejected(spec, row),
+        fields=row,
+    )
+
+
+def _completion(spec: TaskSpec, row: Row) -> str:
+    word = {"label_word": spec.labels[row[spec.label]]} if spec.label else {}
+    return spec.completion.format_map({**row, **word}).strip()
+
+
+def _rejected(spec: TaskSpec, row: Row) -> str | None:
+    return spec.rejected.format_map(row).strip() if spec.rejected else None

@@ -1,0 +1,255 @@
+"""Metrics that need no network, each with the standard error of its value over the examples.
+
+A metric maps every example to a row of sufficient statistics, and the sum of the rows to a value. Where the value is
+the mean of one number per example, its standard error is sd / sqrt(n); else it is the standard deviation of the value
+over bootstrap samples of the examples (Efron & Tibshirani 1993), which costs little: only the statistics are resampled.
+
+:func:`harness.tasks.evaluate_metrics.load` gives the same metrics as ``evaluate.Metric``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Table = NDArray[np.float64]
+
+BOOTSTRAP_SAMPLES = 1000
+BOOTSTRAP_SEED = 20210617
+
+Predictions = Sequence[str]
+References = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric's value on a set of examples."""
+
+    metric: str
+    value: float
+    stderr: float
+    """Standard error over the examples, in the unit of the value."""
+    n: int
+    """Examples."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """One row per example, and the value that belongs to the sum over a set of ``n`` examples."""
+
+    rows: Table
+    value: Callable[[Table, int], float]
+    is_mean: bool = False
+    """The value is the mean of a single column."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's name, meaning and range."""
+
+    name: str
+    description: str
+    citation: str
+    higher_is_better: bool
+    minimum: float
+    maximum: float
+    statistics: Callable[[Predictions, References], Statistics]
+
+
+def score(name: str, predictions: Sequence[object], references: Sequence[object | Sequence[object]]) -> Score:
+    """The metric called ``name`` over predictions and references (one, or several of which any is right).
+
+    Values that are not text, such as label indices, are compared as text. Raises
+    :class:`harness.errors.InputError` for an unknown metric, and ValueError when there is nothing to score or the
+    lengths differ.
+    """
+    metric = metric_info(name)
+    if len(predictions) != len(references) or not predictions:
+        raise ValueError(f"{name}: {len(predictions)} predictions for {len(references)} references")
+    answers = [str(prediction) for prediction in predictions]
+    statistics = metric.statistics(answers, [_several(reference) for reference in references])
+    n = len(answers)
+    value = statistics.value(statistics.rows.sum(0), n)
+    return Score(name, float(value), _stderr(statistics, n), n)
+
+
+def metric_info(name: str) -> Metric:
+    """The metric called ``name``; :class:`harness.errors.InputError` with the nearest name if there is none."""
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    return METRICS[name]
+
+
+def _several(reference: object | Sequence[object]) -> tuple[str, ...]:
+    if isinstance(reference, (list, tuple)):
+        return tuple(str(one) for one in reference)
+    return (str(reference),)
+
+
+def _stderr(statistics: Statistics, n: int) -> float:
+    import numpy as np
+
+    rows = statistics.rows
+    if statistics.is_mean:
+        return float(rows.std(ddof=1) / math.sqrt(n)) if n > 1 else float("nan")
+    # A bootstrap sample of the examples is a vector of how often each was drawn: resampling is one matrix product.
+    draws = np.random.default_rng(BOOTSTRAP_SEED).multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP_SAMPLES)
+    return float(np.std([statistics.value(total, n) for total in draws @ rows], ddof=1))
+
+
+# --- means over examples ---------------------------------------------------------------------------------------------
+
+
+def _mean(values: Sequence[float]) -> Statistics:
+    import numpy as np
+
+    return Statistics(np.array(values, dtype=np.float64)[:, None], lambda total, n: float(total[0]) / n, is_mean=True)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _exact_match(predictions: Predictions, references: References) -> Statistics:
+    return _mean([_plain(p) in {_plain(r) for r in rs} for p, rs in zip(predictions, references, strict=True)])
+
+
+def _accuracy(predictions: Predictions, references: References) -> Statistics:
+    return _mean([p in rs for p, rs in zip(predictions, references, strict=True)])
+
+
+def _rouge(kind: str) -> Callable[[Predictions, References], Statistics]:
+    def statistics(predictions: Predictions, references: References) -> Statistics:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        scorer = RougeScorer([kind], use_stemmer=True)
+        return _mean([scorer.score_multi(rs, p)[kind].fmeasure for p, rs in zip(predictions, references, strict=True)])
+
+    return statistics
+
+
+# --- values of a confusion table -------------------------------------------------------------------------------------
+
+
+def _confusion(value: Callable[[Table], float]) -> Callable[[Predictions, References], Statistics]:
+    def statistics(predictions: Predictions, references: References) -> Statistics:
+        import numpy as np
+
+        truth = [rs[0] for rs in references]
+        index = {label: i for i, label in enumerate(sorted({*truth, *predictions}))}
+        size = len(index)
+        cells = [index[t] * size + index[p] for t, p in zip(truth, predictions, strict=True)]
+        return Statistics(np.eye(size * size)[cells], lambda total, _n: value(total.reshape(size, size)))
+
+    return statistics
+
+
+def _macro_f1(table: Table) -> float:
+    import numpy as np
+
+    hits, of_class = np.diag(table), table.sum(0) + table.sum(1)
+    present = of_class > 0
+    return float(np.mean(2 * hits[present] / of_class[present]))
+
+
+def _matthews(table: Table) -> float:
+    total, hits = table.sum(), table.trace()
+    truth, predicted = table.sum(1), table.sum(0)
+    spread = math.sqrt((total**2 - predicted @ predicted) * (total**2 - truth @ truth))
+    return float((hits * total - truth @ predicted) / spread) if spread else 0.0
+
+
+# --- scores of a corpus ----------------------------------------------------------------------------------------------
+
+
+def _sacrebleu(kind: str) -> Callable[[Predictions, References], Statistics]:
+    def statistics(predictions: Predictions, references: References) -> Statistics:
+        import numpy as np
+        import sacrebleu
+
+        # force: answers of a model that ends sentences in ' .' are no mistake to warn of.
+        metric = sacrebleu.BLEU(force=True) if kind == "bleu" else sacrebleu.CHRF()
+        most = max(len(rs) for rs in references)
+        streams = [[rs[i] if i < len(rs) else None for rs in references] for i in range(most)]
+        # The statistics behind corpus_score(); a test holds the two together.
+        rows = np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
+        return Statistics(rows, lambda total, _n: metric._compute_score_from_stats([int(v) for v in total]).score)
+
+    return statistics
+
+
+_LIN = "Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries"
+
+#: Every metric by name.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "share of right answers", "", True, 0, 1, _accuracy),
+        Metric("macro_f1", "mean of the classes' F1", "", True, 0, 1, _confusion(_macro_f1)),
+        Metric(
+            "matthews_correlation",
+            "correlation of predicted and true classes",
+            "Matthews 1975; Gorodkin 2004 for several classes",
+            True,
+            -1,
+            1,
+            _confusion(_matthews),
+        ),
+        Metric(
+            "exact_match",
+            "share of answers equal to a reference, case and white space aside",
+            "",
+            True,
+            0,
+            1,
+            _exact_match,
+        ),
+        Metric(
+            "rouge_1",
+            "F-measure of common words, stemmed; the best reference counts",
+            _LIN,
+            True,
+            0,
+            1,
+            _rouge("rouge1"),
+        ),
+        Metric(
+            "rouge_2",
+            "F-measure of common word pairs, stemmed; the best reference counts",
+            _LIN,
+            True,
+            0,
+            1,
+            _rouge("rouge2"),
+        ),
+        Metric(
+            "rouge_l",
+            "F-measure of the longest common subsequence, stemmed; the best reference counts",
+            _LIN,
+            True,
+            0,
+            1,
+            _rouge("rougeL"),
+        ),
+        Metric(
+            "bleu",
+            "corpus BLEU of sacreBLEU, 13a tokens, 0 to 100",
+            "Papineni et al. 2002; Post 2018",
+            True,
+            0,
+            100,
+            _sacrebleu("bleu"),
+        ),
+        Metric(
+            "chrf", "corpus chrF2 of sacreBLEU, 0 to 100", "Popović 2015; Post 2018", True, 0, 100, _sacrebleu("chrf")
+        ),
+    )
+}
