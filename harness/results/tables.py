@@ -134,11 +134,14 @@ def _first_line(error: ValidationError | OSError) -> str:
 def _row(record: Record) -> dict[str, Any]:
     """One row of ``trials``: the measured wins over the planned; the spec alone gives the identity."""
     trial, budget = record.trial, record.trial.budget
+    measured = record.outcome.columns if record.outcome is not None else {}
     return {
         "train_steps": 0 if trial.learning_rate is None else budget.train_steps,
         "device": trial.device,
+        "model_family": record.model_family,
+        "task_kind": record.task_kind,
         **record.environment,
-        **(record.outcome.columns if record.outcome is not None else {}),
+        **{name: value for name, value in measured.items() if value is not None},
         "trial_id": record.trial_id,
         "sweep": record.sweep,
         "notebook": trial.notebook,
@@ -146,9 +149,7 @@ def _row(record: Record) -> dict[str, Any]:
         "method_args": json.dumps(trial.method_args, sort_keys=True, ensure_ascii=False),
         "objective": trial.objective,
         "model": trial.model,
-        "model_family": record.model_family,
         "task": trial.task,
-        "task_kind": record.task_kind,
         "seed": trial.seed,
         "learning_rate": trial.learning_rate,
         "batch_size": budget.batch_size,
