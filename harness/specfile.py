@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,11 +34,29 @@ def read(cls: type[M], path: Path) -> M:
 
 
 def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> InputError:
-    details = error.errors()
+    details = error.errors(include_url=False)
     # A misspelt name is told first: it often explains the field that is missing.
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
-    path = [str(part) for part in first["loc"]]
-    if first["type"] == "extra_forbidden" and len(path) == 1:
-        return unknown(where, path[0], cls.model_fields)
+    *parents, last = first["loc"] or ("",)
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden" and (model := _model_at(cls, parents)) is not None:
+        return unknown(f"{where}: {'.'.join(map(str, parents))}" if parents else where, last, model.model_fields)
+    if first["type"] == "missing":
+        return InputError(f"{where}: '{path}' is missing")
     message = first["msg"].removeprefix("Value error, ")
-    return InputError(f"{where}: {'.'.join(path)}: {message}" if path else f"{where}: {message}")
+    # A whole mapping would drown the message.
+    given = "" if isinstance(first["input"], dict | list) else f" (given: {first['input']!r})"
+    return InputError(f"{where}: {path}: {message}{given}" if path else f"{where}: {message}")
+
+
+def _model_at(cls: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
+    """The model that describes the place ``path`` inside ``cls``; null where that is not one model."""
+    here: Any = cls
+    for part in path:
+        if isinstance(part, int):
+            here = next(iter(get_args(here)), None)
+        elif isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
+            here = here.model_fields[part].annotation
+        else:
+            return None
+    return here if isinstance(here, type) and issubclass(here, BaseModel) else None

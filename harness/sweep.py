@@ -19,14 +19,14 @@ How the file is read:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, JsonValue, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, NonNegativeInt, PrivateAttr, field_validator, model_validator
 
-from harness import yamlfile
+from harness import specfile, yamlfile
 from harness.errors import InputError, unknown
 from harness.trial import Budget, Frozen
 
@@ -60,7 +60,7 @@ class Sweep(Frozen):
     description: str = ""
     models: list[str] = Field(min_length=1)
     tasks: list[str] = Field(min_length=1)
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[NonNegativeInt] = Field(default=[0], min_length=1)
     budget: Budget = Budget()
     defaults: Arguments = Field(default_factory=dict)
     methods: dict[str, Arguments] = Field(min_length=1)
@@ -133,10 +133,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         raise InputError(f"{path}: a sweep is a mapping with name, models, tasks and methods")
     for text in overrides:
         _set(document, text)
-    try:
-        sweep = Sweep.model_validate(document)
-    except ValidationError as error:
-        raise _one_line(str(path), error) from error
+    sweep = specfile.parse(Sweep, document, str(path))
     sweep._where = str(path)
     return sweep
 
@@ -180,30 +177,3 @@ def _drop(node: dict[str, Any], parts: Sequence[str]) -> None:
             return
         node = inner
     node.pop(last, None)
-
-
-def _one_line(where: str, error: ValidationError) -> InputError:
-    """The first mistake of a file, in words: where, what, and the nearest valid name."""
-    first = error.errors(include_url=False)[0]
-    *parents, last = first["loc"] or ("",)
-    if first["type"] == "extra_forbidden":
-        place = ".".join([where, *map(str, parents)]) if not parents else f"{where}: {'.'.join(map(str, parents))}"
-        return unknown(place, last, _fields(parents))
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return InputError(f"{where}: '{key}' is missing")
-    message = first["msg"].removeprefix("Value error, ")
-    given = f" (given: {first['input']!r})" if key else ""
-    return InputError(f"{where}: {key + ': ' if key else ''}{message[:1].lower()}{message[1:]}{given}")
-
-
-def _fields(parents: Sequence[int | str]) -> Mapping[str, object]:
-    match list(parents):
-        case ["budget"]:
-            return Budget.model_fields
-        case ["limits"]:
-            return Limits.model_fields
-        case ["overrides", int()]:
-            return Override.model_fields
-        case _:
-            return Sweep.model_fields

@@ -8,11 +8,15 @@ when it is complete.
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from jupyter_client.kernelspec import KernelSpec
@@ -54,15 +58,25 @@ class TrialKernel(AsyncKernelManager):
         if self.process is not None:
             kill_group(self.process.pid)
 
-    def end(self, patience_s: float = 2.0) -> int | None:
+    def end(self) -> int | None:
         """Kill what is left; the exit code that the process had by then (negative: a signal), null while it lived."""
         if self.process is None:
             return None
         code = self.process.poll()
         self.kill()
-        self.process.wait(patience_s)
-        self.cleanup_connection_file()
+        with suppress(TimeoutExpired):  # a process in the depths of a driver cannot be killed; nobody waits for it
+            self.process.wait(60)
         return code
+
+
+def _kernel(folder: Path, log: IO[str]) -> TrialKernel:
+    """A kernel that is spoken to over sockets in ``folder``: private, and no port can be taken by another."""
+    # The system limits the path of a socket to about 100 characters.
+    short = os.name == "posix" and len(str(folder)) < 80
+    wires = {"transport": "ipc", "connection_file": str(folder / "kernel.json")} if short else {}
+    kernel = TrialKernel(**wires)
+    kernel.log_file = log
+    return kernel
 
 
 class Run:
@@ -75,6 +89,7 @@ class Run:
         self._kernel: TrialKernel | None = None
         self._cell: Any = None
         self._overtime = False
+        self._over = threading.Event()
 
     def execute(self, parameters: Mapping[str, Any], time_s: float | None) -> Ending:
         """Run all cells with ``parameters``; what is there of the executed notebook ends as ``notebook.ipynb``.
@@ -89,13 +104,14 @@ class Run:
                 limit.start()
             for start in range(1, STARTS + 1):
                 ending = self._attempt(parameters, part)
-                if self._overtime:
+                if self._overtime and ending != endings.OK:
                     return Ending("timeout", f"the time limit of {time_s:g} s was reached", self._cell_index())
                 if ending is not None:
                     return ending
                 self._say(f"the kernel did not start (attempt {start} of {STARTS})")
             return Ending("failed", f"the kernel did not start in {STARTS} attempts; see log.txt")
         finally:
+            self._over.set()
             if limit is not None:
                 limit.cancel()
             self.kill()
@@ -109,17 +125,24 @@ class Run:
 
     def _stop_overtime(self) -> None:
         self._overtime = True
-        self.kill()
+        while not self._over.wait(0.2):  # again and again: a kernel may be about to start
+            self.kill()
 
     def _attempt(self, parameters: Mapping[str, Any], part: Path) -> Ending | None:
         """One start of a kernel; null when it failed before the first cell."""
+        self._cell = None
+        with TemporaryDirectory(prefix="tunebench-") as wires:
+            kernel = self._kernel = _kernel(Path(wires), self._log)
+            try:
+                return self._papermill(kernel, parameters, part)
+            finally:
+                kernel.end()
+
+    def _papermill(self, kernel: TrialKernel, parameters: Mapping[str, Any], part: Path) -> Ending | None:
         import papermill
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
 
-        kernel = self._kernel = TrialKernel()
-        kernel.log_file = self._log
-        self._cell = None
         kills_before = endings.memory_kills()
         try:
             papermill.execute_notebook(
@@ -142,11 +165,10 @@ class Run:
             if self._cell is None:
                 self._say(f"{type(error).__name__}: {error}")
                 return None
-            code = kernel.end()
+            if not isinstance(error, DeadKernelError):
+                raise
             struck = kills_before is not None and (endings.memory_kills() or 0) > kills_before
-            return endings.of_death(code, self._cell_index(), struck)
-        finally:
-            kernel.end()
+            return endings.of_death(kernel.end(), self._cell_index(), struck)
         return endings.OK
 
     def _cell_started(self, cell: Any, cell_index: int) -> None:
@@ -155,8 +177,6 @@ class Run:
 
     def _cell_index(self) -> int | None:
         """Where the cell that ran last is in the source (papermill adds cells to what it executes)."""
-        import json
-
         if self._cell is None:
             return None
         cells = json.loads(self._source.read_text(encoding="utf-8"))["cells"]

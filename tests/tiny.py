@@ -1,0 +1,106 @@
+"""A test helper: notebooks without torch that end in every way a notebook can, and a sweep over them.
+
+The names of methods, models and tasks are real ones, so that planning is the real thing; only the notebooks are
+replaced, by way of ``$TUNEBENCH_NOTEBOOKS``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+PARAMETERS = """\
+model = 'minilm-l6-22m'
+task = 'trec'
+objective = 'classification'
+seed = 0
+learning_rate = 1e-3
+budget = {'train_examples': 8, 'batch_size': 8, 'epochs': 1, 'max_length': 32, 'eval_examples': 4}
+dtype = 'float32'
+device = 'auto'
+act = 'ok'
+r = 8
+scale = 1.0
+layers = ['q', 'v']
+note = None
+trial_dir = None"""
+
+#: Ends as the parameter ``act`` says.
+ACT = """\
+import os, signal, sys, time
+from pathlib import Path
+
+from harness.results.record import write_json, write_outcome
+
+class Diverged(Exception):
+    pass
+
+print('acting', act)
+match act:
+    case 'raise':
+        raise ValueError('first line\\nsecond line')
+    case 'oom':
+        raise MemoryError('no room')
+    case 'diverged':
+        raise Diverged('loss is nan at step 3')
+    case 'die':
+        os.kill(os.getpid(), signal.SIGKILL)
+    case 'hang':
+        (Path(trial_dir) / 'pid').write_text(str(os.getpid()))
+        write_json(Path(trial_dir) / 'progress.json', '{"step": 3, "steps": 10, "loss": 0.5, "phase": "train"}')
+        time.sleep(600)
+    case 'nap':
+        time.sleep(0.3)"""
+
+OUTCOME = """\
+if act != 'silent':
+    write_outcome(trial_dir, {'valid_score': 0.5, 'primary_metric': 'accuracy', 'higher_is_better': True}, {})"""
+
+
+def notebook(path: Path, parameters: str = PARAMETERS, cells: tuple[str, ...] = (ACT, OUTCOME)) -> None:
+    """Write a notebook: a title, the parameters, and ``cells``."""
+    book = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# A title", id="title"),
+            nbformat.v4.new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}),
+            *(nbformat.v4.new_code_cell(source, id=f"cell-{n}") for n, source in enumerate(cells)),
+        ]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, path)
+
+
+def bench(folder: Path, **changes: Any) -> Path:
+    """A sweep file whose notebooks stand beside it under ``notebooks/``."""
+    for method in ("full", "lora"):
+        notebook(folder / "notebooks" / "methods" / f"{method}.ipynb")
+    untrained = PARAMETERS.replace("learning_rate = 1e-3\n", "")
+    notebook(folder / "notebooks" / "methods" / "baseline.ipynb", untrained)
+    document = {"name": "tiny", "models": ["minilm-l6-22m"], "tasks": ["trec"], "methods": {"full": {}}, **changes}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+def tunebench(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command line in ``folder``, with the notebooks there."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, "TUNEBENCH_NOTEBOOKS": str(folder / "notebooks"), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def done(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
