@@ -104,11 +104,13 @@ class LocalSource(Frozen):
     local: str = Field(min_length=1, description="absolute, or below $TUNEBENCH_DATA")
 
 
+def kind_of(value: Any, keys: tuple[str, ...]) -> str | None:
+    """Which of ``keys`` a source has: that key says its kind."""
+    return next((key for key in keys if (key in value if isinstance(value, dict) else hasattr(value, key))), None)
+
+
 def _kind(value: Any) -> str | None:
-    for kind, key in (("package", "package"), ("parts", "parts"), ("hub", "hub"), ("local", "local")):
-        if (key in value) if isinstance(value, dict) else hasattr(value, key):
-            return kind
-    return None
+    return kind_of(value, ("package", "parts", "hub", "local"))
 
 
 Source = Annotated[

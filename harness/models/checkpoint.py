@@ -9,7 +9,11 @@ from pathlib import Path
 
 from harness import cache, fetch
 from harness.errors import InputError
+from harness.fetch import HubSource
 from harness.models.spec import ModelSpec, RandomSource
+
+#: What is taken from a hub repository: no pickled weights, which can run code.
+HUB_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "merges.txt", "vocab.txt")
 
 #: Raised when the conversion changes its result: older folders of the cache are then left aside.
 CONVERSION_VERSION = 1
@@ -24,6 +28,8 @@ def checkpoint_dir(spec: ModelSpec, *, verify: bool = False) -> Path:
     source = spec.source
     if isinstance(source, RandomSource):
         raise InputError(f"model: '{spec.name}' has random weights and no checkpoint")
+    if isinstance(source, HubSource) and not source.files:
+        source = source.model_copy(update={"files": HUB_FILES})
     if spec.gguf is None:
         folder = fetch.resolve(source, verify=verify) / spec.folder
         if not (folder / "config.json").is_file():

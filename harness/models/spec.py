@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from functools import cache as once
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, JsonValue, Tag
 
 from harness import specfile, yamlfile
 from harness.catalog import ModelKind
 from harness.errors import InputError, unknown
-from harness.fetch import HubSource, LocalSource, PackageSource, PartsSource
+from harness.fetch import HubSource, LocalSource, PackageSource, PartsSource, kind_of
 from harness.trial import Frozen
 
 if TYPE_CHECKING:
@@ -24,15 +24,13 @@ if TYPE_CHECKING:
 
 
 class RandomSource(Frozen):
-    """Random weights of a given shape: for memory, speed and latency; their quality means nothing."""
+    """Random weights: for memory, speed and latency; their quality means nothing."""
 
-    random: str = Field(description="model_type of transformers, such as llama, gpt2, roberta")
-    config: dict[str, JsonValue] = Field(default_factory=dict, description="what differs from that type's defaults")
+    random: Literal[True]
 
 
 def _kind(value: Any) -> str | None:
-    keys = ("package", "parts", "hub", "local", "random")
-    return next((key for key in keys if (key in value if isinstance(value, dict) else hasattr(value, key))), None)
+    return kind_of(value, ("package", "parts", "hub", "local", "random"))
 
 
 ModelSource = Annotated[
@@ -60,6 +58,9 @@ class ModelSpec(Frozen):
     license: str | None = None
     description: str = ""
     chat: bool = Field(False, description="trained on dialogues, with a chat template")
+    config: dict[str, JsonValue] = Field(
+        default_factory=dict, description="shape: what differs from the architecture's defaults in transformers"
+    )
     source: ModelSource
     folder: str = Field("", description="folder inside the source that holds config.json")
     gguf: str | None = Field(None, description="GGUF file inside the source, to be converted once")
@@ -78,15 +79,15 @@ class ModelSpec(Frozen):
         return not isinstance(self.source, LocalSource)
 
     def transformers_config(self, **changes: Any) -> PretrainedConfig:
-        """The configuration of a random-weight model, with ``changes`` such as ``num_labels``.
+        """The model's shape, with ``changes`` such as ``num_labels``; neither weights nor network are needed.
 
-        Raises ValueError for a model that has weights: its checkpoint's ``config.json`` counts.
+        It is enough to count and to estimate. Weights come with their own ``config.json``, which says more.
         """
-        if not isinstance(self.source, RandomSource):
-            raise ValueError(f"{self.name}: its configuration is in its checkpoint")
         from transformers import AutoConfig
 
-        return AutoConfig.for_model(self.source.random, **{**self.source.config, **changes})
+        if isinstance(self.source, LocalSource):
+            return AutoConfig.from_pretrained(self.source.local, **changes)
+        return AutoConfig.for_model(self.architecture, **{**self.config, **changes})
 
 
 _REGISTRY = Path(__file__).with_name("registry.yaml")
@@ -108,8 +109,9 @@ def names() -> tuple[str, ...]:
 def load_spec(name: str) -> ModelSpec:
     """The model called ``name``, or the one in a local folder with a ``config.json`` when ``name`` is a path.
 
-    ``name@revision`` takes another revision of a hub model than the registry's. Raises
-    :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a folder without a model.
+    ``name@random`` has the same shape with random weights; ``name@revision`` takes another revision of a hub model
+    than the registry's. Raises :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a
+    folder without a model.
     """
     if "/" in name or "\\" in name or name.startswith((".", "~")):
         return _local(Path(name).expanduser())
@@ -119,6 +121,9 @@ def load_spec(name: str) -> ModelSpec:
     spec = _registry()[base]
     if not revision:
         return spec
+    if revision == "random":
+        changes = {"source": RandomSource(random=True), "folder": "", "gguf": None, "note": None, "chat": False}
+        return spec.model_copy(update={"name": name, **changes})
     if not isinstance(spec.source, HubSource):
         raise InputError(f"model: '{name}': only a hub model has revisions")
     return spec.model_copy(update={"name": name, "source": spec.source.model_copy(update={"revision": revision})})

@@ -7,7 +7,8 @@ What protects a comparison here:
 - *No chance.* Groups are ordered by a hash of their input and the task's split seed. Validation and test are the same
   for every seed and method; the training examples and their order follow from task and seed alone.
 - *Fair references.* Where an input has several outputs, each is a training example, and all are references of one
-  evaluation example. A classification input that is given twice keeps its first label.
+  evaluation example (of a preference task, each pair is judged). A classification input that is given twice keeps its
+  first label.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
         (example for group in groups["train"] for example in _each_output(spec, group)),
         key=lambda e: _rank(spec.name, str(spec.version), str(seed), e.prompt, e.completion, e.rejected or ""),
     )
-    validation, test = (tuple(_one_example(spec, g) for g in groups[split]) for split in ("validation", "test"))
+    validation, test = (
+        tuple(example for group in groups[split] for example in _to_score(spec, group))
+        for split in ("validation", "test")
+    )
     if budget is None:
         return TaskData(spec, tuple(train), validation, test)
     if budget.train_examples > len(train):
@@ -169,23 +173,27 @@ def _fields(spec: TaskSpec, row: Row) -> Row:
 # --- examples --------------------------------------------------------------------------------------------------------
 
 
-def _each_output(spec: TaskSpec, group: Group) -> Iterable[Example]:
-    """One example per distinct output of an input."""
-    if spec.kind == "classification":
-        return [_one_example(spec, group)]
+def _each_output(spec: TaskSpec, group: Group) -> list[Example]:
+    """To train on: one example per distinct output of an input."""
     distinct: dict[tuple[str, str], Row] = {}
-    for row in group:
+    for row in _answers(spec, group):
         distinct.setdefault((normalise(_completion(spec, row)), normalise(_rejected(spec, row) or "")), row)
     return [_example(spec, row, (_completion(spec, row),)) for row in distinct.values()]
 
 
-def _one_example(spec: TaskSpec, group: Group) -> Example:
-    """One example per input, with every distinct output as a reference."""
-    rows = group[:1] if spec.kind == "classification" else group
+def _to_score(spec: TaskSpec, group: Group) -> list[Example]:
+    """To score: one example per input, with every distinct output as a reference; of preferences, every pair."""
+    if spec.kind == "preference":
+        return _each_output(spec, group)
     distinct: dict[str, str] = {}
-    for output in (_completion(spec, row) for row in rows):
+    for output in (_completion(spec, row) for row in _answers(spec, group)):
         distinct.setdefault(normalise(output), output)
-    return _example(spec, group[0], tuple(distinct.values()))
+    return [_example(spec, group[0], tuple(distinct.values()))]
+
+
+def _answers(spec: TaskSpec, group: Group) -> Group:
+    """The rows that answer an input; a class is one answer, so there the first row counts."""
+    return group[:1] if spec.kind == "classification" else group
 
 
 def _example(spec: TaskSpec, row: Row, references: tuple[str, ...]) -> Example:

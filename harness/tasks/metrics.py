@@ -105,7 +105,7 @@ def _stderr(statistics: Statistics, n: int) -> float:
     return float(np.std([statistics.value(total, n) for total in draws @ rows], ddof=1))
 
 
-# --- means over examples ---------------------------------------------------------------------------------------------
+# --- sums and means over examples -------------------------------------------------------------------------------------
 
 
 def _mean(values: Sequence[float]) -> Statistics:
@@ -134,6 +134,13 @@ def _rouge(kind: str) -> Callable[[Predictions, References], Statistics]:
         return _mean([scorer.score_multi(rs, p)[kind].fmeasure for p, rs in zip(predictions, references, strict=True)])
 
     return statistics
+
+
+def _perplexity(predictions: Predictions, references: References) -> Statistics:
+    import numpy as np
+
+    rows = [(float(nats), float(rs[0])) for nats, rs in zip(predictions, references, strict=True)]
+    return Statistics(np.array(rows), lambda total, _n: math.exp(total[0] / total[1]))
 
 
 # --- values of a confusion table -------------------------------------------------------------------------------------
@@ -238,6 +245,15 @@ METRICS: dict[str, Metric] = {
             0,
             1,
             _rouge("rougeL"),
+        ),
+        Metric(
+            "perplexity",
+            "exp of the mean negative log-likelihood per token; predictions are nats per text, references its tokens",
+            "Jelinek et al. 1977",
+            False,
+            1,
+            math.inf,
+            _perplexity,
         ),
         Metric(
             "bleu",

@@ -28,11 +28,11 @@ FORMATS = {
     ".arrow": "arrow",
 }
 
-_DEFAULT_METRICS: dict[TaskKind, tuple[str, ...]] = {
+_DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "generation": ("rouge_l", "exact_match"),
-    "preference": (),
-    "corpus": (),
+    "preference": ("accuracy",),
+    "corpus": ("perplexity",),
 }
 
 
@@ -147,13 +147,17 @@ class TaskSpec(Frozen):
     )
     splits: Splits
     split_seed: int = 0
-    metrics: tuple[str, ...] = Field(default_factory=lambda data: _DEFAULT_METRICS[data["kind"]])
-    primary_metric: str | None = Field(
-        default_factory=lambda data: next(iter(data["metrics"]), None),
-        description="on it settings are selected; the first metric unless it is given; null where none applies",
+    metrics: tuple[str, ...] = Field(
+        default_factory=lambda data: _DEFAULT_METRICS.get(data.get("kind"), ()),
+        min_length=1,
+        description="by default those of the kind",
+    )
+    primary_metric: str = Field(
+        default_factory=lambda data: next(iter(data.get("metrics", ())), ""),
+        description="settings are selected on it; the first metric unless it is given",
     )
     answer_pattern: Expression | None = Field(
-        None, description="expression whose last match (group 1) is the part of an answer that is scored"
+        None, description="expression whose last match, its group 1, is the part of an answer that is scored"
     )
     max_new_tokens: int = Field(32, gt=0, description="tokens to generate at most")
 
@@ -161,7 +165,7 @@ class TaskSpec(Frozen):
     def _fits_together(self) -> Self:
         for name in self.metrics:
             metric_info(name)
-        if self.primary_metric and self.primary_metric not in self.metrics:
+        if self.primary_metric not in self.metrics:
             raise unknown("primary_metric", self.primary_metric, self.metrics)
         if self.kind == "classification":
             if self.label is None or len(self.labels) < 2:
@@ -170,6 +174,8 @@ class TaskSpec(Frozen):
                 raise ValueError("labels: two labels have the same word")
         elif "label_word" in self.used_fields:
             raise ValueError("completion: a task without labels needs one, such as '{answer}'")
+        if self.answer_pattern is not None and re.compile(self.answer_pattern).groups < 1:
+            raise ValueError("answer_pattern: put the part that is scored in parentheses")
         if (self.kind == "preference") != (self.rejected is not None):
             raise ValueError("'rejected' belongs to kind 'preference', and that kind needs it")
         splits = (self.splits.train, self.splits.validation, self.splits.test)
@@ -180,8 +186,15 @@ class TaskSpec(Frozen):
 
     @property
     def higher_is_better(self) -> bool:
-        """Direction of the primary metric (of the reward margin, where there is none)."""
-        return self.primary_metric is None or METRICS[self.primary_metric].higher_is_better
+        """Direction of the primary metric."""
+        return METRICS[self.primary_metric].higher_is_better
+
+    def scored_part(self, answer: str) -> str:
+        """What of an answer is scored: the last match of ``answer_pattern``, or all of it; empty if nothing matches."""
+        if self.answer_pattern is None:
+            return answer
+        matches = list(re.finditer(self.answer_pattern, answer))
+        return matches[-1].group(1) if matches else ""
 
     @property
     def input_fields(self) -> tuple[str, ...]:
