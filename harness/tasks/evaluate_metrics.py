@@ -16,7 +16,7 @@ from harness.tasks.metrics import metric_info, score
 _TEXT = datasets.Value("string")
 
 
-class OfflineMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
+class OfflineMetric(evaluate.Metric):
     """One metric; ``compute`` gives its value and, as ``<name>_stderr``, the standard error over the examples.
 
     Predictions are text (class labels too); references are one text per prediction, or a list of which any is right.
