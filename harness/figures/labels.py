@@ -1,0 +1,113 @@
+"""Labels beside what they name, so that nobody hunts through a legend; none covers another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+
+from harness.figures.style import MUTED
+
+_RINGS = (8, 15, 24, 34, 46, 60, 76)
+"""Distances from a point at which its label may stand, in points."""
+_ANGLES = tuple(np.deg2rad([0, 30, -30, 90, -90, 60, -60, 150, -150, 180, 120, -120]))
+_LEADER = 15
+"""From this distance on a thin line joins label and point."""
+
+
+def beside_points(axes: Axes, xs: Sequence[float], ys: Sequence[float], texts: Sequence[str]) -> None:
+    """Write each text at the nearest place beside its point where it covers no point and no other text.
+
+    Greedy: labels of crowded points choose first. The layout of the figure has to be final.
+    """
+    figure = axes.figure
+    scale = figure.dpi / 72
+    points = axes.transData.transform(np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]))
+    taken = [Bbox.from_extents(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in points]
+    inside = axes.get_window_extent()
+    gaps = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
+    for i in np.argsort(np.sort(gaps, axis=1)[:, :4].sum(axis=1)):
+        text = axes.annotate(texts[i], (xs[i], ys[i]), (0, 0), textcoords="offset points", fontsize=9)
+        size = text.get_window_extent()
+        box, ring = min(
+            _places(points[i], size.width, size.height, scale),
+            key=lambda place: _badness(place[0], taken, inside) + 1e-3 * place[1],
+        )
+        taken.append(box)
+        text.set_position(tuple((box.p0 - points[i]) / scale))
+        if ring >= _LEADER:
+            end = np.clip(points[i], box.p0, box.p1)
+            (x0, y0), (x1, y1) = axes.transData.inverted().transform([points[i], end])
+            axes.plot([x0, x1], [y0, y1], color=MUTED, lw=0.6, zorder=1, scalex=False, scaley=False)
+
+
+def _places(point: npt.NDArray[np.float64], width: float, height: float, scale: float) -> Iterator[tuple[Bbox, float]]:
+    """Boxes around ``point`` and their distance from it in points: to the right first, then further out."""
+    for ring in _RINGS:
+        for angle in _ANGLES:
+            dx, dy = np.cos(angle), np.sin(angle)
+            x = point[0] + ring * scale * dx - width * (1 - dx) / 2
+            y = point[1] + ring * scale * dy - height * (1 - dy) / 2
+            yield Bbox.from_bounds(x, y, width, height), ring
+
+
+def _badness(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:
+    """Square pixels of ``box`` that cover something or lie outside of the axes."""
+    covered = sum(_area(Bbox.intersection(box, other)) for other in taken)
+    return covered + _area(box) - _area(Bbox.intersection(box, inside))
+
+
+def _area(box: Bbox | None) -> float:
+    return 0.0 if box is None else float(box.width * box.height)
+
+
+def at_ends(
+    axes: Axes, x: float, ys: Sequence[float], texts: Sequence[str], colours: Sequence[str]
+) -> list[Annotation]:
+    """Each text to the right of ``(x, y)``, joined to it by a line; they may still overlap.
+
+    Made before the layout, so that it keeps room for them.
+    """
+    return [
+        axes.annotate(
+            text,
+            (x, y),
+            (14, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8, "shrinkA": 2, "shrinkB": 0},
+        )
+        for y, text, colour in zip(ys, texts, colours, strict=True)
+    ]
+
+
+def move_apart(axes: Axes, ends: Sequence[Annotation], step: float = 12.5) -> None:
+    """Move labels of :func:`at_ends` up and down until they are ``step`` points apart."""
+    scale = axes.figure.dpi / 72
+    wanted = np.array([axes.transData.transform(end.xy)[1] / scale for end in ends])
+    order = np.argsort(wanted, kind="stable")
+    for index, place in zip(order, spread(wanted[order], step), strict=True):
+        ends[index].set_position((14, place - wanted[index]))
+
+
+def spread(wanted: Sequence[float] | npt.NDArray[Any], step: float) -> list[float]:
+    """Positions at least ``step`` apart that are nearest to ``wanted`` (ascending) by least squares.
+
+    Isotonic regression by pooling adjacent violators (Barlow et al. 1972), on positions less their rank's share.
+    """
+    blocks: list[tuple[float, int]] = []
+    for rank, value in enumerate(wanted):
+        total, count = float(value) - rank * step, 1
+        while blocks and blocks[-1][0] / blocks[-1][1] > total / count:
+            before = blocks.pop()
+            total, count = total + before[0], count + before[1]
+        blocks.append((total, count))
+    levels = [total / count for total, count in blocks for _ in range(count)]
+    return [level + rank * step for rank, level in enumerate(levels)]

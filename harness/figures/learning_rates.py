@@ -1,0 +1,54 @@
+"""Was every method given a fair choice of learning rates?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
+from harness.figures.style import look
+from harness.results.stats import CELL, SETTING
+
+
+def draw(tables: Tables) -> Figure:
+    """Mean validation score over seeds at each learning rate tried; where other arguments were, the best of them."""
+    trials = tables["trials"]
+    scored = trials[(trials.status == "ok") & trials.valid_score.notna() & trials.learning_rate.notna()]
+    if scored.empty:
+        return nothing(why_empty(trials, "no trained model was scored on a validation split"))
+    sign = scored.higher_is_better.fillna(True).map({True: 1.0, False: -1.0}).astype(float)
+    means = (
+        scored.assign(good=scored.valid_score * sign)
+        .groupby([*CELL, *SETTING], dropna=False, sort=False)
+        .agg(good=("good", "mean"), score=("valid_score", "mean"), metric=("primary_metric", "first"))
+        .reset_index()
+        .sort_values("good", ascending=False, kind="stable")
+        .drop_duplicates([*CELL, "learning_rate"])
+        .sort_index()
+    )
+    return small_multiples(means, _draw)
+
+
+def _draw(panel: Panel, frame: pd.DataFrame) -> str:
+    axes = panel.axes
+    peaks: list[Any] = []
+    at_edge = several = 0
+    for _, line in frame.groupby("label", sort=False):
+        line = line.sort_values("learning_rate")
+        seen = look(line.method.iloc[0])
+        axes.plot(line.learning_rate, line.score, color=seen.colour, marker=seen.marker, lw=1.4, markersize=6)
+        peaks.append(peak := extreme(line, "good", largest=True))
+        several += len(line) > 1
+        at_edge += len(line) > 1 and peak.learning_rate in (line.learning_rate.min(), line.learning_rate.max())
+    axes.set_xscale("log")
+    axes.margins(x=0.1, y=0.12)
+    axes.set_xlabel("Learning rate (log scale)")
+    axes.set_ylabel(f"{frame.metric.iloc[0]} on validation")
+    panel.label_points([p.learning_rate for p in peaks], [p.score for p in peaks], [p.label for p in peaks])
+    if not several:
+        return "One learning rate was tried for each method"
+    if not at_edge:
+        return "Every method’s best learning rate lies inside the range that was tried"
+    return f"{at_edge} of {several} methods are best at the edge of the rates tried: others may suit them better"

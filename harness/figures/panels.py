@@ -1,0 +1,136 @@
+"""What the figures share: small multiples, titles that say the finding, and figures that say why they are empty."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from harness.figures import labels
+from harness.figures.style import MUTED, style
+
+Tables = Mapping[str, pd.DataFrame]
+
+#: What one panel shows: one task on one model.
+FACET = ["task", "model"]
+
+#: Inches: the width of the report's column.
+_WIDTH = 9.6
+
+
+class Panel:
+    """One panel: its axes, and the labels that can only be placed when the layout is final."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self._later: list[Callable[[], None]] = []
+
+    def label_points(self, xs: Sequence[float], ys: Sequence[float], texts: Sequence[str]) -> None:
+        """Write each text beside its point, so that it covers no point and no other text."""
+        self._later.append(lambda: labels.beside_points(self.axes, xs, ys, texts))
+
+    def label_ends(self, x: float, ys: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
+        """Write each text to the right of the end of its line at ``x``, moved apart where they would overlap."""
+        ends = labels.at_ends(self.axes, x, ys, texts, colours)
+        self._later.append(lambda: labels.move_apart(self.axes, ends))
+
+    def finish(self) -> None:
+        """Place the labels."""
+        for place in self._later:
+            place()
+
+
+def small_multiples(
+    frame: pd.DataFrame,
+    draw: Callable[[Panel, pd.DataFrame], str],
+    height: Callable[[int], float] = lambda _rows: 4.2,
+) -> Figure:
+    """One panel per task and model of ``frame``; ``draw`` fills it and returns its finding, which becomes the title.
+
+    ``draw`` gets the panel's rows with their ``label``; ``height`` gives the inches for the largest number of rows.
+    """
+    groups = list(frame.groupby(FACET, sort=False))
+    columns = min(2, len(groups))
+    lines = -(-len(groups) // columns)
+    tall = height(max(len(group) for _, group in groups)) + 0.9
+    with style():
+        figure = Figure(figsize=(_WIDTH, lines * tall), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(lines, columns, squeeze=False).flat
+        panels = [Panel(axes) for axes in grid]
+        for panel, ((task, model), group) in zip(panels, groups, strict=False):
+            finding = draw(panel, labelled(group.reset_index(drop=True)))
+            _title(panel.axes, finding, f"{task} · {model}", 82 // columns)
+        for panel in panels[len(groups) :]:
+            panel.axes.remove()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for panel in panels[: len(groups)]:
+            panel.finish()
+    return figure
+
+
+def nothing(reason: str) -> Figure:
+    """A figure that says why there is nothing to show."""
+    with style():
+        figure = Figure(figsize=(_WIDTH, 1.4))
+        FigureCanvasAgg(figure)
+        text = textwrap.fill(f"Nothing to show because {reason}.", 90)
+        figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=12)
+    return figure
+
+
+def why_empty(trials: pd.DataFrame, missing: str) -> str:
+    """The reason for an empty figure: no trials, none that ended well, or ``missing``."""
+    if trials.empty:
+        return "the sweep has no trial that ended"
+    if not (trials.status == "ok").any():
+        counts = ", ".join(f"{n} {status}" for status, n in trials.status.value_counts().items())
+        return f"no trial ended well ({counts})"
+    return missing
+
+
+def title_of(figure: Figure) -> str:
+    """The findings of a figure as one text, for those who cannot see it."""
+    titles = [" ".join(axes.get_title(loc="left").split()) for axes in figure.axes]
+    return "; ".join(filter(None, titles)) or " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+
+
+def _title(axes: Axes, finding: str, where: str, width: int) -> None:
+    # The empty last line keeps room for the place, which has a lighter look than the finding.
+    axes.set_title(textwrap.fill(finding, width, break_on_hyphens=False) + "\n", fontweight="bold", linespacing=1.25)
+    axes.text(0, 1.02, where, transform=axes.transAxes, color=MUTED, fontsize=9, va="bottom")
+
+
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with a ``label``: the method, and whatever else tells two rows of one method apart."""
+    label = frame.method.astype(str)
+    for column, say in _DISTINCTIONS.items():
+        if column in frame and frame.groupby("method")[column].nunique().max() > 1:
+            label = label + ", " + frame[column].map(say)
+    return frame.assign(label=label)
+
+
+def rows(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows of ``frame``, with a column per attribute."""
+    return iter(frame.itertuples())
+
+
+def extreme(frame: pd.DataFrame, column: str, largest: bool) -> Any:
+    """The first row with the largest, or smallest, value of ``column``."""
+    return next(rows(frame.sort_values(column, ascending=not largest, kind="stable")))
+
+
+_DISTINCTIONS: dict[str, Callable[[Any], str]] = {
+    "objective": str,
+    "dtype": str,
+    "train_examples": lambda n: f"{n:g} examples",
+    "batch_size": lambda n: f"batch {n:g}",
+    "max_length": lambda n: f"length {n:g}",
+    "variant": str,
+}

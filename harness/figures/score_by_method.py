@@ -1,0 +1,45 @@
+"""Which method scores best, and how sure is that?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from harness.figures.findings import metric_label, standing
+from harness.figures.panels import Panel, Tables, nothing, rows, small_multiples, why_empty
+from harness.figures.style import MUTED, look, score_text
+from harness.results.baseline import BASELINE
+from harness.results.stats import aggregate
+
+
+def draw(tables: Tables) -> Figure:
+    """A dot and a 95 % interval per method, best on top; the dashed line is the untrained model."""
+    chosen = aggregate(tables["trials"])
+    shown = chosen[chosen.test_score.notna()]
+    if shown.empty:
+        return nothing(why_empty(tables["trials"], "no trial was scored on a test split"))
+    return small_multiples(shown, _draw, height=lambda rows: 0.9 + 0.29 * rows)
+
+
+def _draw(panel: Panel, frame: pd.DataFrame) -> str:
+    axes = panel.axes
+    frame = frame.sort_values("test_score", ascending=bool(frame.higher_is_better.iloc[0])).reset_index(drop=True)
+    for place, row in enumerate(rows(frame)):
+        seen = look(row.method)
+        error = np.abs([[row.test_score - row.ci_low], [row.ci_high - row.test_score]])
+        known = not np.isnan(error).any()
+        axes.errorbar(
+            row.test_score, place, xerr=error if known else None, fmt=seen.marker, color=seen.colour, markersize=7
+        )
+        text = score_text(row.test_score) + (f" [{score_text(row.ci_low)}, {score_text(row.ci_high)}]" if known else "")
+        axes.text(1.01, place, text, fontsize=8.5, color=MUTED, va="center", transform=axes.get_yaxis_transform())
+    base = frame[frame.method == BASELINE].test_score
+    if len(base):
+        axes.axvline(base.iloc[0], color=MUTED, ls="--", lw=1, zorder=0.5)
+    axes.set_yticks(range(len(frame)), frame.label)
+    axes.set_ylim(-0.6, len(frame) - 0.4)
+    axes.margins(x=0.06)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(metric_label(frame))
+    return standing(frame)

@@ -1,0 +1,156 @@
+"""The look of every figure: one colour and marker per method everywhere, and numbers with units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from zlib import crc32
+
+import matplotlib as mpl
+
+INK = "#222222"
+MUTED = "#666666"
+GRID = "#e3e3e3"
+
+# Okabe & Ito (2008) without its yellow, which is too pale on white, then dark hues of Tol's 'muted' scheme:
+# told apart with every common colour vision, and never by colour alone.
+_BLUE, _SKY, _GREEN, _ORANGE, _RED, _PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
+_INDIGO, _OLIVE, _WINE, _TEAL, _BROWN = "#332288", "#999933", "#882255", "#44AA99", "#7B4A12"
+_COLOURS = (_BLUE, _RED, _GREEN, _PURPLE, _ORANGE, _SKY, _INDIGO, _OLIVE, _WINE, _TEAL, _BROWN)
+_MARKERS = "os^DvPX<>ph8"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn."""
+
+    colour: str
+    marker: str
+
+
+#: Methods that are often seen together, far apart in colour; every other name gets a look from its spelling.
+_KNOWN = {
+    "baseline": Look("#888888", "_"),
+    "full": Look("#000000", "*"),
+    "lora": Look(_BLUE, "o"),
+    "qlora": Look(_RED, "s"),
+    "dora": Look(_SKY, "D"),
+    "adalora": Look(_INDIGO, "o"),
+    "adapter": Look(_ORANGE, "^"),
+    "bitfit": Look(_GREEN, "v"),
+    "head": Look(_BROWN, "X"),
+    "prompt": Look(_PURPLE, "P"),
+    "prefix": Look(_WINE, "p"),
+    "p_tuning": Look(_OLIVE, "h"),
+    "llama_adapter": Look(_TEAL, "<"),
+    "ia3": Look(_INDIGO, ">"),
+    "bitdelta": Look(_OLIVE, "d"),
+    "loha": Look(_SKY, "s"),
+    "lokr": Look(_GREEN, "s"),
+    "vera": Look(_WINE, "D"),
+    "oft": Look(_BROWN, "^"),
+    "boft": Look(_TEAL, "^"),
+    "hra": Look(_PURPLE, "D"),
+    "fourierft": Look(_ORANGE, "P"),
+    "randlora": Look(_RED, "D"),
+    "vblora": Look(_BLUE, "^"),
+    "xlora": Look(_GREEN, "X"),
+}
+
+
+def look(method: str) -> Look:
+    """The colour and marker of ``method``: the same in every figure of every sweep."""
+    code = crc32(method.encode())
+    spelled = Look(_COLOURS[code % len(_COLOURS)], _MARKERS[code // len(_COLOURS) % len(_MARKERS)])
+    return _KNOWN.get(method, spelled)
+
+
+#: Of the categories of the memory table.
+CATEGORY_COLOURS = {
+    "weights": _BLUE,
+    "gradients": _ORANGE,
+    "optimizer": _GREEN,
+    "activations": _PURPLE,
+    "other": "#cccccc",
+    "not split": "#999999",
+}
+
+_RC = {
+    "figure.facecolor": "white",
+    "figure.dpi": 100,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "svg.hashsalt": "tunebench",  # the same figure gives the same bytes
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the project's style; what was set before is restored."""
+    with mpl.rc_context(_RC):
+        yield
+
+
+def bytes_text(value: float) -> str:
+    """Bytes in decimal units: 1.2e9 -> '1.2 GB'."""
+    return _scaled(value, 1000.0, (" B", " kB", " MB", " GB", " TB"))
+
+
+def count_text(value: float) -> str:
+    """A count in short: 134515008 -> '135M'."""
+    return _scaled(value, 1000.0, ("", "K", "M", "B", "T"))
+
+
+def seconds_text(value: float) -> str:
+    """Seconds as a person would say them: 0.0123 -> '12 ms', 754 -> '13 min'."""
+    if value >= 7200:
+        return f"{_digits(value / 3600)} h"
+    if value >= 120:
+        return f"{_digits(value / 60)} min"
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= scale:
+            return f"{_digits(value / scale)} {unit}"
+    return f"{_digits(value / 1e-9)} ns" if value > 0 else "0 s"
+
+
+def percent_text(share: float) -> str:
+    """A share as per cent with two significant digits, and never '0 %' for what is not zero: 0.0068 -> '0.68 %'."""
+    value = 100 * share
+    if 99.5 <= value < 100:
+        return f"{value:.2f} %"
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{value:.2g} %"
+
+
+def score_text(value: float) -> str:
+    """A score with three decimals."""
+    return f"{value:.3f}"
+
+
+def _scaled(value: float, step: float, units: tuple[str, ...]) -> str:
+    power = 0 if value < 1 else min(int(math.log(value, step) + 1e-9), len(units) - 1)
+    number = _digits(value / step**power)
+    if number == "1000" and power + 1 < len(units):
+        return f"1{units[power + 1]}"
+    return f"{number}{units[power]}"
+
+
+def _digits(value: float) -> str:
+    """At least two significant digits, without a needless '.0'."""
+    return f"{value:.0f}" if value >= 10 or value == round(value) else f"{value:.2g}"

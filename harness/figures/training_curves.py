@@ -1,0 +1,42 @@
+"""How does the loss fall while training?"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from harness.figures.panels import Panel, Tables, nothing, small_multiples, why_empty
+from harness.figures.style import look
+from harness.results.stats import select
+
+_SMOOTH = 16
+"""A curve is averaged over 1/16 of its steps."""
+
+
+def draw(tables: Tables) -> Figure:
+    """Training loss against the step: the mean over seeds, smoothed, of each method's selected setting."""
+    curves = tables["curves"]
+    losses = curves[(curves.metric == "loss") & (curves.split == "train") & curves.value.notna()]
+    frame = losses.merge(select(tables["trials"]), on="trial_id")
+    if frame.empty:
+        return nothing(why_empty(tables["trials"], "no training loss was recorded in any trial"))
+    return small_multiples(frame, _draw)
+
+
+def _draw(panel: Panel, frame: pd.DataFrame) -> str:
+    axes = panel.axes
+    ends: dict[str, float] = {}
+    colours: list[str] = []
+    for label, rows in frame.groupby("label", sort=False):
+        colour = look(rows.method.iloc[0]).colour
+        curve = rows.groupby("step").value.mean()
+        smooth = curve.rolling(max(1, len(curve) // _SMOOTH), min_periods=1).mean()
+        axes.plot(smooth.index, smooth, color=colour, lw=1.6)
+        ends[str(label)] = float(smooth.iloc[-1])
+        colours.append(colour)
+    axes.margins(x=0.01)
+    axes.set_xlabel("Optimiser step")
+    axes.set_ylabel("Training loss (nats)")
+    panel.label_ends(frame.step.max(), list(ends.values()), list(ends), colours)
+    lowest = min(ends, key=ends.__getitem__)
+    return f"{lowest} ends lowest: loss {ends[lowest]:.2f} after {frame.step.max()} steps"

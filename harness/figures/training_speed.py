@@ -1,0 +1,41 @@
+"""How fast does each method train?"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from harness.figures.bars import dots
+from harness.figures.findings import FULL
+from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
+from harness.figures.style import count_text
+from harness.results.stats import CELL, SETTING, select
+
+
+def draw(tables: Tables) -> Figure:
+    """Median tokens per second of the training steps; the thick line spans the seeds."""
+    chosen = select(tables["trials"])
+    chosen = chosen[chosen.train_tokens_per_s > 0]
+    if chosen.empty:
+        return nothing(why_empty(tables["trials"], "the speed of training was not measured in any trial"))
+    speed = chosen.groupby([*CELL, *SETTING], dropna=False, sort=False).train_tokens_per_s
+    frame = speed.agg(value="median", low="min", high="max").reset_index()
+    return small_multiples(frame, _draw, height=lambda rows: 0.9 + 0.29 * rows)
+
+
+def _draw(panel: Panel, frame: pd.DataFrame) -> str:
+    frame = dots(panel, frame, count_text)
+    panel.axes.set_xlabel("Training tokens per second, padding left out (thick line: range over seeds)")
+    return _finding(frame)
+
+
+def _finding(frame: pd.DataFrame) -> str:
+    fastest = extreme(frame, "value", largest=True)
+    full = frame[frame.method == FULL]
+    speed = f"{fastest.label} trains fastest, {count_text(fastest.value)} tokens per second"
+    if full.empty or len(frame) == 1:
+        return speed
+    if fastest.method == FULL:
+        slowest = extreme(frame, "value", largest=False)
+        return f"{speed}; {slowest.label} is the slowest at {slowest.value / fastest.value:.2f} times that"
+    return f"{speed}: {fastest.value / full.value.max():.2f} times as fast as full fine-tuning"
