@@ -35,6 +35,7 @@ from harness.models import load as models
 from harness.objectives.training import History, Settings
 from harness.results.record import Outcome, write_json, write_outcome
 from harness.tasks import data as tasks
+from harness.tasks.encode import prompt_text
 from harness.tasks.evaluate import Evaluation, evaluate
 from harness.trial import Budget
 
@@ -103,6 +104,21 @@ class Experiment:
         self.history = objectives.fit(self.objective, self._applied(), self.data, settings)
         return self.history
 
+    def inputs(self, examples: int) -> dict[str, torch.Tensor]:
+        """Token ids and mask of the first test examples, padded on the right, ready for the model."""
+        head = self.base.has_head
+        texts = [e.text if head else prompt_text(self.base.tokenizer, e.prompt) for e in self.data.test[:examples]]
+        batch = self.base.tokenizer(
+            texts,
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=self.budget.max_length,
+            add_special_tokens=head or self.base.tokenizer.chat_template is None,
+            return_tensors="pt",
+        ).to(self.base.device)
+        return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
     def evaluate(self, *splits: str) -> Evaluation:
         """Score validation, on which settings are selected, then test; returns the last of ``splits``."""
         start = time.perf_counter()
@@ -158,6 +174,7 @@ class Experiment:
             "model_family": self.base.spec.family,
             "model_params": self.base.spec.params,
             "task_kind": self.data.kind,
+            "note": "; ".join(note for note in (tuned.note, self.base.spec.note) if note) or None,
             "device": str(self.base.device),
             "accelerator": accelerator(self.base.device),
             "setup_s": self.setup_s,
@@ -267,4 +284,4 @@ class Experiment:
     def _tell(self, phase: str, **details: Any) -> None:
         """Live progress for whoever watches the trial's folder."""
         if self._trial_dir is not None:
-            write_json(self._trial_dir / PROGRESS_FILE, json.dumps({"phase": phase, **details}))
+            write_json(self._trial_dir / PROGRESS_FILE, json.dumps({"phase": phase, **details}), durable=False)

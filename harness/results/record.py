@@ -64,14 +64,15 @@ class Record(BaseModel):
     outcome: Outcome | None = None
 
 
-def write_json(path: Path, payload: str) -> None:
-    """Write ``payload`` to ``path`` so that a reader, or a crash, sees the whole file or none of it."""
+def write_json(path: Path, payload: str, durable: bool = True) -> None:
+    """Write ``payload`` to ``path`` so that a reader sees the whole file or none of it; ``durable``: after a crash too."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
             stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
