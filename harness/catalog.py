@@ -31,6 +31,15 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """A trial that another one starts from: the same model, method and task, another objective."""
+
+    role: str
+    """What the child needs it for: its key in the notebook's ``parent_dirs``."""
+    objective: str
+
+
+@dataclass(frozen=True)
 class Objective:
     """Which loss trains the parameters of the method."""
 
@@ -41,6 +50,10 @@ class Objective:
     model_kinds: tuple[ModelKind, ...]
     notebook: str | None = None
     """Null: the method's own notebook runs it."""
+    parents: tuple[Parent, ...] = ()
+    """Trials whose artefact it starts from; planned by themselves, and shared between children."""
+    scalar: bool = False
+    """The network ends in a single number for a text instead of the next token."""
 
 
 def _methods(*entries: Method) -> dict[str, Method]:
@@ -100,6 +113,10 @@ METHODS = _methods(
     ),
 )
 
+_SFT, _REWARD = Parent("sft", "sft"), Parent("reward", "reward")
+_PREFERENCE: tuple[TaskKind, ...] = ("preference",)
+_DECODER: tuple[ModelKind, ...] = ("decoder",)
+
 OBJECTIVES: dict[str, Objective] = {
     entry.name: entry
     for entry in (
@@ -114,14 +131,107 @@ OBJECTIVES: dict[str, Objective] = {
             "sft",
             "supervised fine-tuning: cross-entropy of the completion's tokens, the prompt's left out",
             "Ouyang et al. 2022, arXiv:2203.02155",
-            task_kinds=("generation",),
-            model_kinds=("decoder",),
+            task_kinds=("generation", "preference"),
+            model_kinds=_DECODER,
+        ),
+        Objective(
+            "clm",
+            "continued pre-training on plain text of a domain (DAPT) or of the task (TAPT)",
+            "Gururangan et al. 2020, arXiv:2004.10964",
+            task_kinds=("corpus",),
+            model_kinds=_DECODER,
+            notebook="alignment/pretraining",
+        ),
+        Objective(
+            "reward",
+            "reward model: one number for an answer, learnt from pairs",
+            "Ouyang et al. 2022, arXiv:2203.02155",
+            task_kinds=_PREFERENCE,
+            model_kinds=("encoder", "decoder"),
+            notebook="alignment/reward",
+            scalar=True,
+        ),
+        Objective(
+            "dpo",
+            "direct preference optimisation; losses sigmoid, hinge (SLiC) and ipo",
+            "Rafailov et al. 2023, arXiv:2305.18290",
+            task_kinds=_PREFERENCE,
+            model_kinds=_DECODER,
+            notebook="alignment/dpo",
+            parents=(_SFT,),
+        ),
+        Objective(
+            "kto",
+            "answers marked good or bad, without pairs, weighed as prospect theory does",
+            "Ethayarajh et al. 2024, arXiv:2402.01306",
+            task_kinds=_PREFERENCE,
+            model_kinds=_DECODER,
+            notebook="alignment/dpo",
+            parents=(_SFT,),
+        ),
+        Objective(
+            "orpo",
+            "supervised fine-tuning and a preference in one loss, by odds ratios, without a reference",
+            "Hong et al. 2024, arXiv:2403.07691",
+            task_kinds=_PREFERENCE,
+            model_kinds=_DECODER,
+            notebook="alignment/dpo",
+        ),
+        Objective(
+            "rrhf",
+            "answers ranked by their likelihood as by their rewards, and the best one learnt",
+            "Yuan et al. 2023, arXiv:2304.05302",
+            task_kinds=_PREFERENCE,
+            model_kinds=_DECODER,
+            notebook="alignment/dpo",
+            parents=(_SFT,),
+        ),
+        Objective(
+            "ppo",
+            "RLHF: proximal policy optimisation against a reward model, held near the reference by a KL penalty",
+            "Ouyang et al. 2022, arXiv:2203.02155",
+            task_kinds=_PREFERENCE,
+            model_kinds=_DECODER,
+            notebook="alignment/rlhf",
+            parents=(_SFT, _REWARD),
+        ),
+        Objective(
+            "rloo",
+            "REINFORCE whose baseline is the mean reward of the other samples of the prompt",
+            "Ahmadian et al. 2024, arXiv:2402.14740",
+            task_kinds=_PREFERENCE,
+            model_kinds=_DECODER,
+            notebook="alignment/rlhf",
+            parents=(_SFT, _REWARD),
+        ),
+        Objective(
+            "grpo",
+            "policy gradient with rewards standardised within the samples of a prompt, without a critic",
+            "Shao et al. 2024, arXiv:2402.03300",
+            task_kinds=_PREFERENCE,
+            model_kinds=_DECODER,
+            notebook="alignment/rlhf",
+            parents=(_SFT, _REWARD),
+        ),
+        Objective(
+            "best_of_n",
+            "rejection sampling: the best of n samples by reward, learnt by supervised fine-tuning",
+            "Touvron et al. 2023, arXiv:2307.09288",
+            task_kinds=_PREFERENCE,
+            model_kinds=_DECODER,
+            notebook="alignment/best_of_n",
+            parents=(_SFT, _REWARD),
         ),
     )
 }
 
 #: The objective of a task kind when a sweep names none.
-NATURAL_OBJECTIVE: dict[TaskKind, str] = {"classification": "classification", "generation": "sft"}
+NATURAL_OBJECTIVE: dict[TaskKind, str] = {
+    "classification": "classification",
+    "generation": "sft",
+    "preference": "dpo",
+    "corpus": "clm",
+}
 
 
 def method(name: str, where: str = "method") -> Method:

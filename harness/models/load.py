@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,8 @@ class Base:
     seed: int
     labels: tuple[str, ...] | None = None
     """Words of the classes when a classification task is to be learnt by an encoder's head."""
+    scalar: bool = False
+    """The network gives one number for a text, as a reward model does, instead of the next token."""
 
     @property
     def kind(self) -> str:
@@ -68,8 +71,8 @@ class Base:
 
     @property
     def has_head(self) -> bool:
-        """Whether :meth:`build` puts a fresh classification head on the network."""
-        return self.kind == "encoder" and self.labels is not None
+        """Whether :meth:`build` puts a fresh head, of labels or of one number, on the network."""
+        return self.scalar or (self.kind == "encoder" and self.labels is not None)
 
     @property
     def peft_task_type(self) -> str:
@@ -86,36 +89,47 @@ class Base:
             raise InputError(
                 f"model: '{self.spec.name}' is an encoder and cannot generate; give it a classification task"
             )
-        head = {"num_labels": len(self.labels)} if self.has_head and self.labels else {}
+        outputs = 1 if self.scalar else len(self.labels or ())
+        head = {"num_labels": outputs} if self.has_head else {}
         torch.manual_seed(self.seed)
         with _quiet():
             if self.checkpoint is None:
                 config = self.spec.transformers_config(**head)
                 with self.device:
-                    model = auto.from_config(config, dtype=self.dtype, **load_args)
+                    model = auto.from_config(config, dtype=self.dtype)
+                if load_args:
+                    # Weights are quantised while they are read from a checkpoint: random ones need one too.
+                    with tempfile.TemporaryDirectory() as folder:
+                        model.save_pretrained(folder)
+                        model = self._read(auto, folder, **load_args)
             else:
-                if "quantization_config" in load_args:
-                    load_args = {"device_map": {"": self.device}, **load_args}
-                model = auto.from_pretrained(self.checkpoint, dtype=self.dtype, **head, **load_args)
+                model = self._read(auto, self.checkpoint, **head, **load_args)
         if "quantization_config" not in load_args:
             model = model.to(self.device)
         if model.config.pad_token_id is None:
             model.config.pad_token_id = self.tokenizer.pad_token_id
         return model.eval()
 
+    def _read(self, auto: Any, folder: str | Path, **load_args: Any) -> nn.Module:
+        if "quantization_config" in load_args:
+            load_args = {"device_map": {"": self.device}, **load_args}
+        model: nn.Module = auto.from_pretrained(folder, dtype=self.dtype, **load_args)
+        return model
+
 
 def load(
     name: str,
     *,
     labels: tuple[str, ...] | None = None,
+    scalar: bool = False,
     dtype: str = "float32",
     device: str = "auto",
     seed: int = 0,
 ) -> Base:
     """The base checkpoint called ``name``, fetched and converted if it is not in the cache.
 
-    ``labels`` are the classes of a classification task. Raises :class:`harness.errors.InputError` for an unknown name,
-    a failed download or a device that is not there.
+    ``labels`` are the classes of a classification task; ``scalar`` asks for a single output instead. Raises
+    :class:`harness.errors.InputError` for an unknown name, a failed download or a device that is not there.
     """
     spec = load_spec(name)
     checkpoint = None if spec.is_random else checkpoint_dir(spec)
@@ -135,4 +149,5 @@ def load(
         device=pick_device(device),
         seed=seed,
         labels=labels,
+        scalar=scalar,
     )

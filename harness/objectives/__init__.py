@@ -1,9 +1,9 @@
-"""Objectives: which loss trains the parameters. One file each, ``fit(tuned, data, settings) -> History``."""
+"""Objectives: which loss trains the parameters. One file each, ``fit(tuned, data, settings, **args) -> History``."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import catalog
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from harness.tasks.data import TaskData
 
 
-def fit(name: str, tuned: Tuned, data: TaskData, settings: Settings) -> History:
+def fit(name: str, tuned: Tuned, data: TaskData, settings: Settings, **args: Any) -> History:
     """Train with the objective called ``name``; :class:`harness.errors.InputError` if there is none."""
     module = importlib.import_module(f"harness.objectives.{catalog.objective(name).name}")
-    history: History = module.fit(tuned, data, settings)
+    history: History = module.fit(tuned, data, settings, **args)
     return history

@@ -15,9 +15,7 @@ from harness.methods.tuned import Tuned
 from harness.objectives.training import History, Settings, train
 from harness.tasks.data import TaskData
 from harness.tasks.encode import Encoded, encode_examples
-
-#: The label that cross-entropy leaves out.
-IGNORED = -100
+from harness.tasks.logprobs import IGNORED
 
 
 class CompletionCollator:

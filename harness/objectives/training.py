@@ -10,14 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from harness.measure.memory import peak_memory, saved_activations, weights_bytes
 from harness.measure.training import Step, StepTimer
 from harness.methods.tuned import Tuned
+from harness.tasks.logprobs import Batch
 from harness.trial import Budget
 
-Batch = Mapping[str, torch.Tensor]
+#: Entries of a trainer's log that :class:`harness.measure.training.Step` holds, or that say nothing.
+_COLUMNS_OF_STEPS = frozenset(
+    {"loss", "grad_norm", "learning_rate", "step", "epoch", "num_tokens", "num_input_tokens_seen"}
+)
+
+#: From the network and a batch to the loss to minimise and what else there is to see, by name; all scalars.
+Loss = Callable[[Any, Batch], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 
 
 class Diverged(ArithmeticError):
@@ -36,6 +44,17 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Point:
+    """One value of a training curve that belongs to the objective, such as a reward margin."""
+
+    step: int
+    """From 1."""
+    metric: str
+    value: float
+    split: str = "train"
+
+
+@dataclass(frozen=True)
 class History:
     """What a training run was like."""
 
@@ -47,11 +66,17 @@ class History:
     gradients_bytes: int | None
     optimizer_bytes: int | None
     activations_bytes: int | None
+    curves: tuple[Point, ...] = ()
+    """What the objective has to show beside the loss."""
 
     @property
     def losses(self) -> list[float]:
         """Training loss after each step."""
         return [s.loss for s in self.steps]
+
+    def curve(self, metric: str, split: str = "train") -> list[float]:
+        """The values of one metric of :attr:`curves`, in the order of the steps."""
+        return [point.value for point in self.curves if (point.metric, point.split) == (metric, split)]
 
 
 def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> dict[str, Any]:
@@ -71,7 +96,7 @@ def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> di
         "warmup_steps": math.ceil(0.06 * budget.train_steps),
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
-        "optim": "adamw_torch_fused",
+        "optim": tuned.optimizer,
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "adam_epsilon": 1e-8,
@@ -110,30 +135,76 @@ class _Watch(TrainerCallback):
             self._on_step(state.global_step, state.max_steps, loss)
 
 
-class _TimedTrainer(Trainer):
-    """A ``Trainer`` that counts the real tokens of each batch and leaves the printing to the notebook."""
+class _AfterStep(TrainerCallback):
+    """Lets the method act between an optimiser step and the clearing of the gradients."""
+
+    def __init__(self, act: Callable[[int], None]) -> None:
+        self._act = act
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._act(state.global_step + 1)
+
+
+class Counting:
+    """Mixin of a ``Trainer``: counts the real tokens of each batch."""
 
     batch_tokens: list[torch.Tensor]
-    control: TrainerControl
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # Kept as a tensor: reading it here would make an accelerator wait.
-        self.batch_tokens.append(inputs["attention_mask"].sum())
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        """Count, then go on."""
+        self.batch_tokens.append(real_tokens(inputs))
+        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+
+def real_tokens(batch: Batch) -> torch.Tensor:
+    """Tokens of a batch, padding left out: the sum over its masks (a batch without padding has none).
+
+    Stays a tensor: reading it here would make an accelerator wait.
+    """
+    masks = [value for name, value in batch.items() if name.endswith("_mask") and name != "loss_mask"]
+    return torch.stack([m.sum() for m in masks]).sum() if masks else torch.tensor(batch["input_ids"].numel())
+
+
+class _LossTrainer(Counting, Trainer):
+    """A ``Trainer`` that minimises a :data:`Loss` and leaves the printing to the notebook."""
+
+    objective_loss: Loss
+    ordered: bool
+    control: TrainerControl
+    _seen: Mapping[str, torch.Tensor]
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self.batch_tokens.append(real_tokens(inputs))
+        loss, self._seen = self.objective_loss(model, inputs)
+        return loss
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return SequentialSampler(self.train_dataset) if self.ordered else super()._get_train_sampler(*args, **kwargs)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        self.state.log_history.append({**logs, "step": self.state.global_step})
+        seen = {name: float(value) for name, value in self._seen.items()} if "loss" in logs else {}
+        self.state.log_history.append({**logs, **seen, "step": self.state.global_step})
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
 
-def _activations_bytes(tuned: Tuned, batch: Batch) -> int:
-    """Probe of one forward pass, before training and apart from every timed step; its random numbers are given back."""
+def own_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    """The loss that the network itself computes from ``labels``."""
+    return model(**batch).loss, {}
+
+
+def activations_bytes(tuned: Tuned, batch: Batch, loss: Loss = own_loss) -> int:
+    """Bytes that one forward pass keeps for backward: a probe before training, apart from every timed step.
+
+    The random numbers that it draws are given back.
+    """
     devices = [tuned.base.device] if tuned.base.device.type == "cuda" else []
     tuned.model.train()
     with torch.random.fork_rng(devices=devices), saved_activations(tuned.model) as saved:
-        loss = tuned.model(**{name: value.to(tuned.base.device) for name, value in batch.items()}).loss
+        value = loss(tuned.model, {name: tensor.to(tuned.base.device) for name, tensor in batch.items()})
     kept = saved.bytes
-    del loss
+    del value
     return kept
 
 
@@ -142,23 +213,44 @@ def train(
     examples: Sequence[Mapping[str, Any]],
     collate: Callable[[list[Any]], dict[str, torch.Tensor]],
     settings: Settings,
+    loss: Loss = own_loss,
+    ordered: bool = False,
 ) -> History:
-    """Train ``tuned`` in place with its model's own loss on ``examples``; leaves it in evaluation mode.
+    """Train ``tuned`` in place on ``examples``; leaves it in evaluation mode.
 
-    Raises :class:`Diverged` when the loss is not finite.
+    ``ordered`` keeps the order of the examples instead of shuffling them. Raises :class:`Diverged` when the loss is not
+    finite.
     """
+    probe = collate(list(examples[: settings.budget.batch_size]))
+    kept = activations_bytes(tuned, probe, loss)
+
+    def make(callbacks: list[TrainerCallback]) -> _LossTrainer:
+        trainer = _LossTrainer(
+            model=tuned.model,
+            args=TrainingArguments(**training_arguments(tuned, settings)),
+            train_dataset=list(examples),
+            data_collator=collate,
+            callbacks=callbacks,
+        )
+        trainer.objective_loss, trainer.ordered, trainer._seen = loss, ordered, {}
+        return trainer
+
+    return run(tuned, make, settings, kept)
+
+
+def run(
+    tuned: Tuned,
+    make: Callable[[list[TrainerCallback]], Any],
+    settings: Settings,
+    activations: int | None,
+) -> History:
+    """Run the :class:`Counting` trainer that ``make`` builds around the callbacks it is given; time and measure it."""
     start = time.perf_counter()
     device = tuned.base.device
     weights = weights_bytes(tuned.model)
-    activations = _activations_bytes(tuned, collate(list(examples[: settings.budget.batch_size])))
     timer = StepTimer(device)
-    trainer = _TimedTrainer(
-        model=tuned.model,
-        args=TrainingArguments(**training_arguments(tuned, settings)),
-        train_dataset=list(examples),
-        data_collator=collate,
-        callbacks=[timer, _Watch(settings.on_step)],
-    )
+    method_acts = [] if tuned.after_step is None else [_AfterStep(tuned.after_step)]
+    trainer = make([timer, _Watch(settings.on_step), *method_acts])
     for unwanted in ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback"):
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ == unwanted:
@@ -189,4 +281,10 @@ def train(
         gradients_bytes=timer.gradients_bytes,
         optimizer_bytes=timer.optimizer_bytes,
         activations_bytes=activations,
+        curves=tuple(
+            Point(log["step"], name, float(value))
+            for log in logs
+            for name, value in log.items()
+            if name not in _COLUMNS_OF_STEPS and isinstance(value, (int, float))
+        ),
     )

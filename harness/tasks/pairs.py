@@ -1,0 +1,41 @@
+"""Pairs of a better and a worse answer to one prompt, as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+from harness.tasks.encode import Encoded, encode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from harness.tasks.data import Example
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same prompt with the chosen and with the rejected answer."""
+
+    chosen: Encoded
+    rejected: Encoded
+
+
+def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int) -> Pair:
+    """Both answers after one and the same prompt, each in at most ``max_length`` tokens.
+
+    Where the prompt has to be cut, it is cut for the longer answer: answers to different prompts cannot be compared.
+    """
+    assert example.rejected is not None  # noqa: S101  (pairs() saw to it)
+    both = [encode(tokenizer, example.prompt, answer, max_length) for answer in (example.completion, example.rejected)]
+    prompt = min((one.prompt for one in both), key=len)
+    return Pair(*(Encoded(prompt, one.completion) for one in both))
+
+
+def pairs(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int) -> list[Pair]:
+    """:func:`encode_pair` for a split; :class:`harness.errors.InputError` if it holds no pairs."""
+    if any(example.rejected is None for example in examples):
+        raise InputError("objective: it needs pairs of a better and a worse answer, which only a preference task has")
+    return [encode_pair(tokenizer, example, max_length) for example in examples]
