@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,10 @@ class Peak:
 
 
 def _reset_process_peak() -> None:
+    # What an earlier phase freed may still be held by the allocator; it is not this phase's.
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     # 5 resets the kernel's high-water mark of resident memory (proc(5)).
     with contextlib.suppress(OSError):
         (_PROC / "clear_refs").write_text("5")
@@ -57,14 +63,18 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         peak.bytes = int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else process_peak_bytes()
 
 
+def storage_key(storage: torch.UntypedStorage) -> int:
+    """Identity of a storage while it lives; unlike its address, it tells tensors without data apart (meta, fake)."""
+    return int(storage._cdata)
+
+
 def storage_bytes(tensors: Iterable[torch.Tensor | None]) -> int:
-    """Bytes of the distinct storages behind ``tensors``: what is shared or tied counts once."""
-    seen: dict[int, int] = {}
-    for tensor in tensors:
-        if tensor is not None and tensor.device.type != "meta":
-            storage = tensor.untyped_storage()
-            seen[storage.data_ptr()] = storage.nbytes()
-    return sum(seen.values())
+    """Bytes of the distinct storages behind ``tensors``: what is shared or tied counts once.
+
+    A tensor on the meta device counts what it would take.
+    """
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor is not None]
+    return sum({storage_key(storage): storage.nbytes() for storage in storages}.values())
 
 
 def _with_quantisation_state(parameter: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -119,14 +129,14 @@ def saved_activations(model: nn.Module) -> Iterator[SavedTensors]:
 
     Exact on any device and with any method. Its bookkeeping costs time: never inside a timed region.
     """
-    own = {t.untyped_storage().data_ptr() for p in model.parameters() for t in _with_quantisation_state(p)}
-    own |= {b.untyped_storage().data_ptr() for b in model.buffers()}
+    own = {storage_key(t.untyped_storage()) for p in model.parameters() for t in _with_quantisation_state(p)}
+    own |= {storage_key(b.untyped_storage()) for b in model.buffers()}
     saved = SavedTensors()
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            saved._storages[storage.data_ptr()] = storage.nbytes()
+        if storage_key(storage) not in own:
+            saved._storages[storage_key(storage)] = storage.nbytes()
         return tensor
 
     unpack: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor  # noqa: E731

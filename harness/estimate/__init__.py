@@ -1,0 +1,1 @@
+"""Memory and FLOPs of a training step, without weights and without running it: does it fit?"""

@@ -1,0 +1,143 @@
+"""The estimate: one training step's memory by category and its FLOPs, from a model's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import methods
+from harness.errors import InputError, unknown
+from harness.estimate.meta import meta_base
+from harness.estimate.trace import Trace, trace
+from harness.models.spec import ModelSpec, load_spec
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+#: Up to this many layers a model is traced whole.
+WHOLE = 32
+#: Of a deeper one, two shallow copies are traced; every byte and FLOP lies on the line through them.
+_SHALLOW = (4, 8)
+
+#: A step counter of AdamW: one float32 for each tensor that trains.
+_COUNTER_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One training step with AdamW: forward, backward, update."""
+
+    model: str
+    method: str
+    batch_size: int
+    length: int
+    dtype: str
+    optimizer_dtype: str
+    gradient_checkpointing: bool
+    total_params: int
+    trainable_params: int
+    weights_bytes: int
+    """Parameters and buffers, quantisation scales included."""
+    gradients_bytes: int
+    optimizer_bytes: int
+    """Two moments and a step counter for each tensor that trains."""
+    activations_bytes: int
+    """What the forward pass keeps for the backward pass."""
+    temporary_bytes: int
+    """What the peak needs beyond the categories, such as the gradient of the logits."""
+    total_bytes: int
+    """The peak. Below the sum of the categories where gradients grow while activations go: never all are there."""
+    flops: int
+    """Of one step: matrix products and attention, forward and backward."""
+    method_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def fits(self, memory_bytes: int) -> bool:
+        """Whether the peak is within ``memory_bytes``."""
+        return self.total_bytes <= memory_bytes
+
+
+def estimate(
+    model: str,
+    method: str = "full",
+    method_args: Mapping[str, Any] | None = None,
+    *,
+    batch_size: int = 1,
+    length: int = 512,
+    dtype: str = "bfloat16",
+    optimizer_dtype: str | None = "float32",
+    gradient_checkpointing: bool = False,
+    labels: int = 2,
+) -> Estimate:
+    """Estimate a training step of ``method`` on ``model``, a name of the registry or a path of a ``config.json``.
+
+    By default the papers' accounting: 16-bit weights and gradients, 32-bit Adam states. ``optimizer_dtype`` null keeps
+    the states in the format of what trains, as PyTorch's AdamW does. An encoder classifies into ``labels`` classes.
+    Nothing is fetched, and neither weights nor an accelerator are needed.
+
+    Raises :class:`harness.errors.InputError` for an unknown model, method, argument or format.
+    """
+    for where, name in (("dtype", dtype), ("optimizer-dtype", optimizer_dtype)):
+        if name is not None and name not in DTYPES:
+            raise unknown(where, name, DTYPES)
+    for where, number in (("batch", batch_size), ("length", length)):
+        if number < 1:
+            raise InputError(f"{where}: {number} is not a positive number")
+    path = Path(model).expanduser()
+    spec = load_spec(str(path.parent.absolute()) if path.name == "config.json" else model)
+    args = dict(method_args or {})
+    words = tuple(str(number) for number in range(labels))
+
+    def traced(layers: int | None) -> Trace:
+        base = meta_base(spec, dtype, words, layers)
+        return trace(_apply(method, base, args), batch_size, length, gradient_checkpointing=gradient_checkpointing)
+
+    found = _whole_or_along(spec, traced)
+    size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None
+    states = 2 * (found.gradients_bytes if size is None else size * found.trained_elements)
+    optimizer = states + _COUNTER_BYTES * found.trained_tensors
+    total = (
+        found.weights_bytes
+        + optimizer
+        + max(found.forward_peak_bytes, found.backward_start_peak_bytes, found.backward_end_peak_bytes)
+    )
+    parts = found.weights_bytes + found.gradients_bytes + optimizer + found.activations_bytes
+    return Estimate(
+        model=model,
+        method=method,
+        method_args=args,
+        batch_size=batch_size,
+        length=length,
+        dtype=dtype,
+        optimizer_dtype=optimizer_dtype or dtype,
+        gradient_checkpointing=gradient_checkpointing,
+        total_params=found.total_params,
+        trainable_params=found.trainable_params,
+        weights_bytes=found.weights_bytes,
+        gradients_bytes=found.gradients_bytes,
+        optimizer_bytes=optimizer,
+        activations_bytes=found.activations_bytes,
+        temporary_bytes=max(total - parts, 0),
+        total_bytes=total,
+        flops=found.flops,
+    )
+
+
+def _apply(method: str, base: Any, args: Mapping[str, Any]) -> Any:
+    try:
+        return methods.apply(method, base, **args)
+    except TypeError as error:
+        raise InputError(f"{method}: {error}") from error
+    except NotImplementedError as error:
+        raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error
+
+
+def _whole_or_along(spec: ModelSpec, traced: Any) -> Trace:
+    """Trace the whole model, or a deep one along its equal layers: 80 are not worth tracing one by one."""
+    layers = spec.transformers_config().num_hidden_layers
+    if layers <= WHOLE:
+        return traced(None)
+    few, more = _SHALLOW
+    return traced(few).at(layers, few, traced(more), more)
