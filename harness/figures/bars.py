@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pandas as pd
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.figures.panels import Panel, rows
 from harness.figures.style import MUTED, look
@@ -30,6 +30,7 @@ def dots(panel: Panel, frame: pd.DataFrame, text: Callable[[float], str], ascend
     axes.set_yticks(range(len(frame)), frame.label)
     axes.set_ylim(-0.6, len(frame) - 0.4)
     axes.set_xlim(0, 1.06 * frame.high.max())
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axes.grid(axis="y", visible=False)
     return frame

@@ -31,7 +31,7 @@ def draw(tables: Tables) -> Figure:
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     dots(panel, frame, seconds_text, ascending=False)
     what = _ANSWERS[frame.phase.iloc[0]]
-    panel.axes.set_xlabel(f"Median time per {what}, batch size 1 (thick line: to the 95th percentile)")
+    panel.axes.set_xlabel(f"Median time per {what} at batch size 1\n(thick line: to the 95th percentile)")
     slowest, fastest = extreme(frame, "value", largest=True), extreme(frame, "value", largest=False)
     if len(frame) == 1:
         return f"{slowest.label} takes {seconds_text(slowest.value)} per {what}"

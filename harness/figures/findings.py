@@ -24,7 +24,7 @@ def metric_label(frame: pd.DataFrame) -> str:
 
 
 def standing(frame: pd.DataFrame) -> str:
-    """Which row is best, and which others the intervals cannot tell from it.
+    """Which row is best, and from which others it cannot be told: those whose interval overlaps with its own.
 
     ``frame`` holds labelled rows of one task and model from :func:`harness.results.stats.aggregate`.
     """
@@ -36,10 +36,9 @@ def standing(frame: pd.DataFrame) -> str:
     overlap = (frame.ci_low <= top.ci_high) & (frame.ci_high >= top.ci_low) & (frame.index != top.Index)
     rivals = frame.label[overlap].tolist()
     if len(rivals) > 3:
-        return f"{sentence}; the intervals of {len(rivals)} others overlap with its own"
+        return f"{sentence}, not clearly ahead of {len(rivals)} others"
     if rivals:
-        others = f"interval of {rivals[0]} overlaps" if len(rivals) == 1 else f"intervals of {_and(rivals)} overlap"
-        return f"{sentence}; the {others} with its own"
+        return f"{sentence}, not clearly ahead of {_and(rivals)}"
     return sentence
 
 

@@ -20,15 +20,26 @@ _LEADER = 15
 """From this distance on a thin line joins label and point."""
 
 
-def beside_points(axes: Axes, xs: Sequence[float], ys: Sequence[float], texts: Sequence[str]) -> None:
+def beside_points(
+    axes: Axes,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    texts: Sequence[str],
+    spans: Sequence[tuple[float, float]] = (),
+) -> None:
     """Write each text at the nearest place beside its point where it covers no point and no other text.
 
-    Greedy: labels of crowded points choose first. The layout of the figure has to be final.
+    ``spans`` are the vertical error bars, which are left free too. Greedy: labels of crowded points choose first.
+    The layout of the figure has to be final.
     """
     figure = axes.figure
     scale = figure.dpi / 72
     points = axes.transData.transform(np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]))
     taken = [Bbox.from_extents(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in points]
+    for x, (low, high) in zip(xs, spans, strict=False):
+        (left, bottom), (_, top) = axes.transData.transform([(x, low), (x, high)])
+        if np.isfinite(bottom + top):
+            taken.append(Bbox.from_extents(left - 2, bottom, left + 2, top))
     inside = axes.get_window_extent()
     gaps = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
     for i in np.argsort(np.sort(gaps, axis=1)[:, :4].sum(axis=1)):
@@ -82,23 +93,25 @@ def at_ends(
             va="center",
             fontsize=9,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8, "shrinkA": 2, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
         )
         for y, text, colour in zip(ys, texts, colours, strict=True)
     ]
 
 
 def move_apart(axes: Axes, ends: Sequence[Annotation], step: float = 12.5) -> None:
-    """Move labels of :func:`at_ends` up and down until they are ``step`` points apart."""
+    """Move labels of :func:`at_ends` up and down until they are ``step`` points apart, within the axes' height."""
     scale = axes.figure.dpi / 72
+    low, high = axes.get_window_extent().intervaly / scale
+    step = min(step, (high - low) / max(1, len(ends) - 1))
     wanted = np.array([axes.transData.transform(end.xy)[1] / scale for end in ends])
     order = np.argsort(wanted, kind="stable")
-    for index, place in zip(order, spread(wanted[order], step), strict=True):
+    for index, place in zip(order, spread(wanted[order], step, low, high), strict=True):
         ends[index].set_position((14, place - wanted[index]))
 
 
-def spread(wanted: Sequence[float] | npt.NDArray[Any], step: float) -> list[float]:
-    """Positions at least ``step`` apart that are nearest to ``wanted`` (ascending) by least squares.
+def spread(wanted: Sequence[float] | npt.NDArray[Any], step: float, low: float, high: float) -> list[float]:
+    """Positions from ``low`` to ``high``, at least ``step`` apart, nearest to ``wanted`` (ascending) by least squares.
 
     Isotonic regression by pooling adjacent violators (Barlow et al. 1972), on positions less their rank's share.
     """
@@ -110,4 +123,5 @@ def spread(wanted: Sequence[float] | npt.NDArray[Any], step: float) -> list[floa
             total, count = total + before[0], count + before[1]
         blocks.append((total, count))
     levels = [total / count for total, count in blocks for _ in range(count)]
-    return [level + rank * step for rank, level in enumerate(levels)]
+    highest = high - (len(levels) - 1) * step
+    return [float(np.clip(level, low, highest)) + rank * step for rank, level in enumerate(levels)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.figures.findings import FULL
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
@@ -61,10 +61,10 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
         )  # fmt: skip
     axes.set_yticks(range(len(frame)), frame.label)
     axes.set_ylim(-0.6, len(frame) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: bytes_text(value)))
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("Memory while training (tick: measured peak)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.75 / axes.bbox.height * 72), ncols=6)
     return _finding(frame)
 
 

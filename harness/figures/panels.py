@@ -30,9 +30,15 @@ class Panel:
         self.axes = axes
         self._later: list[Callable[[], None]] = []
 
-    def label_points(self, xs: Sequence[float], ys: Sequence[float], texts: Sequence[str]) -> None:
-        """Write each text beside its point, so that it covers no point and no other text."""
-        self._later.append(lambda: labels.beside_points(self.axes, xs, ys, texts))
+    def label_points(
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        texts: Sequence[str],
+        spans: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        """Write each text beside its point, so that it covers no point, no other text and no error bar (``spans``)."""
+        self._later.append(lambda: labels.beside_points(self.axes, xs, ys, texts, spans))
 
     def label_ends(self, x: float, ys: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
         """Write each text to the right of the end of its line at ``x``, moved apart where they would overlap."""
@@ -65,9 +71,10 @@ def small_multiples(
         panels = [Panel(axes) for axes in grid]
         for panel, ((task, model), group) in zip(panels, groups, strict=False):
             finding = draw(panel, labelled(group.reset_index(drop=True)))
-            _title(panel.axes, finding, f"{task} · {model}", 82 // columns)
+            _title(panel.axes, finding, f"{task} · {model}", 92 // columns)
         for panel in panels[len(groups) :]:
             panel.axes.remove()
+        _legend(figure)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for panel in panels[: len(groups)]:
@@ -101,10 +108,20 @@ def title_of(figure: Figure) -> str:
     return "; ".join(filter(None, titles)) or " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
 
 
+def _legend(figure: Figure) -> None:
+    """One legend below for all panels, where anything has a name that is not written beside it."""
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, texts = axes.get_legend_handles_labels()
+        entries |= dict(zip(texts, handles, strict=True))
+    if entries:
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries))
+
+
 def _title(axes: Axes, finding: str, where: str, width: int) -> None:
-    # The empty last line keeps room for the place, which has a lighter look than the finding.
-    axes.set_title(textwrap.fill(finding, width, break_on_hyphens=False) + "\n", fontweight="bold", linespacing=1.25)
-    axes.text(0, 1.02, where, transform=axes.transAxes, color=MUTED, fontsize=9, va="bottom")
+    text = textwrap.fill(finding, width, break_on_hyphens=False)
+    axes.set_title(text, fontweight="bold", linespacing=1.25, pad=18)
+    axes.annotate(where, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=9)
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.figures.findings import cheapest_good, metric_label
 from harness.figures.panels import Panel, Tables, nothing, rows, small_multiples, why_empty
-from harness.figures.style import GRID, INK, MUTED, look
+from harness.figures.style import GRID, MUTED, look
 from harness.results.baseline import BASELINE
 from harness.results.stats import aggregate, pareto
 
@@ -45,21 +45,14 @@ def score_against(tables: Tables, cost: Cost) -> Figure:
 def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost, base: pd.DataFrame) -> str:
     axes = panel.axes
     first = next(rows(frame))
-    axes.set_xscale("log")
+    _scale(axes, cost, frame[cost.column])
     front = frame[pareto(frame, cost.column, "test_score", first.higher_is_better)].sort_values(cost.column)
     axes.plot(front[cost.column], front.test_score, color=GRID, lw=6, zorder=0.5, solid_capstyle="round")
     for row in rows(frame):
         seen = look(row.method)
-        error = np.abs([[row.test_score - row.ci_low], [row.ci_high - row.test_score]])
-        axes.errorbar(
-            getattr(row, cost.column),
-            row.test_score,
-            yerr=None if np.isnan(error).any() else error,
-            fmt=seen.marker,
-            color=seen.colour,
-            markersize=7,
-            elinewidth=1.2,
-        )
+        price = getattr(row, cost.column)
+        axes.plot([price, price], [row.ci_low, row.ci_high], color=seen.colour, lw=1.2)
+        axes.plot(price, row.test_score, seen.marker, color=seen.colour, markersize=7)
     zero_shot = base[(base.task == first.task) & (base.model == first.model)].test_score
     if len(zero_shot):
         axes.axhline(zero_shot.iloc[0], color=MUTED, ls="--", lw=1)
@@ -68,18 +61,19 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost, base: pd.DataFrame) -> 
             transform=axes.get_yaxis_transform(),
         )  # fmt: skip
     axes.margins(x=0.12, y=0.12)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost.text(value)))
-    _tame_log_ticks(panel, frame[cost.column])
-    axes.set_xlabel(f"{cost.label} (log scale)", color=INK)
     axes.set_ylabel(metric_label(frame))
-    panel.label_points(frame[cost.column].tolist(), frame.test_score.tolist(), frame.label.tolist())
+    spans = list(zip(frame.ci_low, frame.ci_high, strict=True))
+    panel.label_points(frame[cost.column].tolist(), frame.test_score.tolist(), frame.label.tolist(), spans)
     return cheapest_good(frame, cost.column, cost.of)
 
 
-def _tame_log_ticks(panel: Panel, values: pd.Series) -> None:
-    """Within less than a decade a log axis has no major tick: label a few minor ones."""
-    axes = panel.axes
-    if values.max() / values.min() < 20:
-        low, high = axes.get_xlim()
-        axes.set_xticks(np.geomspace(low, high, 6)[1:-1])
+def _scale(axes: Axes, cost: Cost, values: pd.Series) -> None:
+    """A log axis where the costs span more than a decade: on shorter ones it would have hardly a round tick."""
+    if values.max() > 10 * values.min():
+        axes.set_xscale("log")
+        axes.set_xlabel(f"{cost.label} (log scale)")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(cost.label)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: cost.text(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())

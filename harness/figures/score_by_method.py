@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -27,12 +26,11 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     frame = frame.sort_values("test_score", ascending=bool(frame.higher_is_better.iloc[0])).reset_index(drop=True)
     for place, row in enumerate(rows(frame)):
         seen = look(row.method)
-        error = np.abs([[row.test_score - row.ci_low], [row.ci_high - row.test_score]])
-        known = not np.isnan(error).any()
-        axes.errorbar(
-            row.test_score, place, xerr=error if known else None, fmt=seen.marker, color=seen.colour, markersize=7
-        )
-        text = score_text(row.test_score) + (f" [{score_text(row.ci_low)}, {score_text(row.ci_high)}]" if known else "")
+        axes.plot([row.ci_low, row.ci_high], [place, place], color=seen.colour, alpha=0.4, lw=6, solid_capstyle="butt")
+        axes.plot(row.test_score, place, seen.marker, color=seen.colour, markersize=5)
+        text = score_text(row.test_score)
+        if pd.notna(row.ci_low):
+            text += f" [{score_text(row.ci_low)}, {score_text(row.ci_high)}]"
         axes.text(1.01, place, text, fontsize=8.5, color=MUTED, va="center", transform=axes.get_yaxis_transform())
     base = frame[frame.method == BASELINE].test_score
     if len(base):

@@ -32,7 +32,7 @@ class Look:
 
 #: Methods that are often seen together, far apart in colour; every other name gets a look from its spelling.
 _KNOWN = {
-    "baseline": Look("#888888", "_"),
+    "baseline": Look("#888888", "o"),
     "full": Look("#000000", "*"),
     "lora": Look(_BLUE, "o"),
     "qlora": Look(_RED, "s"),
@@ -152,5 +152,5 @@ def _scaled(value: float, step: float, units: tuple[str, ...]) -> str:
 
 
 def _digits(value: float) -> str:
-    """At least two significant digits, without a needless '.0'."""
-    return f"{value:.0f}" if value >= 10 or value == round(value) else f"{value:.2g}"
+    """Three significant digits, without needless zeros."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -25,7 +25,7 @@ def draw(tables: Tables) -> Figure:
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     frame = dots(panel, frame, count_text)
-    panel.axes.set_xlabel("Training tokens per second, padding left out (thick line: range over seeds)")
+    panel.axes.set_xlabel("Training tokens per second, padding left out\n(thick line: range over seeds)")
     return _finding(frame)
 
 
