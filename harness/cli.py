@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,14 +47,21 @@ def main() -> None:
         app()
     except InputError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: what has ended is kept; the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'tunebench'}: {error.strerror or error}")
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """End with exit code 130, and say that nothing is lost, when the user interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: what has ended is kept; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _fail(message: str) -> None:
@@ -90,15 +98,10 @@ def run(
 
     loaded = sweeps.load(sweep, set_ or ())
     folder = out or Path("results") / loaded.name
-    finished = run_sweep(
-        loaded,
-        folder,
-        executor=executor,
-        jobs=jobs,
-        only=_only(only),
-        retry=retry,
-        log_json=log_json,
-    )
+    with _stoppable():
+        finished = run_sweep(
+            loaded, folder, executor=executor, jobs=jobs, only=_only(only), retry=retry, log_json=log_json
+        )
     if finished.ran or not (folder / "tables" / "trials.parquet").exists():
         from harness.results import tables
 
@@ -214,7 +217,8 @@ def trial(
     """Run one trial here."""
     from harness.runner.trial import run_trial
 
-    record = run_trial(folder)
+    with _stoppable():
+        record = run_trial(folder)
     if record is None:
         print(f"{folder.name}: nothing to do: it is done, or somebody else works on it")
         return

@@ -150,6 +150,7 @@ class Run:
                 str(part),
                 parameters=dict(parameters),
                 kernel_name="python3",
+                language="python",
                 progress_bar=False,
                 cwd=str(self._folder),
                 stdout_file=self._log,

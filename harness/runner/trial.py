@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -46,18 +47,28 @@ def run_trial(trial_dir: Path) -> Record | None:
             print(
                 f"[tunebench] attempt {claim.attempt}, {claim.started_at:%Y-%m-%d %H:%M:%S} UTC", file=log, flush=True
             )
-            source = notebooks.path(row.trial.notebook)
-            run = Run(source, trial_dir, log)
-            with _heartbeat(claim, run), _interruptible():
-                _clear(trial_dir)
-                ending = run.execute(_parameters(row, trial_dir), limits.time_s)
-            outcome, ending = _outcome(trial_dir, ending)
-    except BaseException:
+            outcome, ending = _execute(row, trial_dir, claim, limits.time_s, log)
+    except KeyboardInterrupt:
         claim.release()
         raise
     record = record_of(ledger, row, ending, claim.attempt, claim.started_at, time.monotonic() - clock, outcome)
     ledger.finish(record)
     return record
+
+
+def _execute(
+    row: Planned, trial_dir: Path, claim: Claim, time_s: float | None, log: IO[str]
+) -> tuple[Outcome | None, Ending]:
+    """Run the notebook; what goes wrong around it is a failure of the trial like one inside it."""
+    try:
+        run = Run(notebooks.path(row.trial.notebook), trial_dir, log)
+        with _heartbeat(claim, run), _interruptible():
+            _clear(trial_dir)
+            return _outcome(trial_dir, run.execute(_parameters(row, trial_dir), time_s))
+    except Exception as error:
+        traceback.print_exc(file=log)
+        first_line = (str(error).splitlines() or [""])[0]
+        return None, Ending("failed", f"{type(error).__name__}: {first_line}")
 
 
 def tie_to_driver() -> None:

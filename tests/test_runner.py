@@ -1,0 +1,204 @@
+"""Trials on real kernels, with notebooks that end in every way, and drivers that are killed, stopped and doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import tiny
+
+from harness.results.ledger import Ledger
+from harness.results.record import Record
+from harness.runner import endings
+from harness.runner.endings import Ending
+
+HANG = {"full": {"act": ["hang"]}}
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    """Poll until ``condition`` holds; fail when it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"never happened: {what}"
+        time.sleep(0.05)
+
+
+def records(folder: Path) -> dict[str, Record]:
+    """Records of the tiny sweep that ran, by the act of their notebook."""
+    found = Ledger.open(folder / "results" / "tiny").records()
+    return {str(r.trial.method_args["act"]): r for r in found if r.status != "skipped"}
+
+
+def kernels(folder: Path) -> list[int]:
+    """Processes of the kernels that hang."""
+    return [int(path.read_text()) for path in folder.glob("results/tiny/trials/*/pid") if path.read_text()]
+
+
+def start_and_hang(folder: Path, *options: str) -> tuple[subprocess.Popen[str], int]:
+    """A driver whose trial hangs, and the process of that trial's kernel."""
+    driver = tiny.tunebench(folder, "run", "tiny.yaml", *options)
+    wait_for(lambda: kernels(folder) or driver.poll() is not None, "a kernel that hangs")
+    assert driver.poll() is None, driver.communicate()
+    (kernel,) = kernels(folder)
+    return driver, kernel
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_every_ending_is_a_row(tmp_path: Path) -> None:
+    acts = ["ok", "raise", "oom", "diverged", "die", "silent"]
+    tiny.bench(tmp_path, methods={"full": {"act": acts}}, objectives=["classification", "sft"])
+    code, out, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml", "--jobs", "2"))
+    assert code == 1, err
+    found = records(tmp_path)
+    assert {act: (r.status, r.reason, r.failed_cell) for act, r in found.items()} == {
+        "ok": ("ok", None, None),
+        "raise": ("failed", "ValueError: first line", 2),
+        "oom": ("oom", "MemoryError: no room", 2),
+        "diverged": ("diverged", "Diverged: loss is nan at step 3", 2),
+        "die": ("failed", "the kernel died with SIGKILL", 2),
+        "silent": ("failed", "the notebook ended without writing outcome.json (write_outcome)", None),
+    }
+    statuses = [r.status for r in Ledger.open(tmp_path / "results" / "tiny").records()]
+    assert statuses.count("skipped") == 1, "sft on a classification task"
+    assert all(
+        r.environment["torch_version"] and r.duration_s and r.attempt == 1 for r in found.values() if r.duration_s
+    )
+    assert "ValueError: first line" in out
+
+    failed = tmp_path / "results" / "tiny" / "trials" / found["raise"].trial_id
+    assert "acting raise" in (failed / "log.txt").read_text()
+    cells = json.loads((failed / "notebook.ipynb").read_text())["cells"]
+    assert any("injected-parameters" in cell["metadata"].get("tags", []) for cell in cells)
+    assert not (failed / "notebook.part.ipynb").exists()
+    assert (tmp_path / "results" / "tiny" / "tables" / "trials.parquet").exists()
+
+    code, out, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
+    assert (code, out) == (1, "nothing to do: 7 trials done in results/tiny\n"), err
+
+
+def test_the_time_limit_is_that_of_the_whole_trial(tmp_path: Path) -> None:
+    tiny.bench(tmp_path, methods=HANG, limits={"time_s": 5})
+    code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
+    assert code == 1, err
+    record = records(tmp_path)["hang"]
+    assert (record.status, record.reason) == ("timeout", "the time limit of 5 s was reached")
+    assert all(gone(pid) for pid in kernels(tmp_path))
+
+
+def test_a_killed_driver_leaves_nobody_behind_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    tiny.bench(tmp_path, methods={"full": {"act": ["ok", "hang"]}})
+    driver, kernel = start_and_hang(tmp_path)
+    driver.kill()
+    tiny.done(driver)
+    wait_for(lambda: gone(kernel), "the end of the kernel")
+    assert set(records(tmp_path)) == {"ok"}
+
+    # The same trial again, and this time its notebook ends.
+    cells = ("from harness.results.record import write_outcome", tiny.OUTCOME)
+    tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=cells)
+    code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
+    assert code == 0, err
+    assert {act: (r.status, r.attempt) for act, r in records(tmp_path).items()} == {"ok": ("ok", 1), "hang": ("ok", 2)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_the_trial_and_keeps_what_is_done(tmp_path: Path, number: signal.Signals) -> None:
+    tiny.bench(tmp_path, methods=HANG)
+    driver, kernel = start_and_hang(tmp_path)
+    driver.send_signal(number)
+    code, _, err = tiny.done(driver)
+    assert (code, err) == (130, "interrupted: what has ended is kept; the same command goes on from here\n")
+    assert gone(kernel)
+    assert Ledger.open(tmp_path / "results" / "tiny").status() == {"pending": 1}
+
+
+def test_a_lost_trial_process_is_a_failed_row(tmp_path: Path) -> None:
+    tiny.bench(tmp_path, methods=HANG)
+    driver, kernel = start_and_hang(tmp_path, "--log-json")
+    (trial,) = [child for child in psutil.Process(driver.pid).children() if "trial" in child.cmdline()]
+    time.sleep(0.5)  # long enough for the driver to see the progress once
+    trial.send_signal(signal.SIGKILL)
+    code, out, _ = tiny.done(driver)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert [event["event"] for event in events] == ["started", "progress", "ended"]
+    assert events[1]["step"] == 3
+    assert events[2]["reason"] == "the trial's process ended with SIGKILL; see log.txt"
+    wait_for(lambda: gone(kernel), "the end of the kernel")
+
+
+@pytest.mark.slow
+def test_two_drivers_share_one_ledger(tmp_path: Path) -> None:
+    tiny.bench(tmp_path, methods={"full": {"act": "nap"}}, seeds=list(range(6)))
+    drivers = [tiny.tunebench(tmp_path, "run", "tiny.yaml", "--log-json") for _ in range(2)]
+    outputs = [tiny.done(driver) for driver in drivers]
+    assert [code for code, _, _ in outputs] == [0, 0], outputs
+    found = list(Ledger.open(tmp_path / "results" / "tiny").records())
+    assert [(r.status, r.attempt) for r in found] == [("ok", 1)] * 6
+
+
+@pytest.mark.slow
+def test_a_kernel_that_does_not_start_is_started_again(tmp_path: Path) -> None:
+    tiny.bench(tmp_path)
+    # A sitecustomize that lets the first two kernels die before they answer.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'harness.runner.kernel' in ' '.join(sys.orig_argv):\n"
+        "    count = os.environ['COUNT']\n"
+        "    open(count, 'a').write('x')\n"
+        "    if os.path.getsize(count) < 3: os._exit(1)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COUNT": str(tmp_path / "count")}
+    environment["TUNEBENCH_NOTEBOOKS"] = str(tmp_path / "notebooks")
+    run = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "run", "tiny.yaml"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "count").read_text() == "xxx"
+    (log,) = tmp_path.glob("results/tiny/trials/*/log.txt")
+    assert "the kernel did not start (attempt 2 of 3)" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "status"),
+    [
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB", "oom"),
+        ("MemoryError", "", "oom"),
+        ("RuntimeError", "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory", "oom"),
+        ("OSError", "[Errno 12] Cannot allocate memory", "oom"),
+        ("Diverged", "loss is nan", "diverged"),
+        ("ValueError", "loss is not finite", "diverged"),
+        ("RuntimeError", "info about the loss function", "failed"),
+        ("KeyError", "'loss'", "failed"),
+    ],
+)
+def test_an_exception_has_a_status(name: str, message: str, status: str) -> None:
+    assert endings.of_exception(name, message, 3).status == status
+
+
+def test_only_the_first_line_is_the_reason_and_without_colours() -> None:
+    ending = endings.of_exception("ValueError", "\x1b[31mno\x1b[0m\nmore", 3)
+    assert ending == Ending("failed", "ValueError: no", 3)
+
+
+def test_a_killed_kernel_is_out_of_memory_only_with_evidence() -> None:
+    assert endings.of_death(-9, 3, memory_killer_struck=True).status == "oom"
+    assert endings.of_death(-9, 3, memory_killer_struck=False).status == "failed"
+    assert endings.of_death(-11, 3, memory_killer_struck=True) == Ending("failed", "the kernel died with SIGSEGV", 3)
+    assert endings.of_death(7, 3, memory_killer_struck=False).reason == "the kernel died with exit code 7"
