@@ -38,7 +38,7 @@ class OfflineMetric(evaluate.Metric):
             ],
         )
 
-    def _compute(self, predictions: Sequence[str], references: Sequence[Any]) -> dict[str, float]:
+    def _compute(self, predictions: Sequence[str], references: Sequence[Any]) -> dict[str, float | None]:
         result = score(self._metric.name, predictions, references)
         return {result.metric: result.value, f"{result.metric}_stderr": result.stderr}
 

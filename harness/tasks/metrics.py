@@ -35,8 +35,8 @@ class Score:
 
     metric: str
     value: float
-    stderr: float
-    """Standard error over the examples, in the unit of the value."""
+    stderr: float | None
+    """Standard error over the examples, in the unit of the value; null for a single example."""
     n: int
     """Examples."""
 
@@ -94,12 +94,14 @@ def _several(reference: object | Sequence[object]) -> tuple[str, ...]:
     return (str(reference),)
 
 
-def _stderr(statistics: Statistics, n: int) -> float:
+def _stderr(statistics: Statistics, n: int) -> float | None:
     import numpy as np
 
     rows = statistics.rows
+    if n == 1:
+        return None
     if statistics.is_mean:
-        return float(rows.std(ddof=1) / math.sqrt(n)) if n > 1 else float("nan")
+        return float(rows.std(ddof=1) / math.sqrt(n))
     # A bootstrap sample of the examples is a vector of how often each was drawn: resampling is one matrix product.
     draws = np.random.default_rng(BOOTSTRAP_SEED).multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP_SAMPLES)
     return float(np.std([statistics.value(total, n) for total in draws @ rows], ddof=1))

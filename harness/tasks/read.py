@@ -29,7 +29,7 @@ def rows(path: Path, reader: Reader) -> list[Row]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         return [{str(k): _text(v) for k, v in row.items()} for row in _READERS[kind](content, reader)]
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: there is no such file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not {reader.encoding}; set reader.encoding") from error
