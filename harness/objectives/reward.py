@@ -2,8 +2,8 @@ r"""Reward model: one number for an answer, learnt from pairs (Ouyang et al. 202
 
 .. math:: \mathcal{L} = -\log\sigma\big(r_\phi(x, y_w) - r_\phi(x, y_l)\big)
 
-This is the model of paired comparisons of Bradley & Terry 1952. The base is loaded with a single fresh output (``scalar``) that reads the last token; any method trains it and what is
-below it.
+This is the model of paired comparisons of Bradley & Terry 1952. The base is loaded with a single fresh output
+(``scalar``) that reads the last token; any method trains it and what is below it.
 """
 
 from __future__ import annotations
