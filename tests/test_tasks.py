@@ -20,9 +20,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import specfile
 from harness.errors import InputError
 from harness.fetch import LocalSource
 from harness.tasks import data
+from harness.tasks.metrics import METRICS
 from harness.tasks.spec import TaskSpec, load_spec, names, placeholders
 from harness.trial import Budget
 
@@ -281,7 +283,7 @@ def test_a_value_with_braces_is_only_text(value: str) -> None:
 
 def test_the_scored_part_of_an_answer(tmp_path: Path) -> None:
     spec = load_spec("gsm8k")
-    assert spec.scored_part("2 + 2 = 4\n#### 1,234") == "1,234"
+    assert spec.scored_part("2 + 2 = 4\n#### 1,234") == "1234"
     assert spec.scored_part("#### 3\nno, #### -4.5.") == "-4.5"
     assert spec.scored_part("four") == ""
     assert load_spec("trec").scored_part("all of it") == "all of it"
@@ -306,6 +308,14 @@ def test_planning_imports_no_torch() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
+def test_the_examples_of_the_documentation_are_tasks() -> None:
+    page = Path(__file__).parents[1] / "docs" / "own_data.md"
+    blocks = page.read_text(encoding="utf-8").split("```yaml\n")[1:]
+    specs = [specfile.parse(TaskSpec, yaml.safe_load(block.split("```")[0]), page.name) for block in blocks]
+    assert [spec.kind for spec in specs] == ["classification", "preference"]
+    assert set(METRICS) <= set(page.read_text(encoding="utf-8").replace("`", " ").split())
+
+
 SIZES = {
     "boolq": (11197, 500, 1000),
     "cola": (8024, 500, 527),
@@ -313,6 +323,7 @@ SIZES = {
     "factual_preference": (229, 42, 100),
     "factual_summary": (195, 26, 54),
     "gsm8k": (7173, 300, 1319),
+    "news_corpus": (699, 100, 200),
     "hh_harmless": (1707, 200, 401),
     "sst2": (6909, 872, 1821),
     "trec": (4380, 500, 500),

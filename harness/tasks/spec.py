@@ -190,11 +190,14 @@ class TaskSpec(Frozen):
         return METRICS[self.primary_metric].higher_is_better
 
     def scored_part(self, answer: str) -> str:
-        """What of an answer is scored: the last match of ``answer_pattern``, or all of it; empty if nothing matches."""
+        """What of an answer is scored: all of it, or the last match of ``answer_pattern`` (empty if there is none).
+
+        Of a match, commas between thousands are left out: 1,234 is 1234.
+        """
         if self.answer_pattern is None:
             return answer
         matches = list(re.finditer(self.answer_pattern, answer))
-        return matches[-1].group(1) if matches else ""
+        return re.sub(r"(?<=\d),(?=\d{3})", "", matches[-1].group(1)) if matches else ""
 
     @property
     def input_fields(self) -> tuple[str, ...]:
