@@ -22,7 +22,7 @@ def draw(tables: Tables) -> Figure:
     rows = rows.merge(chosen, on="trial_id")
     if rows.empty:
         return nothing(why_empty(tables["trials"], "no latency at batch size 1 was measured in any trial"))
-    keys = ["task", "model", "method", "objective", "dtype", "train_examples", "variant", "phase"]
+    keys = ["task", "model", "method", "baseline_args", "objective", "dtype", "train_examples", "variant", "phase"]
     frame = rows.groupby(keys, sort=False).agg(value=("p50_s", "median"), high=("p95_s", "median")).reset_index()
     frame = frame.assign(low=frame.value, high=frame.high.fillna(frame.value))
     return small_multiples(frame, _draw, height=lambda count: 0.9 + 0.29 * count)

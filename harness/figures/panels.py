@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -129,7 +130,8 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     label = frame.method.astype(str)
     for column, say in _DISTINCTIONS.items():
         if column in frame and frame.groupby("method")[column].nunique().max() > 1:
-            label = label + ", " + frame[column].map(say)
+            said = frame[column].map(say)
+            label = label + (", " + said).where(said != "", "")
     return frame.assign(label=label)
 
 
@@ -143,7 +145,13 @@ def extreme(frame: pd.DataFrame, column: str, largest: bool) -> Any:
     return next(rows(frame.sort_values(column, ascending=not largest, kind="stable")))
 
 
+def arguments_text(method_args: str) -> str:
+    """Arguments from the ``method_args`` column for people: '{"alpha": 16, "r": 8}' -> 'alpha 16, r 8'."""
+    return ", ".join(f"{name} {value}" for name, value in json.loads(method_args or "{}").items())
+
+
 _DISTINCTIONS: dict[str, Callable[[Any], str]] = {
+    "baseline_args": arguments_text,
     "objective": str,
     "dtype": str,
     "train_examples": lambda n: f"{n:g} examples",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -31,18 +32,14 @@ class Cost:
 def score_against(tables: Tables, cost: Cost) -> Figure:
     """Mean test score with its interval against ``cost``; the Pareto front is joined."""
     chosen = aggregate(tables["trials"])
-    base = chosen[chosen.method == BASELINE]
     shown = chosen[(chosen[cost.column] > 0) & chosen.test_score.notna() & (chosen.method != BASELINE)]
     if shown.empty:
         return nothing(why_empty(tables["trials"], f"no trial has both a test score and {cost.label.lower()}"))
 
-    def draw(panel: Panel, frame: pd.DataFrame) -> str:
-        return _draw(panel, frame, cost, base)
-
-    return small_multiples(shown, draw)
+    return small_multiples(shown, partial(_draw, cost=cost))
 
 
-def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost, base: pd.DataFrame) -> str:
+def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost) -> str:
     axes = panel.axes
     first = next(rows(frame))
     _scale(axes, cost, frame[cost.column])
@@ -53,7 +50,7 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost, base: pd.DataFrame) -> 
         price = getattr(row, cost.column)
         axes.plot([price, price], [row.ci_low, row.ci_high], color=seen.colour, lw=1.2)
         axes.plot(price, row.test_score, seen.marker, color=seen.colour, markersize=7)
-    zero_shot = base[(base.task == first.task) & (base.model == first.model)].test_score
+    zero_shot = frame.base_score.dropna()
     if len(zero_shot):
         axes.axhline(zero_shot.iloc[0], color=MUTED, ls="--", lw=1)
         axes.text(

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from harness.figures.findings import metric_label, standing
 from harness.figures.panels import Panel, Tables, nothing, rows, small_multiples, why_empty
 from harness.figures.style import MUTED, look, score_text
-from harness.results.baseline import BASELINE
 from harness.results.stats import aggregate
 
 
@@ -32,7 +31,7 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
         if pd.notna(row.ci_low):
             text += f" [{score_text(row.ci_low)}, {score_text(row.ci_high)}]"
         axes.text(1.01, place, text, fontsize=8.5, color=MUTED, va="center", transform=axes.get_yaxis_transform())
-    base = frame[frame.method == BASELINE].test_score
+    base = frame.base_score.dropna()
     if len(base):
         axes.axvline(base.iloc[0], color=MUTED, ls="--", lw=1, zorder=0.5)
     axes.set_yticks(range(len(frame)), frame.label)

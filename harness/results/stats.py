@@ -12,8 +12,20 @@ from scipy import stats as scipy_stats
 
 from harness.results.baseline import BASELINE
 
-#: What is compared: one cell gets one row of a comparison, whatever was tried within it.
-CELL = ["sweep", "model", "task", "objective", "method", "dtype", "train_examples", "batch_size", "max_length"]
+#: What is compared: one cell gets one row of a comparison, whatever was tried within it. ``baseline_args`` comes
+#: from :func:`with_cells`: zero-shot and few-shot stand beside each other, none is selected.
+CELL = [
+    "sweep",
+    "model",
+    "task",
+    "objective",
+    "method",
+    "baseline_args",
+    "dtype",
+    "train_examples",
+    "batch_size",
+    "max_length",
+]
 
 #: What may be tuned within a cell.
 SETTING = ["method_args", "learning_rate"]
@@ -52,6 +64,11 @@ _MEDIANS = [
 ]
 
 
+def with_cells(trials: pd.DataFrame) -> pd.DataFrame:
+    """``trials`` with all columns of :data:`CELL`: ``baseline_args`` are the arguments of untrained models, else ''."""
+    return trials.assign(baseline_args=trials.method_args.where(trials.method == BASELINE, ""))
+
+
 def select(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials of the best setting of every cell (protocol, rule 2), with ``settings_tried`` added.
 
@@ -59,6 +76,7 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
     setting that diverges on one seed does not win by the others. The test score plays no part. Where nothing was
     scored, the first setting is taken. A cell in which no trial ended well has no rows.
     """
+    trials = with_cells(trials)
     ran = trials[trials.status != "skipped"]
     tried = ran.groupby(CELL, dropna=False)[SETTING].apply(lambda frame: len(frame.drop_duplicates()))
     ok = trials[trials.status == "ok"]
