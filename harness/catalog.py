@@ -16,6 +16,16 @@ TaskKind = Literal["classification", "generation", "preference", "corpus"]
 
 
 @dataclass(frozen=True)
+class Parent:
+    """A trial that another one starts from: the same model and task, and what is null here like the child's."""
+
+    role: str
+    """What the child needs it for: its key in the notebook's ``parent_dirs``."""
+    objective: str | None = None
+    method: str | None = None
+
+
+@dataclass(frozen=True)
 class Method:
     """Which parameters train."""
 
@@ -27,16 +37,11 @@ class Method:
     """False: nothing is updated, so there is no learning rate and no objective to vary."""
     model_kinds: tuple[ModelKind, ...] = ("encoder", "decoder")
     families: tuple[str, ...] = ()
-    """Model families that it works on; empty: all of the kinds above."""
-
-
-@dataclass(frozen=True)
-class Parent:
-    """A trial that another one starts from: the same model, method and task, another objective."""
-
-    role: str
-    """What the child needs it for: its key in the notebook's ``parent_dirs``."""
-    objective: str
+    """Architectures (transformers' ``model_type``) that it works on; empty: all of the kinds above."""
+    objectives: tuple[str, ...] = ()
+    """Objectives that it can be trained with; empty: all."""
+    parents: tuple[Parent, ...] = ()
+    """Trials whose artefact it starts from; planned by themselves, and shared between children."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,25 @@ def _methods(*entries: Method) -> dict[str, Method]:
 METHODS = _methods(
     Method(
         "baseline",
-        "no training: the model as it comes, zero-shot",
+        "no training: the model as it comes, zero-shot or with k examples in context",
         "Brown et al. 2020, arXiv:2005.14165",
         "methods/baseline",
         trains=False,
     ),
+    Method(
+        "quantized",
+        "no training: the linear layers in 8 or 4 bits (LLM.int8, NF4, FP4, plain absmax)",
+        "Dettmers et al. 2022, arXiv:2208.07339",
+        "studies/quantization",
+        trains=False,
+    ),
     Method("full", "every parameter trains", "Howard & Ruder 2018, arXiv:1801.06146", "methods/full"),
+    Method(
+        "full_top_k",
+        "only the last k layers and the norm behind them train",
+        "Howard & Ruder 2018, arXiv:1801.06146",
+        "methods/full_top_k",
+    ),
     Method(
         "head",
         "only the output layer trains (transfer learning on frozen features)",
@@ -83,7 +101,7 @@ METHODS = _methods(
     ),
     Method(
         "adapter",
-        "small bottleneck layers after attention and feed-forward (Houlsby)",
+        "small bottleneck layers in every layer (Houlsby, Pfeiffer, parallel, Lin)",
         "Houlsby et al. 2019, arXiv:1902.00751",
         "methods/adapter",
     ),
@@ -100,16 +118,56 @@ METHODS = _methods(
         "methods/prefix",
     ),
     Method(
+        "p_tuning",
+        "embeddings before the input that a small LSTM or MLP computes",
+        "Liu et al. 2021, arXiv:2103.10385",
+        "methods/p_tuning",
+    ),
+    Method(
+        "llama_adapter",
+        "prompts in the last layers' attention behind a gate that starts shut",
+        "Zhang et al. 2023, arXiv:2303.16199",
+        "methods/llama_adapter",
+        model_kinds=("decoder",),
+        families=("llama", "mistral"),
+    ),
+    Method(
         "lora",
-        "low-rank update BA beside frozen linear layers",
+        "low-rank update BA beside frozen linear layers; can be merged",
         "Hu et al. 2021, arXiv:2106.09685",
         "methods/lora",
+    ),
+    Method(
+        "dora",
+        "LoRA on the direction of each matrix, a vector of its own for the magnitude",
+        "Liu et al. 2024, arXiv:2402.09353",
+        "methods/dora",
+    ),
+    Method(
+        "ia3",
+        "vectors that rescale keys, values and inner activations",
+        "Liu et al. 2022, arXiv:2205.05638",
+        "methods/ia3",
     ),
     Method(
         "qlora",
         "LoRA on a base quantised to 4-bit NormalFloat with double quantisation",
         "Dettmers et al. 2023, arXiv:2305.14314",
         "methods/qlora",
+    ),
+    Method(
+        "bitdelta",
+        "a full fine-tune kept as one bit per weight and one distilled scale per matrix",
+        "Liu et al. 2024, arXiv:2402.10193",
+        "methods/bitdelta",
+        objectives=("classification", "sft", "clm"),
+        parents=(Parent("full", method="full"),),
+    ),
+    Method(
+        "peft",
+        "any other method of PEFT by its type: AdaLoRA, LN tuning, OFT, VeRA, LoKr, MiSS and more",
+        "Mangrulkar et al. 2022, github.com/huggingface/peft",
+        "methods/peft",
     ),
 )
 

@@ -30,6 +30,7 @@ from harness.measure.environment import accelerator
 from harness.measure.latency import Latency, generation_latency, prediction_latency
 from harness.measure.memory import Peak, peak_memory, weights_bytes
 from harness.measure.training import speed
+from harness.methods.baseline import in_context
 from harness.methods.tuned import Tuned, load
 from harness.models import load as models
 from harness.objectives.training import History, Settings
@@ -70,6 +71,7 @@ class Experiment:
         self.data = tasks.load(task, self.budget, seed)
         labels = self.data.label_words if self.data.kind == "classification" else None
         self.base = models.load(model, labels=tuple(labels) if labels else None, dtype=dtype, device=device, seed=seed)
+        self._max_length = self.budget.max_length
         self.tuned: Tuned | None = None
         self.history: History | None = None
         self.evaluations: dict[str, Evaluation] = {}
@@ -79,6 +81,14 @@ class Experiment:
         self.eval_s: float | None = None
         self._trial_dir = Path(trial_dir) if trial_dir else None
         self.setup_s = time.perf_counter() - start
+
+    def show_examples(self, shots: int) -> None:
+        """Put ``shots`` solved training examples before every prompt of validation and test (k-shot in context).
+
+        Each may be as long as the budget allows a prompt to be.
+        """
+        self.data = in_context(self.data, shots)
+        self._max_length = self.budget.max_length * (shots + 1)
 
     def apply(self, method: ModuleType, **args: Any) -> Tuned:
         """Build the base and apply a method's module, such as :mod:`harness.methods.lora`."""
@@ -125,7 +135,7 @@ class Experiment:
         with self._inference():
             for split in splits or ("validation", "test"):
                 self._tell(f"evaluate {split}")
-                self.evaluations[split] = evaluate(self._applied(), self.data, split, self.budget.max_length)
+                self.evaluations[split] = evaluate(self._applied(), self.data, split, self._max_length)
         self.eval_s = (self.eval_s or 0.0) + time.perf_counter() - start
         return self.evaluations[split]
 
@@ -137,11 +147,18 @@ class Experiment:
             self.peak_inference_bytes = max(peak.bytes, self.peak_inference_bytes or 0)
 
     def measure_inference(self, **settings: int) -> list[Latency]:
-        """Latency at batch 1 (or other ``settings`` of :mod:`harness.measure.latency`)."""
+        """Latency at batch 1 (or other ``settings`` of :mod:`harness.measure.latency`).
+
+        A method whose change can be folded into the weights is measured both ways: ``plain`` and ``merged``.
+        """
         tuned = self._applied()
         self._tell("latency")
         measure = prediction_latency if self.base.has_head else generation_latency
-        self.latency += measure(tuned.model, self.base.device, self.base.tokenizer.vocab_size, **settings)
+        device, vocabulary = self.base.device, self.base.tokenizer.vocab_size
+        self.latency += measure(tuned.model, device, vocabulary, **settings)
+        if tuned.merge is not None:
+            with tuned.merge() as folded:
+                self.latency += measure(folded, device, vocabulary, variant="merged", **settings)
         return self.latency
 
     @torch.no_grad()
@@ -193,7 +210,7 @@ class Experiment:
             "peak_inference_bytes": self.peak_inference_bytes,
             "train_steps": 0,
         }
-        single = {row.phase: row for row in self.latency if row.batch_size == 1}
+        single = {row.phase: row for row in self.latency if row.batch_size == 1 and row.variant == "plain"}
         prefill, decode = single.get("prefill") or single.get("predict"), single.get("decode")
         if prefill is not None:
             columns["prefill_s_p50"] = prefill.p50_s

@@ -90,12 +90,14 @@ class _Cell:
             (
                 f"method '{method.name}' works on {{}} models",
                 model.name,
-                model.family,
-                method.families or (model.family,),
+                model.architecture,
+                method.families or (model.architecture,),
             ),
         ):
             if is_ not in wanted:
                 return f"{what.format(' or '.join(wanted))}; '{name}' is {is_}"
+        if method.objectives and objective.name not in method.objectives:
+            return f"method '{method.name}' trains with {' or '.join(method.objectives)}, not with '{objective.name}'"
         return None
 
 

@@ -1,30 +1,62 @@
-r"""Bottleneck adapters (Houlsby et al. 2019, arXiv:1902.00751).
+r"""Bottleneck adapters: small networks of two layers inside every transformer layer.
 
-.. math:: A(h) = h + W_{up}\, \sigma(W_{down}\, h + b_{down}) + b_{up}
+.. math:: A(h) = W_{up}\, \sigma(W_{down}\, h + b_{down}) + b_{up}
 
-After the attention and after the feed-forward projection of every layer, before the residual sum.
+``houlsby`` (Houlsby et al. 2019, arXiv:1902.00751): :math:`h + A(h)` behind the attention and behind the feed-forward
+projection of every layer, before the residual sum. ``pfeiffer`` (Pfeiffer et al. 2021, arXiv:2005.00247): behind the
+feed-forward projection alone. ``lin`` (Lin et al. 2020, arXiv:2004.03829): the same with a layer norm of its own in
+front, :math:`h + A(\mathrm{LN}(h))`. ``parallel`` (He et al. 2022, arXiv:2110.04366): :math:`\mathrm{FFN}(x) + s A(x)`
+beside the feed-forward part, on what that part reads.
+
 :math:`W_{up}` starts at zero, so at first the model's outputs are unchanged.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from harness.methods.structure import blocks, layer_norms, out_features
+from harness.errors import unknown
+from harness.methods.structure import Block, blocks, layer_norms, out_features
 from harness.methods.tuned import Tuned, train_only
 from harness.models.load import Base
 
 
-class Bottleneck(nn.Module):
-    """``h + up(act(down(h)))`` on tensors of shape (..., width); ``2 * width * size + width + size`` parameters."""
+@dataclass(frozen=True)
+class Variant:
+    """Where the bottlenecks stand and what trains beside them, as in the variant's paper."""
 
-    def __init__(self, width: int, size: int, activation: str, like: torch.Tensor) -> None:
+    after_attention: bool = False
+    parallel: bool = False
+    own_norm: bool = False
+    layer_norms: bool = False
+
+
+VARIANTS = {
+    "houlsby": Variant(after_attention=True, layer_norms=True),
+    "pfeiffer": Variant(),
+    "parallel": Variant(parallel=True),
+    "lin": Variant(own_norm=True),
+}
+
+
+class Bottleneck(nn.Module):
+    """``up(act(down(h)))`` on tensors of shape (..., width); ``2 * width * size + width + size`` parameters.
+
+    A norm of its own adds ``2 * width``.
+    """
+
+    def __init__(self, width: int, size: int, activation: str, like: torch.Tensor, own_norm: bool = False) -> None:
         super().__init__()
-        self.down = nn.Linear(width, size, dtype=like.dtype, device=like.device)
+        made: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        self.norm = nn.LayerNorm(width, **made) if own_norm else nn.Identity()
+        self.down = nn.Linear(width, size, **made)
         self.activation = ACT2FN[activation]
-        self.up = nn.Linear(size, width, dtype=like.dtype, device=like.device)
+        self.up = nn.Linear(size, width, **made)
         nn.init.normal_(self.down.weight, std=1e-2)
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.weight)
@@ -32,30 +64,85 @@ class Bottleneck(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Same shape in and out."""
-        adapted: torch.Tensor = hidden + self.up(self.activation(self.down(hidden)))
-        return adapted
+        change: torch.Tensor = self.up(self.activation(self.down(self.norm(hidden))))
+        return change
+
+
+class Parallel(Bottleneck):
+    """A bottleneck that reads the input of one module and adds to the output of another."""
+
+    def __init__(self, *args: Any, scale: float, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.scale = scale
+        self._input: torch.Tensor | None = None
+
+    def read(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        """Keep what the feed-forward part is given until its output comes."""
+        self._input = inputs[0]
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The change to ``hidden``, which is looked at for its shape only."""
+        given, self._input = self._input, None
+        assert given is not None and given.shape == hidden.shape  # noqa: S101 - read() comes first
+        return self.scale * super().forward(given)
+
+
+def _add_change(module: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    changed: torch.Tensor = output + module.adapter(output)
+    return changed
 
 
 def _insert(projection: nn.Module, bottleneck: Bottleneck) -> None:
     # A hook rather than a wrapper: the frozen weights keep their names.
     projection.add_module("adapter", bottleneck)
-    projection.register_forward_hook(lambda _module, _inputs, output: bottleneck(output))
+    projection.register_forward_hook(_add_change)
 
 
-def apply(base: Base, bottleneck: int = 64, activation: str = "gelu", layer_norm: bool = True) -> Tuned:
-    """Two bottlenecks of ``bottleneck`` units in every layer; like the paper, the layer norms train too."""
-    args = {"bottleneck": bottleneck, "activation": activation, "layer_norm": layer_norm}
+def _places(variant: Variant, block: Block) -> list[nn.Module]:
+    return [*(block.attention_out if variant.after_attention else ()), block.feed_forward_out]
+
+
+def apply(
+    base: Base,
+    variant: str = "houlsby",
+    bottleneck: int = 64,
+    activation: str = "gelu",
+    scale: float = 4.0,
+    layer_norm: bool | None = None,
+) -> Tuned:
+    """Bottlenecks of ``bottleneck`` units in every layer, where ``variant`` puts them.
+
+    ``scale`` is the factor of the parallel variant. ``layer_norm`` trains the model's layer norms too; null: as the
+    variant's paper does, which is Houlsby's alone. Raises :class:`harness.errors.InputError` for an unknown variant.
+    """
+    args = {
+        "variant": variant,
+        "bottleneck": bottleneck,
+        "activation": activation,
+        "scale": scale,
+        "layer_norm": layer_norm,
+    }
+    if variant not in VARIANTS:
+        raise unknown("adapter.variant", variant, VARIANTS)
+    if activation not in ACT2FN:
+        raise unknown("adapter.activation", activation, ACT2FN)
+    place = VARIANTS[variant]
     model = base.build()
     torch.manual_seed(base.seed)
     trained: list[nn.Parameter] = []
     for block in list(blocks(model)):
-        for projection in (*block.attention_out, block.feed_forward_out):
+        for projection in _places(place, block):
             width = out_features(projection)
             assert width is not None  # noqa: S101 - blocks() yields linear layers only
-            adapter = Bottleneck(width, bottleneck, activation, next(projection.parameters()))
+            like = next(projection.parameters())
+            if place.parallel:
+                adapter: Bottleneck = Parallel(width, bottleneck, activation, like, scale=scale)
+                block.feed_forward_in.register_forward_pre_hook(adapter.read)
+            else:
+                adapter = Bottleneck(width, bottleneck, activation, like, own_norm=place.own_norm)
             _insert(projection, adapter)
             trained += adapter.parameters()
-    if layer_norm:
+    if place.layer_norms if layer_norm is None else layer_norm:
         trained += [p for norm in layer_norms(model) for p in norm.parameters()]
     train_only(model, trained, base)
     return Tuned(base, "adapter", args, model)

@@ -1,16 +1,21 @@
-"""No training: what the model can do as it comes (zero-shot, Brown et al. 2020, arXiv:2005.14165)."""
+"""No training: what the model can do as it comes, zero-shot or with examples in context (Brown et al. 2020,
+arXiv:2005.14165)."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from harness.errors import InputError
 from harness.methods.structure import body
 from harness.methods.tuned import Tuned
 from harness.models.load import Base
+from harness.tasks.data import Example, TaskData
 
 
 class LabelSimilarity(nn.Module):
@@ -37,11 +42,47 @@ class LabelSimilarity(nn.Module):
         return SequenceClassifierOutput(logits=self._embed(input_ids, attention_mask) @ self.labels.T)
 
 
-def apply(base: Base) -> Tuned:
-    """The model itself, nothing trainable; an encoder answers by the similarity of text and label."""
-    model = base.build()
+def zero_shot(base: Base, model: nn.Module) -> nn.Module:
+    """``model``, frozen, as it answers untrained: an encoder by the similarity of text and label."""
     if base.has_head and base.labels:
         words = base.tokenizer(list(base.labels), padding=True, return_tensors="pt").to(base.device)
         model = LabelSimilarity(body(model), dict(words)).eval()
-    model.requires_grad_(False)
-    return Tuned(base, "baseline", {}, model)
+    return model.requires_grad_(False)
+
+
+def apply(base: Base, shots: int = 0) -> Tuned:
+    """The model itself, nothing trainable.
+
+    ``shots`` examples go before every prompt; that is done to the data, see :func:`in_context`. Raises
+    :class:`harness.errors.InputError` for an encoder with shots: it reads no examples.
+    """
+    if shots < 0 or (shots and base.kind == "encoder"):
+        raise InputError(f"baseline.shots: {shots} on '{base.spec.name}' ({base.kind}); examples need a decoder")
+    return Tuned(base, "baseline", {"shots": shots}, zero_shot(base, base.build()))
+
+
+def in_context(data: TaskData, shots: int) -> TaskData:
+    """``data`` with the same ``shots`` solved training examples before every prompt of validation and test.
+
+    The first examples of the training split in its order; of a classification task the classes take turns, so that no
+    class is missing by chance (Brown et al. 2020, section 2.4: natural-language delimiters, blank lines between).
+    """
+    if not shots:
+        return data
+    shown = "".join(f"{e.prompt.rstrip()} {e.completion}\n\n" for e in _taking_turns(data)[:shots])
+
+    def prompted(split: tuple[Example, ...]) -> tuple[Example, ...]:
+        return tuple(replace(e, prompt=shown + e.prompt) for e in split)
+
+    return replace(data, validation=prompted(data.validation), test=prompted(data.test))
+
+
+def _taking_turns(data: TaskData) -> list[Example]:
+    """The training examples; of a classification task one of each class, then the next of each, and so on."""
+    seen: Counter[int | None] = Counter()
+    turns: list[int] = []
+    for example in data.train:
+        turns.append(seen[example.label] if data.kind == "classification" else 0)
+        seen[example.label] += 1
+    order = sorted(range(len(turns)), key=lambda i: turns[i])
+    return [data.train[i] for i in order]

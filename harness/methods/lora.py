@@ -2,7 +2,8 @@ r"""LoRA: a low-rank update beside frozen matrices (Hu et al. 2021, arXiv:2106.0
 
 .. math:: h = W_0 x + \frac{\alpha}{r} B A x, \qquad B \in \mathbb{R}^{d \times r},\ A \in \mathbb{R}^{r \times k}
 
-:math:`B` starts at zero, so at first the model's outputs are unchanged.
+:math:`B` starts at zero, so at first the model's outputs are unchanged. After training the product can be added to
+:math:`W_0` (:attr:`harness.methods.tuned.Tuned.merge`): a merged model is as fast as its base.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def lora_config(
     target_modules: str | list[str],
     use_rslora: bool = False,
     init: str = "default",
+    use_dora: bool = False,
 ) -> LoraConfig:
-    """PEFT's configuration of the same; see :func:`apply`."""
+    """PEFT's configuration of the same; see :func:`apply` and, for ``use_dora``, :mod:`harness.methods.dora`."""
     return LoraConfig(
         task_type=base.peft_task_type,
         r=r,
@@ -55,5 +57,6 @@ def lora_config(
         lora_dropout=dropout,
         target_modules=target_modules,
         use_rslora=use_rslora,
+        use_dora=use_dora,
         init_lora_weights=True if init == "default" else init,
     )

@@ -5,23 +5,44 @@ r"""Prompt tuning: trainable embeddings before the input (Lester et al. 2021, ar
 
 from __future__ import annotations
 
+import torch
 from peft import PromptTuningConfig
 
+from harness.errors import InputError, unknown
+from harness.methods.soft_prompt import generate_behind_padding
 from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
 
+_STARTS = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB", "text": "RANDOM"}
 
-def apply(base: Base, num_virtual_tokens: int = 16, init: str = "vocabulary") -> Tuned:
-    """``num_virtual_tokens`` embeddings; ``init`` is 'random' or 'vocabulary' (embeddings of randomly drawn tokens)."""
-    args = {"num_virtual_tokens": num_virtual_tokens, "init": init}
-    starts = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB"}
-    if init not in starts:
-        from harness.errors import unknown
 
-        raise unknown("prompt.init", init, starts)
+def apply(base: Base, num_virtual_tokens: int = 16, init: str = "vocabulary", text: str | None = None) -> Tuned:
+    """``num_virtual_tokens`` embeddings.
+
+    ``init`` is 'random', 'vocabulary' (embeddings of randomly drawn tokens) or 'text' (those of ``text``, repeated or
+    cut to the number). Raises :class:`harness.errors.InputError` for another one, or a missing text.
+    """
+    args = {"num_virtual_tokens": num_virtual_tokens, "init": init, "text": text}
+    if init not in _STARTS:
+        raise unknown("prompt.init", init, _STARTS)
     config = PromptTuningConfig(
         task_type=base.peft_task_type,
         num_virtual_tokens=num_virtual_tokens,
-        prompt_tuning_init=starts[init],
+        prompt_tuning_init=_STARTS[init],
     )
-    return with_peft(base, "prompt", args, config)
+    tuned = with_peft(base, "prompt", args, config)
+    generate_behind_padding(tuned.model)
+    if init == "text":
+        _start_from(tuned, text or "")
+    return tuned
+
+
+@torch.no_grad()
+def _start_from(tuned: Tuned, text: str) -> None:
+    ids = tuned.base.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise InputError("prompt.text: 'init: text' needs a text")
+    for prompt in tuned.model.prompt_encoder.values():
+        rows = prompt.embedding.weight
+        repeated = torch.tensor((ids * (len(rows) // len(ids) + 1))[: len(rows)], device=rows.device)
+        rows.copy_(tuned.model.get_input_embeddings()(repeated))

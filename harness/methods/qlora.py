@@ -14,9 +14,18 @@ from bitsandbytes.nn import Linear4bit
 from torch import nn
 from transformers import BitsAndBytesConfig
 
+from harness.errors import unknown
 from harness.methods.lora import lora_config
 from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+
+QUANT_TYPES = ("nf4", "fp4")
+
+#: AdamW with states in 32 or 8 bits (Dettmers et al. 2022, arXiv:2110.02861), paged or not.
+OPTIMIZERS = ("adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit")
+
+#: The heads: a fresh one must train, and the output projection may be tied to the embedding.
+FULL_PRECISION = ("classifier", "score", "lm_head")
 
 
 def keep_exact_on_cpu(model: nn.Module) -> None:
@@ -30,6 +39,17 @@ def keep_exact_on_cpu(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def four_bit(base: Base, quant_type: str, double_quant: bool) -> BitsAndBytesConfig:
+    """The body's linear layers in 4 bits, computing in the dtype of ``base``."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quant_type,
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=base.dtype,
+        llm_int8_skip_modules=list(FULL_PRECISION),
+    )
+
+
 def apply(
     base: Base,
     r: int = 8,
@@ -38,18 +58,26 @@ def apply(
     target_modules: str | list[str] = "all-linear",
     quant_type: str = "nf4",
     double_quant: bool = True,
+    optimizer: str = "adamw_torch_fused",
 ) -> Tuned:
-    """The body's linear layers in ``quant_type`` ('nf4' or 'fp4'), LoRA of rank ``r`` on them in full precision."""
+    """The body's linear layers in ``quant_type`` ('nf4' or 'fp4'), LoRA of rank ``r`` on them in full precision.
+
+    ``optimizer`` is one of :data:`OPTIMIZERS`; the paper's is 'paged_adamw_32bit', whose states may leave a GPU for
+    main memory. Raises :class:`harness.errors.InputError` for one that is not.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise unknown("qlora.optimizer", optimizer, OPTIMIZERS)
+    if quant_type not in QUANT_TYPES:
+        raise unknown("qlora.quant_type", quant_type, QUANT_TYPES)
     lora_args: dict[str, Any] = {"r": r, "alpha": alpha, "dropout": dropout, "target_modules": target_modules}
-    args = {**lora_args, "quant_type": quant_type, "double_quant": double_quant}
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=quant_type,
-        bnb_4bit_use_double_quant=double_quant,
-        bnb_4bit_compute_dtype=base.dtype,
-        # The heads stay in full precision: a fresh one must train, and the output projection is tied to the embedding.
-        llm_int8_skip_modules=["classifier", "score", "lm_head"],
+    args = {**lora_args, "quant_type": quant_type, "double_quant": double_quant, "optimizer": optimizer}
+    tuned = with_peft(
+        base,
+        "qlora",
+        args,
+        lora_config(base, **lora_args),
+        optimizer=optimizer,
+        quantization_config=four_bit(base, quant_type, double_quant),
     )
-    tuned = with_peft(base, "qlora", args, lora_config(base, **lora_args), quantization_config=quantization)
     keep_exact_on_cpu(tuned.model)
     return tuned

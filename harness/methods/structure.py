@@ -16,6 +16,8 @@ class Block:
     module: nn.Module
     attention_out: tuple[nn.Module, ...]
     """One, or two where a decoder layer also attends to an encoder."""
+    feed_forward_in: nn.Module
+    """The first projection that reads what the feed-forward part is given."""
     feed_forward_out: nn.Module
 
 
@@ -33,6 +35,13 @@ def out_features(module: nn.Module) -> int | None:
     return int(module.out_features) if isinstance(module, nn.Linear) else None
 
 
+def in_features(module: nn.Module) -> int | None:
+    """Width of a linear layer's input; null for anything else."""
+    if isinstance(module, Conv1D):
+        return int(module.nx)
+    return int(module.in_features) if isinstance(module, nn.Linear) else None
+
+
 def _last_projection(module: nn.Module, width: int) -> nn.Module | None:
     found = [m for m in module.modules() if out_features(m) == width]
     return found[-1] if found else None
@@ -43,7 +52,8 @@ def blocks(model: nn.Module) -> Iterator[Block]:
 
     A layer is an item of a module list that holds an attention part. Its projections back to the residual stream are
     the last linear layers of model width inside each attention part and in what remains, which holds for the Llama,
-    GPT-2, GPT-NeoX, BERT, RoBERTa and T5 families. Raises ValueError for a network without such layers.
+    Gemma, Qwen2, GPT-2, GPT-NeoX, BERT, RoBERTa, DeBERTa and T5 families. Raises ValueError for a network
+    without such layers.
     """
     width = int(model.config.hidden_size)
     found = False
@@ -58,16 +68,34 @@ def blocks(model: nn.Module) -> Iterator[Block]:
             if not attention:
                 continue
             within = {id(m) for n in outermost for m in inside[n].modules()}
-            rest = [m for m in layer.modules() if id(m) not in within and out_features(m) == width]
-            if rest:
+            rest = [m for m in layer.modules() if id(m) not in within]
+            reading = [m for m in rest if in_features(m) == width]
+            writing = [m for m in rest if out_features(m) == width]
+            if reading and writing:
                 found = True
-                yield Block(layer, tuple(attention), rest[-1])
+                yield Block(layer, tuple(attention), reading[0], writing[-1])
     if not found:
         raise ValueError(f"no transformer layers found in {type(model).__name__}")
 
 
 def _kind(module: nn.Module) -> str:
     return type(module).__name__.lower()
+
+
+def linear_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Name and module of every linear layer inside."""
+    for name, inner in module.named_modules():
+        if out_features(inner) is not None:
+            yield name, inner
+
+
+def final_norm(model: nn.Module) -> nn.Module | None:
+    """The normalisation behind the last layer; null where a family has none (BERT, RoBERTa)."""
+    inside = {id(m) for block in blocks(model) for m in block.module.modules()}
+    *_, last_block = blocks(model)
+    order = {id(m): place for place, m in enumerate(body(model).modules())}
+    behind = [n for n in layer_norms(model) if id(n) not in inside and order[id(n)] > order[id(last_block.module)]]
+    return behind[-1] if behind else None
 
 
 def layer_norms(model: nn.Module) -> Iterator[nn.Module]:

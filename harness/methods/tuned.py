@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
+from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from harness.errors import InputError
+from harness.methods.merging import Merge, can_merge, merged_peft
 from harness.models.load import Base
 
 _TENSORS = "trained.safetensors"
@@ -29,6 +33,15 @@ class Tuned:
     model: nn.Module
     note: str | None = field(default=None)
     """What a reader of the row must know, such as biases that the method had to add."""
+    optimizer: str = "adamw_torch_fused"
+    """The method's optimiser, by transformers' name (``TrainingArguments.optim``)."""
+    after_step: Callable[[int], None] | None = field(default=None, compare=False)
+    """Called after each optimiser step with the number of steps done, while the gradients are still there."""
+    merge: Merge | None = field(default=None, compare=False)
+    """Gives, for the time of a ``with`` block, the plain network with the trained change folded into its weights;
+    null where that cannot be done."""
+    also_stored: tuple[str, ...] = ()
+    """Names of frozen parameters and of buffers that belong to the task, and so to its checkpoint."""
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -45,10 +58,16 @@ class Tuned:
         """Number of parameters, those that the method added included; a packed 4-bit weight counts its elements."""
         return sum(_elements(p) for p in self.model.parameters())
 
+    @property
+    def stored(self) -> dict[str, torch.Tensor]:
+        """The tensors that make up the checkpoint of a model without a format of its own, by name."""
+        frozen = {name: t for name, t in _tensors(self.model).items() if name in set(self.also_stored)}
+        return {**self.trainable, **frozen}
+
     def save(self, folder: str | Path) -> int:
         """Write what has to be stored for this task; returns its bytes on disk.
 
-        A PEFT model writes PEFT's own adapter format, so that PEFT loads it; any other the tensors that trained.
+        A PEFT model writes PEFT's own adapter format, so that PEFT loads it; any other the tensors :attr:`stored`.
         Nothing trained, nothing stored: 0.
         """
         folder = Path(folder)
@@ -57,12 +76,16 @@ class Tuned:
             # Without this, PEFT asks a model hub whether the vocabulary changed.
             self.model.save_pretrained(str(folder), save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)
-        elif self.trainable:
-            save_file({name: p.detach().contiguous() for name, p in self.trainable.items()}, folder / _TENSORS)
-        stored = sum(path.stat().st_size for path in folder.iterdir())
+        elif stored := self.stored:
+            save_file({name: t.detach().contiguous() for name, t in stored.items()}, folder / _TENSORS)
+        written = sum(path.stat().st_size for path in folder.iterdir())
         description = {"method": self.method, "args": dict(self.args), "model": self.base.spec.name}
         (folder / _DESCRIPTION).write_text(json.dumps(description, sort_keys=True))
-        return stored
+        return written
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _elements(parameter: nn.Parameter) -> int:
@@ -83,16 +106,31 @@ def load(base: Base, folder: str | Path) -> Tuned:
         raise ValueError(f"{folder} was trained on {description['model']}, not on {base.spec.name}")
     tuned = apply(description["method"], base, **description["args"])
     if isinstance(tuned.model, PeftModel):
-        tuned.model.load_adapter(str(folder), "default", is_trainable=True)
-        tuned.model.set_adapter("default")
-        tuned.model.eval()
-        return tuned
-    stored = load_file(folder / _TENSORS) if tuned.trainable else {}
-    if missing := sorted(set(tuned.trainable) ^ set(stored)):
+        return _with_adapter(tuned, folder)
+    found = load_file(folder / _TENSORS) if tuned.stored else {}
+    if missing := sorted(set(tuned.stored) ^ set(found)):
         raise ValueError(f"{folder} does not fit the method: {', '.join(missing[:3])} on one side only")
     with torch.no_grad():
-        for name, parameter in tuned.trainable.items():
-            parameter.copy_(stored[name])
+        for name, tensor in tuned.stored.items():
+            tensor.copy_(found[name])
+    return tuned
+
+
+def _with_adapter(tuned: Tuned, folder: Path) -> Tuned:
+    """``tuned`` with the stored adapter, trainable."""
+    model = tuned.model
+    if isinstance(model.peft_config["default"], PromptLearningConfig):
+        # Only the embeddings are stored: the network that they were computed by (prefix tuning's MLP, p-tuning's
+        # encoder) has done its work. What is loaded trains on without it.
+        model = PeftModel.from_pretrained(model.get_base_model(), str(folder)).eval()
+        model.prompt_encoder.requires_grad_(True)
+        for module in model.modules():
+            if isinstance(module, ModulesToSaveWrapper):
+                module.modules_to_save.requires_grad_(True)
+        return replace(tuned, model=model)
+    model.load_adapter(str(folder), "default", is_trainable=True)
+    model.set_adapter("default")
+    model.eval()
     return tuned
 
 
@@ -109,8 +147,39 @@ def train_only(model: nn.Module, parameters: Iterable[nn.Parameter], base: Base)
         parameter.requires_grad_(True)
 
 
-def with_peft(base: Base, method: str, args: Mapping[str, Any], config: PeftConfig, **load_args: Any) -> Tuned:
-    """Build the base and wrap it with PEFT; the same seed gives the same initial adapter."""
+def with_peft(
+    base: Base,
+    method: str,
+    args: Mapping[str, Any],
+    config: PeftConfig | Callable[[nn.Module], PeftConfig],
+    *,
+    optimizer: str = "adamw_torch_fused",
+    **load_args: Any,
+) -> Tuned:
+    """Build the base and wrap it with PEFT; the same seed gives the same initial adapter.
+
+    ``config`` may be a function of the network, where the adapter's places are found by structure. Raises
+    :class:`harness.errors.InputError` when PEFT has no way to put this adapter into this architecture.
+    """
     model = base.build(**load_args)
     torch.manual_seed(base.seed)
-    return Tuned(base, method, args, get_peft_model(model, config).eval())
+    if not isinstance(config, PeftConfig):
+        config = config(model)
+    try:
+        model = get_peft_model(model, config, low_cpu_mem_usage=base.device.type == "meta").eval()
+    except (ValueError, TypeError, KeyError, NotImplementedError, AttributeError) as error:
+        kind = config.peft_type.value if hasattr(config.peft_type, "value") else config.peft_type
+        raise InputError(
+            f"{method}: PEFT's {kind} on {model.config.model_type}: {str(error).splitlines()[0]}"
+        ) from error
+    # Rank budgets that are allocated while training goes on (AdaLoRA).
+    allocate = getattr(model.base_model, "update_and_allocate", None)
+    return Tuned(
+        base,
+        method,
+        args,
+        model,
+        optimizer=optimizer,
+        after_step=allocate,
+        merge=partial(merged_peft, model) if can_merge(model) else None,
+    )

@@ -1,0 +1,266 @@
+r"""BitDelta: a full fine-tune kept as one bit per weight (Liu et al. 2024, arXiv:2402.10193).
+
+.. math:: \Delta = W_{fine} - W_{base}, \qquad \hat\Delta = \alpha \odot \mathrm{Sign}(\Delta), \qquad
+          \alpha = \frac{1}{nm} \sum_{ij} |\Delta_{ij}|
+
+This :math:`\alpha` minimises :math:`\lVert \Delta - \hat\Delta \rVert_2` for the given signs, and zero counts as
+negative. Then the scales alone are trained, so that the logits come near those of the fine-tune (scale distillation):
+
+.. math:: \alpha^* = \arg\min_\alpha \mathbb{E}_x \big[ \lVert Z_{fine}(x) - Z_{bin}(x; \alpha) \rVert^2 \big]
+
+Linear layers inside the transformer layers get one bit per weight and one scale; everything else is stored as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from harness.errors import InputError
+from harness.methods import tuned as checkpoints
+from harness.methods.structure import blocks, in_features, linear_layers, out_features
+from harness.methods.tuned import Tuned
+from harness.models.load import Base
+
+#: A scale is a float32.
+SCALE_BYTES = 4
+
+
+def pack_signs(matrix: torch.Tensor) -> torch.Tensor:
+    """Signs of a matrix (rows, columns), 8 to a byte along each row, lowest bit first: (rows, ceil(columns / 8))."""
+    positive = functional.pad((matrix > 0).to(torch.uint8), (0, -matrix.shape[1] % 8))
+    weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8, device=matrix.device)
+    return (positive.view(matrix.shape[0], -1, 8) * weights).sum(-1, dtype=torch.uint8)
+
+
+def unpack_signs(packed: torch.Tensor, columns: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The inverse of :func:`pack_signs`: a matrix of -1 and 1."""
+    byte = torch.arange(256, dtype=torch.uint8, device=packed.device).unsqueeze(-1)
+    bits = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    table = ((byte >> bits) & 1).to(dtype) * 2 - 1
+    return functional.embedding(packed.int(), table).flatten(1)[:, :columns]
+
+
+class _SignLinear(torch.autograd.Function):
+    """``x @ S.T`` that keeps the packed signs for the backward pass, not the unpacked ones."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(packed)
+        ctx.columns = x.shape[-1]
+        return functional.linear(x, unpack_signs(packed, x.shape[-1], x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = gradients
+        (packed,) = ctx.saved_tensors
+        return gradient @ unpack_signs(packed, ctx.columns, gradient.dtype), None
+
+
+class OneBitDelta(nn.Module):
+    """The change of one linear layer: from inputs (..., columns) to what is added to its outputs (..., rows)."""
+
+    signs: torch.Tensor
+
+    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
+        super().__init__()
+        self.columns = columns
+        self.register_buffer("signs", torch.zeros(rows, math.ceil(columns / 8), dtype=torch.uint8, device=device))
+        # Trained as its logarithm: a step is then relative to the scale, however small the fine-tune's changes are.
+        self.log_alpha = nn.Parameter(torch.full((), -math.inf, dtype=torch.float32, device=device))
+
+    @property
+    def alpha(self) -> torch.Tensor:
+        """The scale, float32 without dimensions; 0 until there is a delta."""
+        return self.log_alpha.exp()
+
+    @torch.no_grad()
+    def set(self, delta: torch.Tensor) -> None:
+        """Take the signs and the mean absolute value of ``delta``, a matrix (rows, columns)."""
+        self.signs.copy_(pack_signs(delta))
+        self.log_alpha.copy_(delta.float().abs().mean().log())
+
+    def matrix(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """The delta itself, (rows, columns)."""
+        return self.alpha.to(dtype) * unpack_signs(self.signs, self.columns, dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What the delta adds to the layer's outputs."""
+        added: torch.Tensor = self.alpha.to(x.dtype) * _SignLinear.apply(x, self.signs)
+        return added
+
+
+def _rows_first(layer: nn.Module) -> torch.Tensor:
+    """The weight of a linear layer as (outputs, inputs); GPT-2 keeps it the other way round."""
+    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    return weight.T if isinstance(layer, Conv1D) else weight
+
+
+def _add_delta(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    changed: torch.Tensor = output + layer.delta(inputs[0])
+    return changed
+
+
+def _one_bit_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    names = {id(module): name for name, module in model.named_modules()}
+    return [(names[id(layer)], layer) for block in blocks(model) for _, layer in linear_layers(block.module)]
+
+
+def deltas(model: nn.Module) -> dict[str, OneBitDelta]:
+    """The deltas of a model that :func:`apply` made, by the name of their layer."""
+    return {
+        name.removesuffix(".delta"): module for name, module in model.named_modules() if isinstance(module, OneBitDelta)
+    }
+
+
+class Distillation:
+    """A forward hook: given labels, the loss is the mean squared distance of the logits from the fine-tune's."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self._teacher: nn.Module | None = teacher.requires_grad_(False).eval()
+
+    def release(self) -> None:
+        """Let the fine-tune go, once the scales are trained; from then on the loss is the model's own again."""
+        self._teacher = None
+
+    def __call__(self, _model: nn.Module, _args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> Any:
+        """``output`` with another loss."""
+        if self._teacher is None or inputs.get("labels") is None:
+            return output
+        asked = {name: value for name, value in inputs.items() if name != "labels"}
+        with torch.no_grad():
+            wanted = self._teacher(**asked).logits
+        squared = (output.logits.float() - wanted.float()).square().mean(-1)
+        mask = inputs.get("attention_mask")
+        if mask is None or mask.shape != squared.shape:  # a classifier has one row of logits for a text
+            output.loss = squared.mean()
+        else:
+            output.loss = (squared * mask).sum() / mask.sum()
+        return output
+
+
+def apply(base: Base, parent: str | None = None, embeddings: bool = True) -> Tuned:
+    """The base with the one-bit delta of the full fine-tune that was saved in the folder ``parent``; scales train.
+
+    ``embeddings`` takes over the fine-tune's input and output embeddings too, in full precision, as the paper does;
+    without them the base's are used and the checkpoint is smaller. With no ``parent`` all deltas are zero, to be
+    loaded into. Training on any examples distils the scales: labels are ignored, the loss is the distance to the
+    fine-tune's logits. Raises :class:`harness.errors.InputError` when ``parent`` is not a full fine-tune of ``base``.
+    """
+    model = base.build().requires_grad_(False)
+    layers = _one_bit_layers(model)
+    for _, layer in layers:
+        rows, columns = out_features(layer), in_features(layer)
+        assert rows is not None and columns is not None  # noqa: S101 - these are linear layers
+        layer.add_module("delta", OneBitDelta(rows, columns, base.device))
+        layer.register_forward_hook(_add_delta)
+    if parent is not None:
+        teacher = _fine_tune(base, parent)
+        _take_over(model, teacher, embeddings)
+        model.register_forward_hook(Distillation(teacher), with_kwargs=True)
+    return Tuned(
+        base,
+        "bitdelta",
+        {"embeddings": embeddings},
+        model,
+        merge=partial(_folded, model),
+        also_stored=(*(f"{name}.delta.signs" for name, _ in layers), *_kept_whole(model, embeddings)),
+    )
+
+
+def _fine_tune(base: Base, parent: str) -> nn.Module:
+    if not Path(parent).is_dir():
+        raise InputError(f"bitdelta.parent: there is no folder '{parent}'")
+    try:
+        fine_tune = checkpoints.load(base, parent)
+    except (OSError, ValueError) as error:
+        raise InputError(f"bitdelta.parent: {error}") from error
+    if fine_tune.method != "full":
+        raise InputError(f"bitdelta.parent: {parent} holds a '{fine_tune.method}' model; a 'full' fine-tune is needed")
+    return fine_tune.model
+
+
+@torch.no_grad()
+def _take_over(model: nn.Module, teacher: nn.Module, embeddings: bool) -> None:
+    tuned = dict(teacher.named_modules())
+    for name, layer in _one_bit_layers(model):
+        layer.delta.set(_rows_first(tuned[name]) - _rows_first(layer))
+    parameters, fine = dict(model.named_parameters()), dict(teacher.named_parameters())
+    for name in _kept_whole(model, embeddings):
+        parameters[name].copy_(fine[name])
+
+
+def _kept_whole(model: nn.Module, embeddings: bool) -> list[str]:
+    """Names of the parameters that are stored as they are: biases, norms, heads and, if wanted, embeddings."""
+    one_bit = {id(layer.weight) for _, layer in _one_bit_layers(model)}
+    scales = {id(delta.log_alpha) for delta in deltas(model).values()}
+    sides = (model.get_input_embeddings(), model.get_output_embeddings())
+    left_out = set() if embeddings else {id(side.weight) for side in sides if side is not None}
+    return [name for name, p in model.named_parameters() if id(p) not in one_bit | scales | left_out]
+
+
+def release_teacher(tuned: Tuned) -> None:
+    """Free the memory of the fine-tune that the scales were distilled from."""
+    for hook in tuned.model._forward_hooks.values():
+        if isinstance(hook, Distillation):
+            hook.release()
+
+
+@contextlib.contextmanager
+def _folded(model: nn.Module) -> Iterator[nn.Module]:
+    """The plain network with the deltas added to its weights; afterwards base and deltas are apart again."""
+    layers = [layer for _, layer in _one_bit_layers(model)]
+    weights = [layer.weight.detach().cpu().clone() for layer in layers]
+    hooks = [layer._forward_hooks.copy() for layer in layers]
+    with torch.no_grad():
+        for layer in layers:
+            weight = _rows_first(layer)
+            weight.add_(layer.delta.matrix(weight.dtype))
+            layer._forward_hooks.clear()
+    try:
+        yield model
+    finally:
+        with torch.no_grad():
+            for layer, weight, kept in zip(layers, weights, hooks, strict=True):
+                layer.weight.copy_(weight)
+                layer._forward_hooks.update(kept)
+
+
+@dataclass(frozen=True)
+class DeltaSize:
+    """What a delta takes, in bytes, without the few of the file's header."""
+
+    signs: int
+    scales: int
+    rest: int
+    """Parameters that are stored as they are."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.signs + self.scales + self.rest
+
+
+def delta_size(model: nn.Module, embeddings: bool = True, itemsize: int | None = None) -> DeltaSize:
+    """The size of a delta for ``model``, which may be on the meta device: nothing is computed.
+
+    ``itemsize`` is that of the parameters stored whole, in bytes; null: as they are.
+    """
+    layers = _one_bit_layers(model)
+    parameters = dict(model.named_parameters())
+    whole = [parameters[name] for name in _kept_whole(model, embeddings)]
+    return DeltaSize(
+        signs=sum(out_features(m) * math.ceil(in_features(m) / 8) for _, m in layers),  # type: ignore[misc,operator]
+        scales=SCALE_BYTES * len(layers),
+        rest=sum(p.numel() * (itemsize or p.element_size()) for p in whole),
+    )

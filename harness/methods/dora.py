@@ -1,0 +1,27 @@
+r"""DoRA: LoRA moves the direction of a matrix, a vector of its own the magnitude (Liu et al. 2024, arXiv:2402.09353).
+
+.. math:: W' = m\, \frac{W_0 + \frac{\alpha}{r} B A}{\lVert W_0 + \frac{\alpha}{r} B A \rVert_c},
+          \qquad m = \lVert W_0 \rVert_c \text{ at first}
+
+The norm is that of each output's row of weights; at first the model's outputs are unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.methods.lora import lora_config
+from harness.methods.tuned import Tuned, with_peft
+from harness.models.load import Base
+
+
+def apply(
+    base: Base,
+    r: int = 8,
+    alpha: float = 16,
+    dropout: float = 0.0,
+    target_modules: str | list[str] = "all-linear",
+) -> Tuned:
+    """Rank ``r`` on ``target_modules``, and one magnitude for every output of those layers."""
+    args: dict[str, Any] = {"r": r, "alpha": alpha, "dropout": dropout, "target_modules": target_modules}
+    return with_peft(base, "dora", args, lora_config(base, **args, use_dora=True))

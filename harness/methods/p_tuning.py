@@ -1,0 +1,47 @@
+r"""P-tuning: virtual tokens whose embeddings a small network computes (Liu et al. 2021, arXiv:2103.10385).
+
+.. math:: [f_\phi(e_1, \ldots, e_p); X],
+          \qquad f_\phi = \text{MLP} \circ \text{BiLSTM}, \quad e \text{ and } \phi \text{ train}
+
+After training :math:`f_\phi(e)` is all that is kept.
+"""
+
+from __future__ import annotations
+
+from peft import PromptEncoderConfig
+
+from harness.errors import unknown
+from harness.methods.soft_prompt import generate_behind_padding
+from harness.methods.tuned import Tuned, with_peft
+from harness.models.load import Base
+
+ENCODERS = ("lstm", "mlp")
+
+
+def apply(
+    base: Base,
+    num_virtual_tokens: int = 16,
+    encoder: str = "lstm",
+    encoder_hidden_size: int = 128,
+    encoder_num_layers: int = 2,
+) -> Tuned:
+    """``num_virtual_tokens`` before the input, computed by ``encoder``: 'lstm' (bidirectional, then an MLP; the
+    paper's) or 'mlp' (three linear layers; ``encoder_num_layers`` does not count there)."""
+    args = {
+        "num_virtual_tokens": num_virtual_tokens,
+        "encoder": encoder,
+        "encoder_hidden_size": encoder_hidden_size,
+        "encoder_num_layers": encoder_num_layers,
+    }
+    if encoder not in ENCODERS:
+        raise unknown("p_tuning.encoder", encoder, ENCODERS)
+    config = PromptEncoderConfig(
+        task_type=base.peft_task_type,
+        num_virtual_tokens=num_virtual_tokens,
+        encoder_reparameterization_type=encoder.upper(),
+        encoder_hidden_size=encoder_hidden_size,
+        encoder_num_layers=encoder_num_layers,
+    )
+    tuned = with_peft(base, "p_tuning", args, config)
+    generate_behind_padding(tuned.model)
+    return tuned
