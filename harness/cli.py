@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,11 +107,13 @@ def run(
         from harness.results import tables
 
         tables.write(folder)
-    if not log_json:
-        if not finished.ran:
-            print(f"nothing to do: {len(finished.records)} trials done in {folder}")
-        else:
-            _summary(finished.records)
+    if log_json:
+        counts = Counter(record.status for record in finished.records)
+        print(json.dumps({"event": "done", "ran": finished.ran, "trials": counts}), flush=True)
+    elif not finished.ran:
+        print(f"nothing to do: {len(finished.records)} trials done in {folder}")
+    else:
+        _summary(finished.records)
     if report is not None:
         _report(folder, report)
     if not finished.all_well:
@@ -165,6 +168,49 @@ def report(
     _report(folder, out or Path("reports") / folder.resolve().name)
 
 
+@app.command()
+def estimate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a name, or the path of a config.json or its folder")],
+    method: Annotated[str, typer.Option(metavar="M", help="a method, or 'all' for a table of what fits")] = "full",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="an argument of the method, such as r=64; may be repeated"),
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="B", help="examples per step")] = 1,
+    length: Annotated[int, typer.Option(metavar="L", help="tokens per example")] = 512,
+    dtype: Annotated[str, typer.Option(help="number format of the weights")] = "bfloat16",
+    optimizer_dtype: Annotated[str, typer.Option(help="number format of AdamW's two states")] = "float32",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="keep only what enters each layer, compute the rest again")
+    ] = False,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="does it fit in this, such as 24GB")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate a training step's memory and FLOPs from a model's shape; nothing is fetched or run."""
+    from harness.estimate.fits import parse_bytes
+
+    limit = None if memory is None else parse_bytes(memory, "--memory")
+    from harness.estimate import show
+
+    found = show.answer(
+        model,
+        method,
+        set_ or (),
+        limit,
+        batch_size=batch,
+        length=length,
+        dtype=dtype,
+        optimizer_dtype=optimizer_dtype,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    if as_json:
+        _print_json(found.document)
+    else:
+        _print_table(found.header, found.rows)
+        for line in found.remarks:
+            print(line)
+
+
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, objectives, models, tasks or sweeps")],
@@ -185,13 +231,17 @@ def list_(
 @app.command()
 def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
     """Bring the models and data of a sweep into the cache, for machines without a network."""
+    from harness import fetch as fetching
     from harness import sweep as sweeps
     from harness.models.checkpoint import checkpoint_dir
-    from harness.models.spec import load_spec
+    from harness.models.spec import load_spec as load_model
+    from harness.tasks.spec import load_spec as load_task
 
     loaded = sweeps.load(sweep, set_ or ())
-    for name in loaded.models:
-        print(f"{name}: {checkpoint_dir(load_spec(name))}", flush=True)
+    for model in map(load_model, loaded.models):
+        print(f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model)}", flush=True)
+    for task in map(load_task, loaded.tasks):
+        print(f"{task.name}: {fetching.resolve(task.source)}", flush=True)
 
 
 @app.command()

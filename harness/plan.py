@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from graphlib import TopologicalSorter
+from typing import Any, Self
 
 from pydantic import JsonValue
 
-from harness.errors import InputError
+from harness.errors import InputError, unknown
 from harness.trial import Trial
 
 
@@ -24,6 +25,7 @@ class Planned:
 
     @property
     def trial_id(self) -> str:
+        """The trial's id."""
         return self.trial.trial_id
 
     def facts(self) -> dict[str, Any]:
@@ -31,14 +33,21 @@ class Planned:
         return {"trial_id": self.trial_id, **facts(self.trial)}
 
     def document(self) -> dict[str, Any]:
+        """The row as JSON: the whole specification, and what is known besides."""
         return {
-            **self.facts(),
+            "trial_id": self.trial_id,
             "status": "planned" if self.reason is None else "skipped",
             "reason": self.reason,
             "task_kind": self.task_kind,
             "model_family": self.model_family,
-            "parents": self.trial.parents,
+            "trial": self.trial.model_dump(mode="json"),
         }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """The row that :meth:`document` wrote. Raises KeyError or ValueError for anything else."""
+        trial = Trial.model_validate(document["trial"])
+        return cls(trial, document["reason"], document["task_kind"], document["model_family"])
 
 
 @dataclass(frozen=True)
@@ -54,10 +63,12 @@ class Plan:
 
     @property
     def runnable(self) -> tuple[Planned, ...]:
+        """The rows that can run."""
         return tuple(row for row in self.rows if row.reason is None)
 
     @property
     def skipped(self) -> tuple[Planned, ...]:
+        """The rows that cannot."""
         return tuple(row for row in self.rows if row.reason is not None)
 
     def document(self) -> dict[str, Any]:
@@ -79,8 +90,6 @@ class Plan:
         known = {name for row in self.rows for name in row.facts()}
         for name in wanted:
             if name not in known:
-                from harness.errors import unknown
-
                 raise unknown("--only", name, known)
         choices = {name: list(values) for name, values in wanted.items()}
         hits = {row.trial_id for row in self.rows if matches(row.facts(), choices)}
@@ -118,8 +127,6 @@ def matches(found: Mapping[str, Any], wanted: Mapping[str, JsonValue]) -> bool:
 
 def in_order(rows: Iterable[Planned]) -> tuple[Planned, ...]:
     """The rows with every parent before its children; apart from that the order is kept."""
-    from graphlib import TopologicalSorter
-
     by_id = {row.trial_id: row for row in rows}
     graph = {trial_id: [p for p in row.trial.parents.values() if p in by_id] for trial_id, row in by_id.items()}
     if not any(graph.values()):

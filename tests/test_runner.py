@@ -132,7 +132,7 @@ def test_a_lost_trial_process_is_a_failed_row(tmp_path: Path) -> None:
     code, out, _ = tiny.done(driver)
     events = [json.loads(line) for line in out.splitlines()]
     assert code == 1
-    assert [event["event"] for event in events] == ["started", "progress", "ended"]
+    assert [event["event"] for event in events] == ["started", "progress", "ended", "done"]
     assert events[1]["step"] == 3
     assert events[2]["reason"] == "the trial's process ended with SIGKILL; see log.txt"
     wait_for(lambda: gone(kernel), "the end of the kernel")

@@ -34,7 +34,6 @@ from pydantic import ValidationError
 from harness.errors import InputError
 from harness.plan import Plan, Planned
 from harness.results.record import RECORD_FILE, Record, write_json
-from harness.trial import Trial
 
 SWEEP_FILE = "sweep.yaml"
 PLAN_FILE = "plan.json"
@@ -102,18 +101,9 @@ class Ledger:
             raise InputError(f"{folder}: no {PLAN_FILE} here; is this the folder of a sweep, such as results/quick?")
         document = _read_json(folder / PLAN_FILE)
         try:
-            rows = tuple(
-                Planned(
-                    _read_trial(folder / TRIALS_DIR / row["trial_id"]),
-                    row["reason"],
-                    row["task_kind"],
-                    row["model_family"],
-                )
-                for row in document["trials"]
-            )
-            return cls(folder, Plan(document["sweep"], rows))
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{folder / PLAN_FILE}: not a plan: {error!r}") from error
+            return cls(folder, Plan(document["sweep"], tuple(map(Planned.from_document, document["trials"]))))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder / PLAN_FILE}: not a plan: {type(error).__name__}") from error
 
     def trial_dir(self, trial_id: str) -> Path:
         """The folder of one trial."""
@@ -308,12 +298,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(f"{path}: not a mapping")
     return document
-
-
-def _read_trial(folder: Path) -> Trial:
-    try:
-        return Trial.from_json((folder / TRIAL_FILE).read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{folder / TRIAL_FILE}: does not exist") from error
-    except ValidationError as error:
-        raise InputError(f"{folder / TRIAL_FILE}: not a trial") from error

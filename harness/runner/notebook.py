@@ -139,6 +139,9 @@ class Run:
                 kernel.end()
 
     def _papermill(self, kernel: TrialKernel, parameters: Mapping[str, Any], part: Path) -> Ending | None:
+        # When jsonschema finds this package it compiles a grammar of IRIs, a second in which nothing happens;
+        # without it, it leaves out a check that notebooks do not need.
+        sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
         import papermill
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError

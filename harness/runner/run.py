@@ -56,7 +56,7 @@ def run(
     """
     plan = matrix.plan(sweep)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
-    started = executors.make(executor, sweep.resources)
+    make_executor = executors.factory(executor)
     with _writable(folder):
         ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
     if retry:
@@ -68,7 +68,7 @@ def run(
     if pending:
         durations = [record.duration_s for record in ledger.records() if record.duration_s is not None]
         with display.make(log_json, durations) as watcher, _terminable():
-            drive(ledger, pending, started, jobs, watcher)
+            drive(ledger, pending, make_executor(sweep.resources), jobs, watcher)
     records = [record for record in ledger.records() if record.trial_id in wanted]
     return Finished(ledger, records, len(pending))
 

@@ -32,7 +32,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     in a record; only an interrupt (SIGINT, SIGTERM) leaves none, so that the trial runs again. Raises
     :class:`InputError` when the folder is not that of a planned trial.
     """
-    tie_to_driver()
+    tied = _tie_to_driver()
     trial_dir = trial_dir.resolve()
     ledger = Ledger.open(trial_dir.parent.parent)
     row = ledger.row(trial_dir.name)
@@ -47,7 +47,7 @@ def run_trial(trial_dir: Path) -> Record | None:
             print(
                 f"[tunebench] attempt {claim.attempt}, {claim.started_at:%Y-%m-%d %H:%M:%S} UTC", file=log, flush=True
             )
-            outcome, ending = _execute(row, trial_dir, claim, limits.time_s, log)
+            outcome, ending = _execute(row, trial_dir, claim, limits.time_s, log, tied)
     except KeyboardInterrupt:
         claim.release()
         raise
@@ -57,12 +57,12 @@ def run_trial(trial_dir: Path) -> Record | None:
 
 
 def _execute(
-    row: Planned, trial_dir: Path, claim: Claim, time_s: float | None, log: IO[str]
+    row: Planned, trial_dir: Path, claim: Claim, time_s: float | None, log: IO[str], tied: bool
 ) -> tuple[Outcome | None, Ending]:
     """Run the notebook; what goes wrong around it is a failure of the trial like one inside it."""
     try:
         run = Run(notebooks.path(row.trial.notebook), trial_dir, log)
-        with _heartbeat(claim, run), _interruptible():
+        with _heartbeat(claim, run, tied), _interruptible():
             _clear(trial_dir)
             return _outcome(trial_dir, run.execute(_parameters(row, trial_dir), time_s))
     except Exception as error:
@@ -71,10 +71,13 @@ def _execute(
         return None, Ending("failed", f"{type(error).__name__}: {first_line}")
 
 
-def tie_to_driver() -> None:
+def _tie_to_driver() -> bool:
     """End with the driver that started this process, if one did: nobody would take the result."""
-    if driver := os.environ.get(DRIVER_VARIABLE):
+    # Taken out of the environment, because it is not meant for what the notebook may start.
+    driver = os.environ.pop(DRIVER_VARIABLE, None)
+    if driver is not None:
         die_with(int(driver))
+    return driver is not None
 
 
 def _parameters(row: Planned, trial_dir: Path) -> dict[str, Any]:
@@ -109,8 +112,8 @@ def _outcome(trial_dir: Path, ending: Ending) -> tuple[Outcome | None, Ending]:
 
 
 @contextmanager
-def _heartbeat(claim: Claim, run: Run) -> Iterator[None]:
-    """Touch the claim while the trial runs; where the system cannot tie processes, watch the driver as well."""
+def _heartbeat(claim: Claim, run: Run, tied: bool) -> Iterator[None]:
+    """Touch the claim while the trial runs; watch the driver too, for systems that cannot tie processes."""
     over = threading.Event()
     parent = os.getppid()
 
@@ -118,7 +121,7 @@ def _heartbeat(claim: Claim, run: Run) -> Iterator[None]:
         ticks = 0
         while not over.wait(1.0):
             ticks += 1
-            if DRIVER_VARIABLE in os.environ and os.getppid() != parent:
+            if tied and os.getppid() != parent:
                 run.kill()
                 os._exit(1)
             if ticks % int(LEASE_S / 6) == 0:

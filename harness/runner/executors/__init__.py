@@ -44,9 +44,9 @@ class Factory(Protocol):
 EXECUTORS = {"local": "harness.runner.executors.local:LocalExecutor"}
 
 
-def make(name: str, resources: Mapping[str, str | int | float]) -> Executor:
-    """The executor called ``name``. Raises :class:`harness.errors.InputError` when there is none."""
+def factory(name: str) -> Factory:
+    """What makes the executor called ``name``. Raises :class:`harness.errors.InputError` when there is none."""
     if name not in EXECUTORS:
         raise unknown("--executor", name, EXECUTORS)
     module, _, attribute = EXECUTORS[name].partition(":")
-    return cast(Factory, getattr(import_module(module), attribute))(resources)
+    return cast(Factory, getattr(import_module(module), attribute))

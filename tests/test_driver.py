@@ -1,0 +1,222 @@
+"""The driver without kernels: order, parents, lost jobs, what is shown."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from harness.errors import InputError
+from harness.plan import Plan, Planned
+from harness.results.ledger import Ledger
+from harness.results.record import Record
+from harness.runner import display, driver, executors
+from harness.runner.driver import Board, Running, drive
+from harness.trial import Trial
+
+
+def trial(seed: int, **changes: object) -> Trial:
+    return Trial(
+        notebook="methods/full", method="full", objective="sft", model="m", task="t", seed=seed, learning_rate=1e-3
+    ).model_copy(update=changes)
+
+
+class Instant:
+    """An executor whose trials end when they are submitted, as ``end`` decides."""
+
+    def __init__(self, ledger: Ledger, end: Callable[[int], str]) -> None:
+        self.ledger = ledger
+        self.end = end
+        self.order: list[int] = []
+        self.together = 0
+        self.open: list[Instant.Job] = []
+        self.closed = False
+
+    class Job:
+        def __init__(self) -> None:
+            self.looks = 0
+            self.how = "exit code 0"
+            self.stopped = False
+
+        def ended(self) -> str | None:
+            self.looks += 1
+            return self.how if self.looks > 1 else None
+
+        def stop(self) -> None:
+            self.stopped = True
+
+    def submit(self, trial_dir: Path) -> Instant.Job:
+        row = self.ledger.row(trial_dir.name)
+        self.order.append(row.trial.seed)
+        job = self.Job()
+        self.open.append(job)
+        self.together = max(self.together, sum(job.looks < 2 for job in self.open))
+        match self.end(row.trial.seed):
+            case "lost":
+                job.how = "SIGKILL"
+            case "hangs":
+                raise KeyboardInterrupt
+            case status:
+                self.ledger.finish(
+                    Record.model_validate(
+                        {
+                            "trial_id": row.trial_id,
+                            "sweep": "s",
+                            "trial": row.trial,
+                            "status": status,
+                            "started_at": datetime.now(UTC),
+                            "duration_s": 2.0,
+                            "reason": None if status == "ok" else "because",
+                        }
+                    )
+                )
+        return job
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_POLL_S", 0.0)
+
+
+def run(
+    folder: Path, rows: list[Planned], end: Callable[[int], str], jobs: int = 1
+) -> tuple[Instant, dict[int, Record], str]:
+    ledger = Ledger.create(folder, Plan("s", tuple(rows)), "name: s\n")
+    executor = Instant(ledger, end)
+    stream = io.StringIO()
+    drive(ledger, [row.trial_id for row in rows], executor, jobs, display.Lines(stream))
+    return executor, {record.trial.seed: record for record in ledger.records()}, stream.getvalue()
+
+
+def test_trials_run_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    executor, records, _ = run(tmp_path, [Planned(trial(n)) for n in (2, 0, 1)], lambda _: "ok")
+    assert executor.order == [2, 0, 1]
+    assert executor.together == 1
+    assert executor.closed
+    assert {record.status for record in records.values()} == {"ok"}
+
+
+def test_jobs_run_together(tmp_path: Path) -> None:
+    executor, records, _ = run(tmp_path, [Planned(trial(n)) for n in range(5)], lambda _: "ok", jobs=3)
+    assert executor.together == 3
+    assert len(records) == 5
+
+
+def test_a_lost_job_is_a_failed_record(tmp_path: Path) -> None:
+    _, records, shown = run(tmp_path, [Planned(trial(0)), Planned(trial(1))], lambda n: "lost" if n == 0 else "ok")
+    assert (records[0].status, records[1].status) == ("failed", "ok")
+    assert records[0].reason == "the trial's process ended with SIGKILL; see log.txt"
+    assert "failed after 0 s: the trial's process ended with SIGKILL" in shown
+
+
+@pytest.mark.parametrize("ending", ["ok", "oom"])
+def test_a_child_waits_for_its_parent_and_shares_its_fate(tmp_path: Path, ending: str) -> None:
+    parent = trial(0)
+    child = trial(1, parents={"full": parent.trial_id})
+    grandchild = trial(2, parents={"child": child.trial_id})
+    executor, records, _ = run(
+        tmp_path, [Planned(t) for t in (parent, child, grandchild)], lambda n: ending if n == 0 else "ok", jobs=3
+    )
+    if ending == "ok":
+        assert executor.order == [0, 1, 2]
+    else:
+        assert executor.order == [0]
+        assert records[1].reason == f"its parent (full, trial {parent.trial_id}) ended as oom"
+        assert records[2].reason == f"its parent (child, trial {child.trial_id}) ended as skipped"
+
+
+def test_a_child_of_a_mended_parent_runs_after_all(tmp_path: Path) -> None:
+    parent = trial(0)
+    rows = [Planned(parent), Planned(trial(1, parents={"full": parent.trial_id}))]
+    run(tmp_path, rows, lambda _: "failed")
+    Ledger.open(tmp_path).set_aside(parent.trial_id)
+    _, records, _ = run(tmp_path, rows, lambda _: "ok")
+    assert {record.status for record in records.values()} == {"ok"}
+
+
+def test_an_interrupt_stops_what_runs(tmp_path: Path) -> None:
+    rows = [Planned(trial(0)), Planned(trial(1))]
+    ledger = Ledger.create(tmp_path, Plan("s", tuple(rows)), "name: s\n")
+    executor = Instant(ledger, lambda n: "lost" if n == 0 else "hangs")
+    with pytest.raises(KeyboardInterrupt):
+        drive(ledger, [row.trial_id for row in rows], executor, 2, display.Lines(io.StringIO()))
+    assert [job.stopped for job in executor.open] == [True, False], "the second never began"
+    assert executor.closed
+    assert len(ledger.pending()) == 2
+
+
+def test_an_unknown_executor_is_told() -> None:
+    with pytest.raises(InputError, match="--executor: unknown name 'locale'; did you mean 'local'"):
+        executors.factory("locale")
+
+
+def test_json_lines_tell_each_progress_once() -> None:
+    stream = io.StringIO()
+    lines = display.JsonLines(stream)
+    row = Planned(trial(0))
+    running = Running(row, Instant.Job(), progress={"step": 1, "steps": 4, "loss": 2.5})
+    board = Board(1, Counter(), {row.trial_id: running}, [row])
+    lines.started(row)
+    lines.tick(board)
+    lines.tick(board)
+    running.progress = {"step": 2, "steps": 4, "loss": 2.0}
+    lines.tick(board)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(event["event"], event.get("step")) for event in events] == [
+        ("started", None),
+        ("progress", 1),
+        ("progress", 2),
+    ]
+
+
+def test_the_live_board_shows_counts_progress_and_time_left() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120, color_system=None)
+    rows = [Planned(trial(n)) for n in range(3)]
+    running = Running(
+        rows[0], Instant.Job(), time.monotonic() - 5, {"phase": "train", "step": 3, "steps": 16, "loss": 1.5}
+    )
+    with display.LiveBoard(console, [10.0]) as live:
+        live.tick(Board(1, Counter(ok=2, oom=1), {rows[0].trial_id: running}, rows))
+    shown = stream.getvalue()
+    assert "full × sft, m, t, seed 0 lr 0.001  train  step 3/16  loss 1.500  5 s" in shown
+    assert "2 ok  1 oom  1 running  2 waiting  about 25 s left" in shown
+
+
+@given(
+    st.lists(st.floats(0.1, 1e4), min_size=1, max_size=5),
+    st.lists(st.floats(0, 1e4), max_size=3),
+    st.integers(0, 50),
+    st.integers(1, 4),
+)
+def test_the_time_left_is_bounded_by_the_work_left(
+    durations: list[float], elapsed: list[float], waiting: int, jobs: int
+) -> None:
+    left = display.time_left(durations, elapsed, waiting, jobs)
+    assert left is not None
+    mean = sum(durations) / len(durations)
+    assert waiting * mean / jobs <= left * (1 + 1e-9)
+    assert left <= (waiting + len(elapsed)) * mean * (1 + 1e-9)
+
+
+def test_without_an_ended_trial_the_time_left_is_not_known() -> None:
+    assert display.time_left([], [3.0], 4, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")]
+)
+def test_seconds_as_a_person_reads_them(seconds: float, text: str) -> None:
+    assert display.clock(seconds) == text
