@@ -113,7 +113,7 @@ class Base:
     def _read(self, auto: Any, folder: str | Path, **load_args: Any) -> nn.Module:
         if "quantization_config" in load_args:
             load_args = {"device_map": {"": self.device}, **load_args}
-        model: nn.Module = auto.from_pretrained(folder, dtype=self.dtype, **load_args)
+        model: nn.Module = auto.from_pretrained(folder, dtype=self.dtype, use_safetensors=True, **load_args)
         return model
 
 

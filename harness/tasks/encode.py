@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.tasks.data import Example
     from transformers import PreTrainedTokenizerBase
+
+    from harness.tasks.data import Example
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,20 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: 
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, max_length: int) -> Encoded:
-    """Prompt and completion in at most ``max_length`` tokens; what is too much is cut off the end of the prompt.
+    """Prompt and completion in at most ``max_length`` tokens.
 
+    What is too much is cut off the end of the prompt, its last line excepted: that is where a task asks for the answer.
     The two are tokenised apart and joined as ids, so that generation, which sees the prompt alone, meets the very ids
     that training used.
     """
     answer = completion_ids(tokenizer, prompt, completion)[: max_length - 1]
+    text, break_, last_line = prompt.rpartition("\n")
     ids = _prompt_ids(tokenizer, prompt)
     excess = len(ids) + len(answer) - max_length
-    while excess > 0 and prompt:
-        words = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        prompt = tokenizer.decode(words[: max(len(words) - excess, 0)])
-        ids = _prompt_ids(tokenizer, prompt)
+    while excess > 0 and text:
+        words = tokenizer(text, add_special_tokens=False)["input_ids"]
+        text = tokenizer.decode(words[: max(len(words) - excess, 0)])
+        ids = _prompt_ids(tokenizer, text + break_ + last_line)
         excess = len(ids) + len(answer) - max_length
     return Encoded(tuple(ids[: max(max_length - len(answer), 1)]), tuple(answer))
 

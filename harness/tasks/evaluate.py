@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from harness.tasks.metrics import Score, score
 
 from harness.tasks.encode import completion_ids, encode, prompt_text
+from harness.tasks.metrics import Score, score
 
 if TYPE_CHECKING:
-    from harness.tasks.data import Example, TaskData
-
     from harness.methods.tuned import Tuned
+    from harness.tasks.data import Example, TaskData
 
 
 @dataclass(frozen=True)
@@ -109,22 +108,21 @@ def rank_labels(
 
 
 @torch.no_grad()
-def generate(
-    tuned: Tuned, prompts: Sequence[str], max_new_tokens: int, max_length: int, batch_size: int = 16
-) -> list[str]:
-    """Greedy answers, without special tokens and outer white space; each prompt is cut as in training."""
+def generate_ids(
+    tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 16
+) -> list[list[int]]:
+    """Greedy continuations of token ids, up to and without the end token."""
     tokenizer = tuned.base.tokenizer
     device = tuned.base.device
-    encoded = [encode(tokenizer, prompt, "", max_length).prompt for prompt in prompts]
-    answers = [""] * len(prompts)
-    order = _by_length([len(ids) for ids in encoded])
+    answers: list[list[int]] = [[] for _ in prompts]
+    order = _by_length([len(ids) for ids in prompts])
     for part in _chunks(len(order), batch_size):
         rows = order[part]
-        width = max(len(encoded[i]) for i in rows)
+        width = max(len(prompts[i]) for i in rows)
         ids = torch.full((len(rows), width), tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
         for row, i in enumerate(rows):
-            sequence = torch.tensor(encoded[i])
+            sequence = torch.tensor(prompts[i])
             ids[row, width - len(sequence) :] = sequence
             mask[row, width - len(sequence) :] = 1
         output = tuned.model.generate(
@@ -136,8 +134,18 @@ def generate(
             pad_token_id=tokenizer.pad_token_id,
         )
         for row, i in enumerate(rows):
-            answers[i] = tokenizer.decode(output[row, width:], skip_special_tokens=True).strip()
+            answer = output[row, width:].tolist()
+            end = answer.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in answer else len(answer)
+            answers[i] = answer[:end]
     return answers
+
+
+def generate(tuned: Tuned, prompts: Sequence[str], max_new_tokens: int, max_length: int) -> list[str]:
+    """Greedy answers, without special tokens and outer white space; each prompt is cut as in training."""
+    tokenizer = tuned.base.tokenizer
+    encoded = [encode(tokenizer, prompt, "", max_length).prompt for prompt in prompts]
+    answers = generate_ids(tuned, encoded, max_new_tokens)
+    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 
 
 def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evaluation:
@@ -157,11 +165,13 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
         outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
         prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
     references = [e.references for e in examples]
+    answers = [data.spec.scored_part(output) for output in outputs]
+    expected = [tuple(data.spec.scored_part(one) for one in several) for several in references]
     primary = data.spec.primary_metric
     names = [primary, *(name for name in data.spec.metrics if name != primary)]
     return Evaluation(
         split=split,
-        scores=tuple(score(name, outputs, references) for name in names),
+        scores=tuple(score(name, answers, expected) for name in names),
         answers=tuple(
             Answer(prompt, output, reference)
             for prompt, output, reference in zip(prompts, outputs, references, strict=True)
