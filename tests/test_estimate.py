@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
 from harness import catalog, methods
-from harness.errors import InputError
-from harness.estimate.estimate import Estimate, estimate
+from harness.estimate.estimate import estimate
 from harness.measure.flops import flop_counter
 from harness.measure.memory import gradients_bytes, optimizer_bytes, saved_activations, weights_bytes
 from harness.models.load import load

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,12 @@ import torch
 
 from harness import methods
 from harness.errors import InputError, unknown
-from harness.estimate.meta import meta_base
+from harness.estimate.meta import MetaBase, meta_base
 from harness.estimate.trace import Trace, trace
-from harness.models.spec import ModelSpec, load_spec
+from harness.methods.tuned import Tuned
+from harness.models.spec import load_spec
 
 DTYPES = ("float32", "bfloat16", "float16")
-
-#: Up to this many layers a model is traced whole.
-WHOLE = 32
-#: Of a deeper one, two shallow copies are traced; every byte and FLOP lies on the line through them.
-_SHALLOW = (4, 8)
 
 #: A step counter of AdamW: one float32 for each tensor that trains.
 _COUNTER_BYTES = 4
@@ -90,11 +86,13 @@ def estimate(
     args = dict(method_args or {})
     words = tuple(str(number) for number in range(labels))
 
-    def traced(layers: int | None) -> Trace:
-        base = meta_base(spec, dtype, words, layers)
-        return trace(_apply(method, base, args), batch_size, length, gradient_checkpointing=gradient_checkpointing)
+    base = meta_base(spec, dtype, words)
 
-    found = _whole_or_along(spec, traced)
+    def traced(layers: int | None) -> Trace:
+        tuned = _apply(method, replace(base, layers=layers), args)
+        return trace(tuned, batch_size, length, gradient_checkpointing=gradient_checkpointing)
+
+    found = _whole_or_along(base, traced)
     size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None
     states = 2 * (found.gradients_bytes if size is None else size * found.trained_elements)
     optimizer = states + _COUNTER_BYTES * found.trained_tensors
@@ -125,7 +123,7 @@ def estimate(
     )
 
 
-def _apply(method: str, base: Any, args: Mapping[str, Any]) -> Any:
+def _apply(method: str, base: MetaBase, args: Mapping[str, Any]) -> Tuned:
     try:
         return methods.apply(method, base, **args)
     except TypeError as error:
@@ -134,10 +132,26 @@ def _apply(method: str, base: Any, args: Mapping[str, Any]) -> Any:
         raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error
 
 
-def _whole_or_along(spec: ModelSpec, traced: Any) -> Trace:
-    """Trace the whole model, or a deep one along its equal layers: 80 are not worth tracing one by one."""
-    layers = spec.transformers_config().num_hidden_layers
-    if layers <= WHOLE:
+def _whole_or_along(base: MetaBase, traced: Callable[[int | None], Trace]) -> Trace:
+    """Trace the whole model, or two shallow copies of a deep one: every number lies on the line through them."""
+    if (few := _repeating(base)) is None:
         return traced(None)
-    few, more = _SHALLOW
-    return traced(few).at(layers, few, traced(more), more)
+    return traced(few).at(base.config().num_hidden_layers, few, traced(2 * few), 2 * few)
+
+
+def _repeating(base: MetaBase) -> int | None:
+    """Number of layers after which they repeat (at least 2); null when they do not, or the model is shallow."""
+    config = base.config()
+    layers = config.num_hidden_layers
+    types = getattr(config, "layer_types", None) or ["all alike"] * layers
+    period = next(p for p in range(1, layers + 1) if all(types[i] == types[i - p] for i in range(p, layers)))
+    few = max(period, 2)
+    if layers < 4 * few or layers % period:
+        return None
+
+    def parameters(number: int) -> int:
+        return sum(p.numel() for p in replace(base, layers=number).build().parameters())
+
+    first, second = parameters(few), parameters(2 * few)
+    straight = first + (second - first) * (layers - few) // few == parameters(layers)
+    return few if straight else None

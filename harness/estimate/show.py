@@ -1,0 +1,99 @@
+"""An estimate as a person reads it, and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness import yamlfile
+from harness.errors import InputError
+from harness.estimate.estimate import Estimate
+from harness.estimate.estimate import estimate as estimated
+from harness.estimate.fits import GB, SIZES_GB, Fit, what_fits
+
+#: In place of a method's name: all of them.
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A table with remarks below it, and the same as a JSON document."""
+
+    header: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    remarks: tuple[str, ...]
+    document: dict[str, Any]
+
+
+def answer(model: str, method: str, args: Iterable[str], memory_bytes: int | None, **settings: Any) -> Answer:
+    """The estimate of one method, or of :data:`ALL`; ``args`` are the method's, as ``KEY=VALUE``."""
+    given = dict(_argument(text) for text in args)
+    if method == ALL:
+        if given:
+            raise InputError(f"--set {next(iter(given))}: needs a --method")
+        return _table(model, what_fits(model, **settings), memory_bytes)
+    return _one(estimated(model, method, given, **settings), memory_bytes)
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise InputError(f"--set {text}: write KEY=VALUE")
+    return name.strip(), yamlfile.parse(value, f"--set {text}")
+
+
+def document(found: Estimate) -> dict[str, Any]:
+    """All fields, by name."""
+    return dataclasses.asdict(found)
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:,.3f}"
+
+
+def _one(found: Estimate, memory_bytes: int | None) -> Answer:
+    parts = {
+        "weights": found.weights_bytes,
+        "gradients": found.gradients_bytes,
+        "optimizer states": found.optimizer_bytes,
+        "activations": found.activations_bytes,
+        "temporary": found.temporary_bytes,
+        "peak of a training step": found.total_bytes,
+    }
+    remarks = [
+        f"{found.trainable_params:,} of {found.total_params:,} parameters train; {found.flops / 1e12:,.3f} TFLOP a step"
+    ]
+    extra = {}
+    if memory_bytes is not None:
+        fits = found.fits(memory_bytes)
+        extra = {"memory_bytes": memory_bytes, "fits": fits}
+        remarks.append(f"{'fits' if fits else 'does not fit'} in {_gb(memory_bytes)} GB")
+    rows = [(name, _gb(size)) for name, size in parts.items()]
+    return Answer(("memory", "GB"), rows, tuple(remarks), {**document(found), **extra})
+
+
+def _table(model: str, found: Sequence[Fit], memory_bytes: int | None) -> Answer:
+    sizes = {f"{size} GB": size * GB for size in SIZES_GB}
+    if memory_bytes is not None:
+        sizes = {f"{_gb(memory_bytes)} GB": memory_bytes}
+    rows = []
+    for fit in found:
+        if (e := fit.estimate) is None:
+            rows.append((fit.method, *[""] * (3 + len(sizes)), fit.reason or ""))
+            continue
+        shares = (f"{100 * e.trainable_params / e.total_params:.3g}", _gb(e.activations_bytes), _gb(e.total_bytes))
+        rows.append((fit.method, *shares, *("yes" if e.fits(size) else "" for size in sizes.values()), ""))
+    return Answer(
+        ("method", "trains, %", "activations, GB", "peak, GB", *sizes, ""),
+        rows,
+        (),
+        {
+            "model": model,
+            "methods": [
+                {"method": fit.method, "estimate": fit.estimate and document(fit.estimate), "reason": fit.reason}
+                for fit in found
+            ],
+        },
+    )
