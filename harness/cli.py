@@ -190,19 +190,22 @@ def estimate(
     from harness.estimate.fits import parse_bytes
 
     limit = None if memory is None else parse_bytes(memory, "--memory")
-    from harness.estimate import show
+    from harness.estimate.start import quick_start
 
-    found = show.answer(
-        model,
-        method,
-        set_ or (),
-        limit,
-        batch_size=batch,
-        length=length,
-        dtype=dtype,
-        optimizer_dtype=optimizer_dtype,
-        gradient_checkpointing=gradient_checkpointing,
-    )
+    with quick_start():
+        from harness.estimate import show
+
+        found = show.answer(
+            model,
+            method,
+            set_ or (),
+            limit,
+            batch_size=batch,
+            length=length,
+            dtype=dtype,
+            optimizer_dtype=optimizer_dtype,
+            gradient_checkpointing=gradient_checkpointing,
+        )
     if as_json:
         _print_json(found.document)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness import methods
+from harness import catalog
 from harness.errors import InputError, unknown
 from harness.estimate.meta import MetaBase, meta_base
 from harness.estimate.trace import Trace, trace
@@ -124,10 +126,14 @@ def estimate(
 
 
 def _apply(method: str, base: MetaBase, args: Mapping[str, Any]) -> Tuned:
+    module = importlib.import_module(f"harness.methods.{catalog.method(method).name}")
+    known = list(inspect.signature(module.apply).parameters)[1:]
+    for name in args:
+        if name not in known:
+            raise unknown(f"{method}: argument", name, known)
     try:
-        return methods.apply(method, base, **args)
-    except TypeError as error:
-        raise InputError(f"{method}: {error}") from error
+        tuned: Tuned = module.apply(base, **args)
+        return tuned
     except NotImplementedError as error:
         raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error
 
