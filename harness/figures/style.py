@@ -143,6 +143,12 @@ def score_text(value: float) -> str:
     return f"{value:.3f}"
 
 
+def rate_text(value: float) -> str:
+    """A learning rate in short: 0.0005 -> '5e-4'."""
+    number, exponent = f"{value:.3e}".split("e")
+    return f"{float(number):g}e{int(exponent)}"
+
+
 def _scaled(value: float, step: float, units: tuple[str, ...]) -> str:
     power = 0 if value < 1 else min(int(math.log(value, step) + 1e-9), len(units) - 1)
     number = _digits(value / step**power)

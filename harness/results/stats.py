@@ -38,7 +38,6 @@ BOOTSTRAP_SEEDS = 3
 _NORMAL = float(scipy_stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 _MEDIANS = [
-    "base_score",
     "forgetting",
     "model_params",
     "total_params",
@@ -96,7 +95,7 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def aggregate(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: the selected setting's mean test score with its 95 % interval, and medians of the costs.
+    """One row per cell: the selected setting's mean scores, the 95 % interval, and medians of the costs.
 
     ``ci_low`` and ``ci_high`` bound the mean ``test_score``; ``interval`` says where they come from (see
     :func:`interval`). ``seeds`` counts the trials that ended well. Every other number is a median over seeds.
@@ -114,6 +113,7 @@ def aggregate(trials: pd.DataFrame) -> pd.DataFrame:
                 "higher_is_better": bool(_higher(group).iloc[0]),
                 "valid_score": group.valid_score.mean(),
                 "test_score": group.test_score.mean(),
+                "base_score": group.base_score.mean(),
                 "ci_low": low,
                 "ci_high": high,
                 "interval": basis,
@@ -135,6 +135,7 @@ _AGGREGATE_COLUMNS = [
     "higher_is_better",
     "valid_score",
     "test_score",
+    "base_score",
     "ci_low",
     "ci_high",
     "interval",

@@ -1,0 +1,63 @@
+"""The report: ``notebooks/report.ipynb`` executed over a folder of tables, as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness import notebooks
+from harness.errors import InputError
+from harness.results import tables
+
+PAGE = "index.html"
+NOTEBOOK = "report"
+
+
+def build(sweep_dir: Path, out_dir: Path) -> Path:
+    """Write ``out_dir/index.html``, its figures (PNG, SVG) and a copy of the tables (CSV); returns the page.
+
+    ``sweep_dir`` holds ``tables/``, or is that folder. The page has everything inside and refers to no network.
+    Raises :class:`InputError` when there are no tables, or ``out_dir`` cannot be written.
+    """
+    # Imported here: a sweep without a report need not pay for papermill and nbconvert.
+    import papermill
+
+    from harness.report.page import render
+
+    found = tables.find(Path(sweep_dir)).resolve()
+    out = Path(out_dir).resolve()
+    try:
+        (out / "tables").mkdir(parents=True, exist_ok=True)
+        for csv in sorted(found.glob("*.csv")):
+            if csv.parent != out / "tables":
+                shutil.copyfile(csv, out / "tables" / csv.name)
+    except OSError as error:
+        raise InputError(f"{out_dir}: cannot be written: {error.strerror}") from error
+    with tempfile.TemporaryDirectory(prefix="tunebench-report-") as folder:
+        executed = papermill.execute_notebook(
+            notebooks.path(NOTEBOOK),
+            Path(folder) / "report.ipynb",
+            parameters={"sweep_dir": str(found), "out_dir": str(out)},
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=folder,
+            shutdown_kernel="immediate",
+            config=_private_wires(Path(folder)),
+        )
+    page = out / PAGE
+    part = page.with_name(f".{PAGE}.part")
+    part.write_text(render(executed), encoding="utf-8")
+    part.replace(page)
+    return page
+
+
+def _private_wires(folder: Path) -> Any:
+    """Let kernel and papermill talk over sockets in ``folder``, which others cannot open, instead of TCP ports."""
+    from traitlets.config import Config
+
+    if os.name != "posix" or len(str(folder)) > 80:  # the system limits the path of a socket to about 100 characters
+        return Config()
+    return Config(KernelManager={"transport": "ipc", "connection_file": str(folder / "kernel.json")})

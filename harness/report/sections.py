@@ -1,0 +1,258 @@
+"""The parts of the report as HTML. Every text from a table is escaped: models may answer with markup.
+
+Functions take the tables by name (:func:`harness.results.tables.read`) and return something a notebook displays.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.figures import DESCRIPTIONS, FIGURES, save
+from harness.figures.findings import answer
+from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
+from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
+from harness.results.stats import CELL, aggregate, beats_baseline, select
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Html:
+    """Markup that a notebook displays as such."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+
+def brief(tables: Tables) -> Html:
+    """The answer in brief: per task and model, sentences computed from the selected settings."""
+    found = answer(aggregate(tables["trials"]))
+    if not found:
+        return Html("<p>No trained model was scored, so there is no answer yet. See what did not end well below.</p>")
+    parts = []
+    for (task, model), sentences in found.items():
+        items = "".join(f"<li>{escape(sentence)}.</li>" for sentence in sentences)
+        parts.append(f"<h3>{escape(task)} · {escape(model)}</h3><ul>{items}</ul>")
+    return Html("".join(parts))
+
+
+def comparison(tables: Tables) -> Html:
+    """Per task and model, one row per method: the score with its interval, what was tried, and what it cost."""
+    trials = tables["trials"]
+    chosen = aggregate(trials)
+    if chosen.empty:
+        return Html("<p>No trial ended well.</p>")
+    chosen = chosen.merge(beats_baseline(trials), on=CELL, how="left")
+    parts = []
+    for (task, model), frame in chosen.groupby(FACET, sort=False):
+        frame = labelled(frame.reset_index(drop=True))
+        higher = bool(frame.higher_is_better.iloc[0])
+        frame = frame.sort_values("test_score", ascending=not higher, na_position="last")
+        metric = frame.primary_metric.dropna()
+        said = f"{metric.iloc[0]}, {'higher' if higher else 'lower'} is better" if len(metric) else "not scored"
+        parts.append(f"<h3>{escape(str(task))} · {escape(str(model))}</h3>")
+        basis = "; ".join(frame.interval[frame.interval != "none"].unique())
+        caption = f"Test score: {said}. Intervals: {basis or 'none'}."
+        parts.append(_table([_compared(row) for row in rows(frame)], caption, sortable=True))
+    return Html("".join(parts))
+
+
+def _compared(row: Any) -> dict[str, str]:
+    gain = None if pd.isna(row.difference) else f"{row.difference:+.3f}"
+    sure = "" if pd.isna(row.beats) else (" ✓" if row.beats else " <small>unclear</small>")
+    span = "" if pd.isna(row.ci_low) else f" <small>[{score_text(row.ci_low)}, {score_text(row.ci_high)}]</small>"
+    rate = "" if pd.isna(row.learning_rate) else f"lr {rate_text(row.learning_rate)}"
+    setting = ", ".join(filter(None, [rate, arguments_text(row.method_args)]))
+    share = "" if pd.isna(row.trainable_share) else f" <small>{percent_text(row.trainable_share)}</small>"
+    swatch = f'<span class="swatch" style="background:{look(row.method).colour}"></span>'
+    return {
+        "Method": f'<td class="name">{swatch}{escape(row.label)}</td>',
+        "Test score [95 %]": _number(row.test_score, score_text, span),
+        "Gain": _cell(row.difference, (gain or "") + (sure if gain else "")),
+        "Seeds": _number(row.seeds, lambda n: f"{n:g}"),
+        "Tried": _number(row.settings_tried, lambda n: f"{n:g}"),
+        "Chosen setting": f"<td{' class="name"' * (len(setting) < 24)}>{escape(setting)}</td>",
+        "Trainable": _number(row.trainable_params, count_text, share),
+        "Stored": _number(row.checkpoint_bytes, bytes_text),
+        "Memory": _number(row.peak_train_bytes, bytes_text),
+        "Tokens/s": _number(row.train_tokens_per_s, count_text),
+        "Training": _number(row.train_s, seconds_text),
+        "Prompt": _number(row.prefill_s_p50, seconds_text),
+        "Token": _number(row.decode_s_per_token_p50, seconds_text),
+    }
+
+
+def endings(tables: Tables) -> Html:
+    """How the trials ended, and every reason why one did not end well."""
+    trials = tables["trials"]
+    counts = ", ".join(f"{count} {escape(str(status))}" for status, count in trials.status.value_counts().items())
+    parts = [f"<p>{len(trials)} trials: {counts or 'none'}.</p>"]
+    bad = trials[trials.status != "ok"]
+    if len(bad):
+        keys = ["method", "task", "model", "status", "reason"]
+        grouped = bad.fillna({"reason": "no reason was given"}).groupby(keys, sort=False).size()
+        parts.append(_plain(grouped.rename("trials").reset_index()))
+    noted = trials[trials.note.notna()]
+    if len(noted):
+        parts.append("<p>Notes that trials left for the reader:</p>")
+        parts.append(
+            _plain(noted.groupby(["method", "model", "note"], sort=False).size().rename("trials").reset_index())
+        )
+    return Html("".join(parts))
+
+
+def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
+    """Draw a figure, save it as PNG and SVG under ``out_dir/figures`` and show it with its finding as its text."""
+    drawn = FIGURES[name](tables)
+    _, svg = save(drawn, Path(out_dir) / "figures", name)
+    data = base64.b64encode(svg.read_bytes()).decode()
+    files = f'<a href="figures/{name}.svg">SVG</a>, <a href="figures/{name}.png">PNG</a>'
+    return Html(
+        f'<figure><img alt="{escape(title_of(drawn))}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{escape(DESCRIPTIONS[name])} {files}</figcaption></figure>"
+    )
+
+
+def generations(tables: Tables, examples: int = 3) -> Html:
+    """What the selected settings answered to the first ``examples`` of each test split, first seed, side by side."""
+    chosen = select(tables["trials"])
+    first = chosen.sort_values("seed", kind="stable").drop_duplicates(CELL).sort_index()
+    answers = tables["generations"].merge(first[["trial_id", *CELL]], on="trial_id")
+    if answers.empty:
+        return Html("<p>No answers were recorded.</p>")
+    parts = []
+    for (task, model), frame in answers.groupby(FACET, sort=False):
+        parts.append(f"<h3>{escape(str(task))} · {escape(str(model))}</h3>")
+        shown = sorted(frame.example.unique())[:examples]
+        for example in shown:
+            of_one = labelled(frame[frame.example == example])
+            asked = next(rows(of_one))
+            lines = [{"Who": "<td><b>expected</b></td>", "Answer": _text(asked.reference)}]
+            lines += [{"Who": f"<td>{escape(row.label)}</td>", "Answer": _text(row.output)} for row in rows(of_one)]
+            is_open = " open" if example == shown[0] else ""
+            parts.append(f"<details{is_open}><summary>Example {example}</summary>")
+            parts.append(f"<pre>{escape(asked.prompt)}</pre>{_table(lines)}</details>")
+    return Html("".join(parts))
+
+
+def machine(tables: Tables) -> Html:
+    """Machine, versions, commit, budget and dates: every value that the rows have."""
+    trials = tables["trials"]
+    facts = {title: _distinct(trials[column]) for title, column in _FACTS.items()}
+    if len(started := trials.started_at.dropna()):
+        facts["Measured"] = f"{started.min():%Y-%m-%d} to {started.max():%Y-%m-%d} (UTC)"
+    spent = trials.duration_s.sum()
+    facts["Wall time of all trials"] = seconds_text(spent) if spent > 0 else ""
+    items = "".join(f"<dt>{escape(title)}</dt><dd>{escape(said)}</dd>" for title, said in facts.items() if said)
+    return Html(f"<dl>{items}</dl>")
+
+
+_FACTS = {
+    "Sweep": "sweep",
+    "Machine": "hostname",
+    "Processor": "processor",
+    "Accelerator": "accelerator",
+    "Device": "device",
+    "Number format": "dtype",
+    "Training examples": "train_examples",
+    "Batch size": "batch_size",
+    "Tokens at most": "max_length",
+    "Seeds": "seed",
+    "Protocol version": "protocol_version",
+    "torch": "torch_version",
+    "transformers": "transformers_version",
+    "peft": "peft_version",
+    "trl": "trl_version",
+    "bitsandbytes": "bitsandbytes_version",
+    "Commit": "git_commit",
+    "Uncommitted changes": "git_dirty",
+}
+
+
+def sources(tables: Tables) -> Html:
+    """Licences and caveats of the data and the models, for those that this installation describes."""
+    from harness.models.spec import load_spec as model_spec
+    from harness.tasks.spec import load_spec as task_spec
+
+    lines = []
+    for name in tables["trials"].task.unique():
+        if (task := _known(task_spec, name)) is not None:
+            licence = task.license.data if task.license else "not stated"
+            lines.append(_source("data", name, licence, task.citation, task.notes))
+    for name in tables["trials"].model.unique():
+        if (model := _known(model_spec, name)) is not None:
+            lines.append(_source("model", name, model.license or "not stated", model.description, model.note))
+    return Html(_table(lines) if lines else "<p>This installation describes none of these data sets and models.</p>")
+
+
+def downloads(out_dir: str | Path) -> Html:
+    """Links to the tables beside the page."""
+    names = sorted(path.name for path in (Path(out_dir) / "tables").glob("*.csv"))
+    links = ", ".join(f'<a href="tables/{escape(name)}">{escape(name)}</a>' for name in names)
+    return Html(f"<p>Tables beside this page: {links or 'none'}.</p>")
+
+
+def _known(load: Callable[[str], Any], name: str) -> Any | None:
+    from harness.errors import InputError
+
+    try:
+        return load(name)
+    except InputError:  # a name from another installation, or a folder that is gone
+        return None
+
+
+def _source(kind: str, name: str, licence: str, about: str | None, caveat: str | None) -> dict[str, str]:
+    texts = {"Kind": kind, "Name": name, "Licence": licence, "About": about or "", "Know that": caveat or ""}
+    return {head: f"<td>{escape(text)}</td>" for head, text in texts.items()}
+
+
+def _distinct(column: pd.Series) -> str:
+    values = [f"{value:g}" if isinstance(value, float) else str(value) for value in column.dropna().unique()]
+    return ", ".join(values)
+
+
+def _text(value: str) -> str:
+    return f'<td class="text">{escape(value)}</td>'
+
+
+def _number(value: float, say: Callable[[float], str], more: str = "") -> str:
+    return _cell(value, "" if pd.isna(value) else say(value) + more)
+
+
+def _cell(value: float, html: str) -> str:
+    key = "" if pd.isna(value) else f"{value!r}"
+    return f'<td class="number" data-value="{key}">{html}</td>'
+
+
+def _plain(frame: pd.DataFrame) -> str:
+    heads = [str(name) for name in frame.columns]
+    values = frame.itertuples(index=False, name=None)
+    return _table([{h: f"<td>{escape(str(v))}</td>" for h, v in zip(heads, row, strict=True)} for row in values])
+
+
+def _table(lines: Iterable[Mapping[str, str]], caption: str = "", sortable: bool = False) -> str:
+    """A table of ready cells (``<td>…</td>``, escaped); columns in which no row has anything are left out."""
+    lines = list(lines)
+    used = [head for head in lines[0] if not all(_EMPTY.fullmatch(line[head]) for line in lines)]
+    heads = "".join(f'<th scope="col"{_is_number(lines[0][head])}>{escape(head)}</th>' for head in used)
+    body = "".join("<tr>" + "".join(line[head] for head in used) + "</tr>" for line in lines)
+    kind = ' class="sortable"' if sortable else ""
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="scroll"><table{kind}>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+_EMPTY = re.compile(r"<td[^>]*>(<small></small>)?</td>")
+
+
+def _is_number(cell: str) -> str:
+    return ' class="number"' if cell.startswith('<td class="number"') else ""
