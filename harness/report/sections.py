@@ -73,6 +73,7 @@ def _compared(row: Any) -> dict[str, str]:
     span = "" if pd.isna(row.ci_low) else f" <small>[{score_text(row.ci_low)}, {score_text(row.ci_high)}]</small>"
     rate = "" if pd.isna(row.learning_rate) else f"lr {rate_text(row.learning_rate)}"
     setting = ", ".join(filter(None, [rate, arguments_text(row.method_args)]))
+    kind = "name" if len(setting) < 24 else "setting"
     share = "" if pd.isna(row.trainable_share) else f" <small>{percent_text(row.trainable_share)}</small>"
     swatch = f'<span class="swatch" style="background:{look(row.method).colour}"></span>'
     return {
@@ -81,7 +82,7 @@ def _compared(row: Any) -> dict[str, str]:
         "Gain": _cell(row.difference, (gain or "") + (sure if gain else "")),
         "Seeds": _number(row.seeds, lambda n: f"{n:g}"),
         "Tried": _number(row.settings_tried, lambda n: f"{n:g}"),
-        "Chosen setting": f"<td{' class="name"' * (len(setting) < 24)}>{escape(setting)}</td>",
+        "Chosen setting": f'<td class="{kind}">{escape(setting)}</td>',
         "Trainable": _number(row.trainable_params, count_text, share),
         "Stored": _number(row.checkpoint_bytes, bytes_text),
         "Memory": _number(row.peak_train_bytes, bytes_text),
