@@ -102,7 +102,7 @@ class OneBitDelta(nn.Module):
 
 def _rows_first(layer: nn.Module) -> torch.Tensor:
     """The weight of a linear layer as (outputs, inputs); GPT-2 keeps it the other way round."""
-    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    weight: torch.Tensor = layer.weight
     return weight.T if isinstance(layer, Conv1D) else weight
 
 

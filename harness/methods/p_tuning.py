@@ -11,7 +11,6 @@ from __future__ import annotations
 from peft import PromptEncoderConfig
 
 from harness.errors import unknown
-from harness.methods.soft_prompt import generate_behind_padding
 from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
 
@@ -42,6 +41,4 @@ def apply(
         encoder_hidden_size=encoder_hidden_size,
         encoder_num_layers=encoder_num_layers,
     )
-    tuned = with_peft(base, "p_tuning", args, config)
-    generate_behind_padding(tuned.model)
-    return tuned
+    return with_peft(base, "p_tuning", args, config)

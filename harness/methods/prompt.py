@@ -9,7 +9,6 @@ import torch
 from peft import PromptTuningConfig
 
 from harness.errors import InputError, unknown
-from harness.methods.soft_prompt import generate_behind_padding
 from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
 
@@ -31,7 +30,6 @@ def apply(base: Base, num_virtual_tokens: int = 16, init: str = "vocabulary", te
         prompt_tuning_init=_STARTS[init],
     )
     tuned = with_peft(base, "prompt", args, config)
-    generate_behind_padding(tuned.model)
     if init == "text":
         _start_from(tuned, text or "")
     return tuned

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
+from peft import PeftConfig, PeftModel, PeftType, PromptLearningConfig, get_peft_model
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from harness.errors import InputError
 from harness.methods.merging import Merge, can_merge, merged_peft
+from harness.methods.soft_prompt import generate_behind_padding
 from harness.models.load import Base
 
 _TENSORS = "trained.safetensors"
@@ -127,11 +128,18 @@ def _with_adapter(tuned: Tuned, folder: Path) -> Tuned:
         for module in model.modules():
             if isinstance(module, ModulesToSaveWrapper):
                 module.modules_to_save.requires_grad_(True)
+        _place_virtual_tokens(model)
         return replace(tuned, model=model)
     model.load_adapter(str(folder), "default", is_trainable=True)
     model.set_adapter("default")
     model.eval()
     return tuned
+
+
+def _place_virtual_tokens(model: PeftModel) -> None:
+    config = model.peft_config["default"]
+    if isinstance(config, PromptLearningConfig) and config.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING):
+        generate_behind_padding(model)
 
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -172,6 +180,7 @@ def with_peft(
         raise InputError(
             f"{method}: PEFT's {kind} on {model.config.model_type}: {str(error).splitlines()[0]}"
         ) from error
+    _place_virtual_tokens(model)
     # Rank budgets that are allocated while training goes on (AdaLoRA).
     allocate = getattr(model.base_model, "update_and_allocate", None)
     return Tuned(
