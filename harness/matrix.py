@@ -7,6 +7,10 @@ Decisions that are worth knowing:
   renaming old ones.
 * A method that trains nothing is deterministic: it is planned once per model and task, with the first seed, the
   task's natural objective and no learning rate.
+* A notebook that belongs to an objective takes the method's arguments as a mapping; they are checked against the
+  method's own notebook.
+* A parent is planned by itself, once for all of its children: the first trial that the sweep has for its method and
+  objective, with the child's model, task and seed and, where the method is the same, the child's arguments.
 * An impossible cell (method x objective x model x task) is one skipped row, whatever the number of its arguments
   and seeds.
 """
@@ -16,7 +20,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pydantic import JsonValue, ValidationError
@@ -29,8 +33,8 @@ from harness.trial import Budget, Trial
 
 #: Arguments of a method that are fields of the trial.
 _TRIAL_FIELDS = ("learning_rate", "dtype", "device")
-#: Parameters that the sweep sets for all methods alike.
-_NOT_ARGUMENTS = (*(name for name in notebooks.COMMON if name not in _TRIAL_FIELDS), *notebooks.RUNNER)
+#: Parameters of a notebook that are no arguments of a method or objective.
+_RESERVED = frozenset((*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD)) - frozenset(_TRIAL_FIELDS)
 _AXES = ("method", "objective", "model", "task", "seed", *_TRIAL_FIELDS)
 
 
@@ -74,6 +78,18 @@ class _Cell:
     def seeds(self) -> Sequence[int]:
         return self.sweep.seeds if self.method.trains else self.sweep.seeds[:1]
 
+    @property
+    def parents(self) -> tuple[catalog.Parent, ...]:
+        return (*self.method.parents, *self.objective.parents)
+
+    def parent(self, parent: catalog.Parent) -> _Cell:
+        """The cell of a parent: the same, but for what the parent names."""
+        return replace(
+            self,
+            method=catalog.METHODS[parent.method or self.method.name],
+            objective=catalog.OBJECTIVES[parent.objective or self.objective.name],
+        )
+
     def overrides(self) -> Iterator[tuple[int, Any]]:
         names = {"model": self.model.name, "task": self.task.name, "objective": self.objective.name}
         for position, entry in enumerate(self.sweep.overrides):
@@ -97,7 +113,10 @@ class _Cell:
             if is_ not in wanted:
                 return f"{what.format(' or '.join(wanted))}; '{name}' is {is_}"
         if method.objectives and objective.name not in method.objectives:
-            return f"method '{method.name}' trains with {' or '.join(method.objectives)}, not with '{objective.name}'"
+            return f"method '{method.name}' cannot be trained with objective '{objective.name}'"
+        for parent in self.parents:
+            if (reason := self.parent(parent).impossible()) is not None:
+                return f"its parent ({parent.role}) cannot run: {reason}"
         return None
 
 
@@ -138,6 +157,8 @@ def plan(sweep: Sweep) -> Plan:
             if (entry := _excluded(sweep, trial)) is not None:
                 excluded[entry] += 1
                 continue
+            if reason is None:
+                trial = _with_parents(cell, trial, rows)
             duplicates += trial.trial_id in rows
             rows.setdefault(trial.trial_id, Planned(trial, reason, cell.task.kind, cell.model.family))
             if reason is not None:
@@ -171,32 +192,49 @@ def _objectives(sweep: Sweep, task: TaskSpec, trains: bool) -> list[catalog.Obje
     return [catalog.OBJECTIVES[name] for name in sweep.objectives]
 
 
+def _with_parents(cell: _Cell, trial: Trial, rows: dict[str, Planned]) -> Trial:
+    """``trial`` with the ids of its parents, which are added to ``rows``."""
+    parents = {}
+    for parent in cell.parents:
+        place = cell.parent(parent)
+        candidates = [found for found in _trials(place) if found.seed == trial.seed]
+        if place.method == cell.method:
+            candidates = [found for found in candidates if found.method_args == trial.method_args] or candidates
+        chosen = _with_parents(place, candidates[0], rows)
+        rows.setdefault(chosen.trial_id, Planned(chosen, None, cell.task.kind, cell.model.family))
+        parents[parent.role] = chosen.trial_id
+    return trial.model_copy(update={"parents": parents}) if parents else trial
+
+
 def _trials(cell: _Cell) -> Iterator[Trial]:
-    """Every combination of the cell's axes and seeds."""
+    """Every combination of the cell's axes and seeds, without parents."""
     sweep, method, objective = cell.sweep, cell.method, cell.objective
-    declared = notebooks.parameters(cell.notebook)
-    for name in notebooks.COMMON:
-        if name not in declared and (method.trains or name != "learning_rate"):
-            raise InputError(f"{notebooks.path(cell.notebook)}: the cell tagged 'parameters' lacks '{name}'")
-    objective_args = _checked(
-        cell, declared, f"objectives.{objective.name}", (sweep.objectives or {}).get(objective.name, {})
+    declared = _declared(cell)
+    of_method = notebooks.parameters(method.notebook)
+    axes = {"learning_rate": [declared["learning_rate"]]} if "learning_rate" in declared else {}
+    axes |= {name: [value] for name, value in _arguments(of_method).items()}
+    objective_axes = {name: [value] for name, value in _arguments(declared).items()} if objective.notebook else {}
+    known = {**of_method, **declared}
+    axes |= _checked(cell, known, "defaults", {k: v for k, v in sweep.defaults.items() if k in of_method})
+    objective_axes |= _checked(
+        cell, known, "defaults", {k: v for k, v in sweep.defaults.items() if k in objective_axes}
     )
-    arguments = {name: declared[name] for name in ("learning_rate",) if name in declared}
-    arguments |= {name: value for name, value in declared.items() if name not in (*notebooks.COMMON, *notebooks.RUNNER)}
-    axes = {name: [value] for name, value in arguments.items() if name not in objective_args}
-    axes |= _checked(cell, declared, "defaults", {k: v for k, v in sweep.defaults.items() if k in declared})
-    axes |= _checked(cell, declared, f"methods.{method.name}", sweep.methods[method.name])
+    axes |= _checked(cell, of_method, f"methods.{method.name}", sweep.methods.get(method.name, {}))
+    given = _checked(cell, declared, f"objectives.{objective.name}", (sweep.objectives or {}).get(objective.name, {}))
+    axes |= {name: given.pop(name) for name in _TRIAL_FIELDS if name in given}
+    objective_axes |= given
+    axes = {name: values for name, values in axes.items() if name not in objective_axes}
     budget = sweep.budget.model_dump()
     budget_where = "budget"
     for position, entry in cell.overrides():
         where = f"overrides.{position}"
-        axes |= _checked(cell, declared, f"{where}.methods.{method.name}", entry.methods.get(method.name, {}))
+        axes |= _checked(cell, of_method, f"{where}.methods.{method.name}", entry.methods.get(method.name, {}))
         if entry.budget:
             budget |= entry.budget
             budget_where = f"{where}.budget"
     if not method.trains:
         axes["learning_rate"] = [None]
-    for values in itertools.product(*axes.values(), *objective_args.values(), cell.seeds):
+    for values in itertools.product(*axes.values(), *objective_axes.values(), cell.seeds):
         method_args = dict(zip(axes, values, strict=False))
         fields = {name: method_args.pop(name) for name in _TRIAL_FIELDS if name in method_args}
         try:
@@ -205,7 +243,7 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
                 method=method.name,
                 method_args=method_args,
                 objective=objective.name,
-                objective_args=dict(zip(objective_args, values[len(axes) :], strict=False)),
+                objective_args=dict(zip(objective_axes, values[len(axes) :], strict=False)),
                 model=cell.model.name,
                 task=cell.task.name,
                 seed=values[-1],
@@ -220,6 +258,21 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
             ) from error
 
 
+def _declared(cell: _Cell) -> dict[str, Any]:
+    """The parameters of the cell's notebook; an :class:`InputError` where it lacks one that every notebook has."""
+    declared = notebooks.parameters(cell.notebook)
+    needed = [name for name in notebooks.COMMON if cell.method.trains or name != "learning_rate"]
+    for name in (*needed, *(notebooks.METHOD if cell.objective.notebook else ())):
+        if name not in declared:
+            raise InputError(f"{notebooks.path(cell.notebook)}: the cell tagged 'parameters' lacks '{name}'")
+    return declared
+
+
+def _arguments(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a notebook's parameters that are arguments of its method or objective."""
+    return {name: value for name, value in declared.items() if name not in _RESERVED and name not in _TRIAL_FIELDS}
+
+
 def _checked(cell: _Cell, declared: Mapping[str, Any], place: str, arguments: Arguments) -> dict[str, list[JsonValue]]:
     """The arguments as axes, every value checked against the notebook's ``parameters`` cell."""
     axes: dict[str, list[JsonValue]] = {}
@@ -227,8 +280,8 @@ def _checked(cell: _Cell, declared: Mapping[str, Any], place: str, arguments: Ar
         if name == "learning_rate" and not cell.method.trains:
             continue
         where = f"{cell.sweep.where}: {place}"
-        if name not in declared or name in _NOT_ARGUMENTS:
-            raise unknown(where, name, (n for n in declared if n not in _NOT_ARGUMENTS))
+        if name not in declared or name in _RESERVED:
+            raise unknown(where, name, (n for n in declared if n not in _RESERVED))
         values = _axis(given, declared[name])
         if not values:
             raise InputError(f"{where}.{name}: an empty list is no axis")
@@ -299,7 +352,7 @@ def _notebooks(sweep: Sweep) -> set[str]:
 
 def _check_defaults(sweep: Sweep, books: set[str]) -> None:
     """A default must be a parameter of at least one of the notebooks."""
-    valid = {name for book in books for name in notebooks.parameters(book)} - set(_NOT_ARGUMENTS)
+    valid = {name for book in books for name in notebooks.parameters(book)} - set(_RESERVED)
     for name in sweep.defaults:
         if name not in valid:
             raise unknown(f"{sweep.where}: defaults", name, valid)
@@ -307,7 +360,7 @@ def _check_defaults(sweep: Sweep, books: set[str]) -> None:
 
 def _check_exclude(sweep: Sweep, books: set[str]) -> None:
     """Every key of ``exclude`` is an axis or a parameter of some notebook."""
-    arguments = {name for book in books for name in notebooks.parameters(book)} - set(_NOT_ARGUMENTS)
+    arguments = {name for book in books for name in notebooks.parameters(book)} - set(_RESERVED)
     for position, match in enumerate(sweep.exclude):
         for name in match:
             if name not in {*_AXES, *arguments}:

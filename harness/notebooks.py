@@ -16,8 +16,13 @@ from harness.errors import InputError
 #: Every notebook takes these; they come from the trial. Only a notebook that trains needs ``learning_rate``.
 COMMON = ("model", "task", "objective", "seed", "learning_rate", "budget", "dtype", "device")
 
-#: What the runner fills in: the trial's folder, null when a notebook is run by hand.
-RUNNER = ("trial_dir",)
+#: What the runner fills in, each only where the notebook declares it. ``trial_dir``: the trial's folder;
+#: ``artifact_dir``: where to leave what later trials or the user want to load, null when nobody does;
+#: ``parent_dirs``: role -> the artifact folder of a parent. All are null or empty when a notebook is run by hand.
+RUNNER = ("trial_dir", "artifact_dir", "parent_dirs")
+
+#: A notebook that belongs to an objective takes the method by name, and its arguments as one mapping.
+METHOD = ("method", "method_args")
 
 
 def root() -> Path:

@@ -15,10 +15,13 @@ import psutil
 import pytest
 import tiny
 
+from harness.plan import Plan, Planned
 from harness.results.ledger import Ledger
 from harness.results.record import Record
 from harness.runner import endings
+from harness.runner import trial as trials
 from harness.runner.endings import Ending
+from harness.trial import Trial
 
 HANG = {"full": {"act": ["hang"]}}
 
@@ -88,11 +91,11 @@ def test_every_ending_is_a_row(tmp_path: Path) -> None:
 
 
 def test_the_time_limit_is_that_of_the_whole_trial(tmp_path: Path) -> None:
-    tiny.bench(tmp_path, methods=HANG, limits={"time_s": 5})
+    tiny.bench(tmp_path, methods=HANG, limits={"time_s": 3})
     code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
     assert code == 1, err
     record = records(tmp_path)["hang"]
-    assert (record.status, record.reason) == ("timeout", "the time limit of 5 s was reached")
+    assert (record.status, record.reason) == ("timeout", "the time limit of 3 s was reached")
     assert all(gone(pid) for pid in kernels(tmp_path))
 
 
@@ -173,6 +176,26 @@ def test_a_kernel_that_does_not_start_is_started_again(tmp_path: Path) -> None:
     assert (tmp_path / "count").read_text() == "xxx"
     (log,) = tmp_path.glob("results/tiny/trials/*/log.txt")
     assert "the kernel did not start (attempt 2 of 3)" in log.read_text()
+
+
+def test_a_notebook_gets_what_it_declares_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "notebooks"))
+    common = tiny.PARAMETERS.split("act =")[0]
+    tiny.notebook(tmp_path / "notebooks" / "plain.ipynb", common + "r = 4\ntrial_dir = None\nartifact_dir = None")
+    tiny.notebook(
+        tmp_path / "notebooks" / "own.ipynb", common + "method = ''\nmethod_args = {}\nbeta = 1\nparent_dirs = {}"
+    )
+    axes = {"method": "lora", "method_args": {"r": 8}, "model": "m", "task": "t", "learning_rate": 0.1}
+    parent = Trial(notebook="plain", objective="sft", **axes)
+    child = Trial(notebook="own", objective="dpo", objective_args={"beta": 2}, parents={"sft": parent.trial_id}, **axes)
+    ledger = Ledger.create(tmp_path / "out", Plan("s", (Planned(parent), Planned(child))), "name: s\n")
+    first = trials._parameters(ledger, Planned(parent), keep=False)
+    artifact = str(tmp_path / "out" / "artifacts" / parent.trial_id)
+    assert (first["r"], first["artifact_dir"]) == (8, artifact), "kept, because the other trial needs it"
+    second = trials._parameters(ledger, Planned(child), keep=False)
+    assert second["method_args"] == {"r": 8}
+    assert (second["method"], second["beta"], second["parent_dirs"]) == ("lora", 2, {"sft": artifact})
+    assert second.keys() & {"r", "trial_dir", "artifact_dir"} == set()
 
 
 @pytest.mark.parametrize(

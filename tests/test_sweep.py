@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import matrix, notebooks, sweep, yamlfile
+from harness import catalog, matrix, notebooks, sweep, yamlfile
 from harness.errors import InputError
 from harness.plan import Plan, Planned, in_order
 from harness.trial import Trial
@@ -130,6 +131,38 @@ def test_only_chooses_rows_and_their_parents(plan: Planner) -> None:
     assert made.matching({"method": ["lora"], "r": [4]}) == {loras[0].trial_id}
     child = Planned(loras[0].trial.model_copy(update={"parents": {"full": full.trial_id}}))
     assert Plan("tiny", (full, child)).matching({"method": ["lora"]}) == {full.trial_id, child.trial_id}
+
+
+OBJECTIVE_PARAMETERS = (
+    tiny.PARAMETERS.split("act =")[0] + "method = 'lora'\nmethod_args = {}\nbeta = 0.1\nparent_dirs = {}"
+)
+
+
+def test_parents_are_planned_once_and_before_their_children(
+    plan: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.notebook(tmp_path / "notebooks" / "alignment" / "dpo.ipynb", OBJECTIVE_PARAMETERS)
+    dpo = replace(catalog.OBJECTIVES["dpo"], task_kinds=("generation",), parents=(catalog.Parent("sft", "sft"),))
+    monkeypatch.setitem(catalog.OBJECTIVES, "dpo", dpo)
+    made = plan(
+        models=["smollm2-135m", "minilm-l6-22m"],
+        tasks=["factual_summary"],
+        methods={"lora": {"r": [4, 8], "learning_rate": [0.1, 0.2]}},
+        objectives={"dpo": {"beta": [0.1, 0.5], "learning_rate": 0.01}},
+    )
+    sft, children = made.runnable[:2], made.runnable[2:]
+    assert [(t.trial.objective, t.trial.method_args["r"], t.trial.learning_rate) for t in sft] == [
+        ("sft", 4, 0.1),
+        ("sft", 8, 0.1),
+    ]
+    by_r = {row.trial.method_args["r"]: row.trial_id for row in sft}
+    assert len(children) == 4
+    for child in (row.trial for row in children):
+        assert child.parents == {"sft": by_r[child.method_args["r"]]}
+        assert (child.notebook, child.learning_rate) == ("alignment/dpo", 0.01)
+        assert child.objective_args.keys() == {"beta"}
+    (impossible,) = made.skipped
+    assert impossible.reason == "objective 'dpo' needs decoder models; 'minilm-l6-22m' is encoder"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 results/<sweep>/
   sweep.yaml  plan.json
   trials/<trial_id>/  trial.json  claim.<n>.json  record.json  notebook.ipynb  log.txt
+  artifacts/<trial_id>/
 
 A trial is done if and only if its ``record.json`` exists. Several drivers, on several machines, may work on one
 ledger over a shared file system at once:
@@ -39,6 +40,7 @@ SWEEP_FILE = "sweep.yaml"
 PLAN_FILE = "plan.json"
 TRIAL_FILE = "trial.json"
 TRIALS_DIR = "trials"
+ARTIFACTS_DIR = "artifacts"
 LOG_FILE = "log.txt"
 PROGRESS_FILE = "progress.json"
 
@@ -108,6 +110,10 @@ class Ledger:
     def trial_dir(self, trial_id: str) -> Path:
         """The folder of one trial."""
         return self.folder / TRIALS_DIR / trial_id
+
+    def artifact_dir(self, trial_id: str) -> Path:
+        """Where a trial leaves what a later one, or the user, loads; it exists only if something was left."""
+        return self.folder / ARTIFACTS_DIR / trial_id
 
     def row(self, trial_id: str) -> Planned:
         """The row of the plan with this id. Raises :class:`InputError` when it is not planned."""

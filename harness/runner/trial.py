@@ -23,6 +23,7 @@ from harness.results.record import OUTCOME_FILE, Outcome, Record
 from harness.runner.endings import Ending, record_of
 from harness.runner.notebook import Run
 from harness.runner.processes import DRIVER_VARIABLE, die_with
+from harness.sweep import Sweep
 
 
 def run_trial(trial_dir: Path) -> Record | None:
@@ -36,7 +37,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     trial_dir = trial_dir.resolve()
     ledger = Ledger.open(trial_dir.parent.parent)
     row = ledger.row(trial_dir.name)
-    limits = sweep.load(ledger.folder / SWEEP_FILE).limits
+    settings = sweep.load(ledger.folder / SWEEP_FILE)
     claim = ledger.claim(row.trial_id)
     if claim is None:
         return None
@@ -47,7 +48,7 @@ def run_trial(trial_dir: Path) -> Record | None:
             print(
                 f"[tunebench] attempt {claim.attempt}, {claim.started_at:%Y-%m-%d %H:%M:%S} UTC", file=log, flush=True
             )
-            outcome, ending = _execute(row, trial_dir, claim, limits.time_s, log, tied)
+            outcome, ending = _execute(ledger, row, claim, settings, log, tied)
     except KeyboardInterrupt:
         claim.release()
         raise
@@ -57,14 +58,16 @@ def run_trial(trial_dir: Path) -> Record | None:
 
 
 def _execute(
-    row: Planned, trial_dir: Path, claim: Claim, time_s: float | None, log: IO[str], tied: bool
+    ledger: Ledger, row: Planned, claim: Claim, settings: Sweep, log: IO[str], tied: bool
 ) -> tuple[Outcome | None, Ending]:
     """Run the notebook; what goes wrong around it is a failure of the trial like one inside it."""
+    trial_dir = ledger.trial_dir(row.trial_id)
     try:
+        parameters = _parameters(ledger, row, settings.keep_artifacts)
         run = Run(notebooks.path(row.trial.notebook), trial_dir, log)
         with _heartbeat(claim, run, tied), _interruptible():
             _clear(trial_dir)
-            return _outcome(trial_dir, run.execute(_parameters(row, trial_dir), time_s))
+            return _outcome(trial_dir, run.execute(parameters, settings.limits.time_s))
     except Exception as error:
         traceback.print_exc(file=log)
         first_line = (str(error).splitlines() or [""])[0]
@@ -80,17 +83,25 @@ def _tie_to_driver() -> bool:
     return driver is not None
 
 
-def _parameters(row: Planned, trial_dir: Path) -> dict[str, Any]:
+def _parameters(ledger: Ledger, row: Planned, keep: bool) -> dict[str, Any]:
     """What papermill gets: only what the notebook declares. Raises :class:`InputError` for anything that it lacks."""
-    declared = notebooks.parameters(row.trial.notebook)
-    given = row.trial.parameters()
+    trial = row.trial
+    declared = notebooks.parameters(trial.notebook)
+    given = trial.parameters()
+    if "method_args" in declared:
+        given = {name: value for name, value in given.items() if name not in trial.method_args}
+        given |= {"method": trial.method, "method_args": trial.method_args}
     if given["learning_rate"] is None and "learning_rate" not in declared:
         del given["learning_rate"]
     if stray := sorted(given.keys() - declared.keys()):
-        raise InputError(f"{notebooks.path(row.trial.notebook)}: the cell tagged 'parameters' lacks '{stray[0]}'")
-    if "trial_dir" in declared:
-        given["trial_dir"] = str(trial_dir)
-    return given
+        raise InputError(f"{notebooks.path(trial.notebook)}: the cell tagged 'parameters' lacks '{stray[0]}'")
+    wanted = keep or any(row.trial_id in other.trial.parents.values() for other in ledger.plan.rows)
+    places = {
+        "trial_dir": str(ledger.trial_dir(row.trial_id)),
+        "artifact_dir": str(ledger.artifact_dir(row.trial_id)) if wanted else None,
+        "parent_dirs": {role: str(ledger.artifact_dir(parent)) for role, parent in trial.parents.items()},
+    }
+    return given | {name: place for name, place in places.items() if name in declared}
 
 
 def _clear(trial_dir: Path) -> None:
