@@ -18,9 +18,7 @@ def render(notebook: Any, title: str = "TuneBench report") -> str:
         template_name="basic",  # the body alone: the other templates load scripts from the network
         exclude_input_prompt=True,
         exclude_output_prompt=True,
-        exclude_anchor_links=True,
     )
-    exporter.exclude_raw = True
     shown = notebook.copy()
     shown.cells = [cell for cell in notebook.cells if not _is_plumbing(cell)]
     body, _ = exporter.from_notebook_node(shown)

@@ -218,8 +218,8 @@ def _source(kind: str, name: str, licence: str, about: str | None, caveat: str |
 
 
 def _distinct(column: pd.Series) -> str:
-    values = [f"{value:g}" if isinstance(value, float) else str(value) for value in column.dropna().unique()]
-    return ", ".join(values)
+    words = {True: "yes", False: "no"} if column.dtype == "boolean" else {}
+    return ", ".join(str(words.get(value, value)) for value in column.dropna().unique())
 
 
 def _text(value: str) -> str:
