@@ -29,7 +29,8 @@ from harness import catalog, objectives
 from harness.measure.environment import accelerator
 from harness.measure.latency import Latency, generation_latency, prediction_latency
 from harness.measure.memory import Peak, peak_memory, weights_bytes
-from harness.measure.training import speed
+from harness.measure.roofline import roofline
+from harness.measure.training import speed, utilisation
 from harness.methods.baseline import in_context
 from harness.methods.tuned import Tuned, load
 from harness.models import load as models
@@ -226,6 +227,8 @@ class Experiment:
                 "gradients_bytes": history.gradients_bytes,
                 "optimizer_bytes": history.optimizer_bytes,
                 "activations_bytes": history.activations_bytes,
+                "energy_j": history.energy_j,
+                **self._utilisation(history),
             }
             if (fast := speed(list(history.steps))) is not None:
                 columns |= {
@@ -234,6 +237,20 @@ class Experiment:
                     "train_step_s_p95": fast.step_s_p95,
                 }
         return columns
+
+    def _utilisation(self, history: History) -> dict[str, float]:
+        """FLOPs of an average step, and their share of what this machine was measured to do at most."""
+        steps, flops_per_slot = list(history.steps), history.flops_per_slot
+        if flops_per_slot is None:
+            return {}
+        found = {"train_flops": flops_per_slot * sum(s.slots or 0 for s in steps) / len(steps)}
+        if speed(steps) is not None:
+            peak = roofline(self.base.device, self.base.dtype)
+            mfu = utilisation(steps, flops_per_slot, peak.flops_per_s) if peak.undisturbed else None
+            # A peak below what training reached is none: the machine was busy, or throttled, when it was measured.
+            if mfu is not None and mfu <= 1:
+                found["mfu"] = mfu
+        return found
 
     def _tables(self) -> dict[str, list[dict[str, Any]]]:
         test = self.evaluations.get("test")
@@ -246,6 +263,7 @@ class Experiment:
                 ("grad_norm", step.grad_norm),
                 ("step_s", step.seconds),
                 ("tokens", float(step.tokens)),
+                ("slots", step.slots),
             )
             if value is not None
         ]
@@ -285,6 +303,8 @@ class Experiment:
             }
             sizes |= {("train", category): size for category, size in parts.items()}
             sizes["train", "peak"] = history.peak_train_bytes
+            sizes["train", "reserved"] = history.peak_reserved_bytes
+            sizes["train", "process"] = history.process_bytes
             if history.peak_train_bytes is not None and None not in parts.values():
                 # On CPU this holds the interpreter and its libraries too.
                 rest = history.peak_train_bytes - sum(size for size in parts.values() if size is not None)

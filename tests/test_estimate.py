@@ -7,7 +7,7 @@ import torch
 
 from harness import catalog, methods
 from harness.estimate.estimate import estimate
-from harness.measure.flops import flop_counter
+from harness.measure.flops import FlopCounter
 from harness.measure.memory import gradients_bytes, optimizer_bytes, saved_activations, weights_bytes
 from harness.models.load import load
 
@@ -24,7 +24,7 @@ def real(model: str, method: str, batch: int, length: int, **args: object) -> di
     labels = torch.zeros(batch, dtype=torch.long) if tuned.base.has_head else ids
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
     tuned.model.train()
-    with flop_counter() as flops:
+    with FlopCounter() as flops:
         with saved_activations(tuned.model) as saved:
             loss = tuned.model(**inputs).loss
         kept = saved.bytes
@@ -38,7 +38,7 @@ def real(model: str, method: str, batch: int, length: int, **args: object) -> di
         "gradients_bytes": gradients_bytes(tuned.model),
         "optimizer_bytes": optimizer_bytes(optimizer),
         "activations_bytes": kept,
-        "flops": flops.get_total_flops(),
+        "flops": flops.flops,
     }
 
 

@@ -13,6 +13,8 @@ import psutil
 import torch
 from torch import nn
 
+from harness.measure.nvml import process_bytes
+
 _PROC = Path("/proc/self")
 
 
@@ -22,6 +24,10 @@ class Peak:
 
     bytes: int | None = None
     """Allocated on the device, or resident in the process on CPU; null while the block runs."""
+    reserved_bytes: int | None = None
+    """Held by PyTorch's allocator on the device, fragments included; null on CPU."""
+    process_bytes: int | None = None
+    """What the driver counts for this process when the block ends (it never shrinks within one); null on CPU."""
 
 
 def _reset_process_peak() -> None:
@@ -60,7 +66,12 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     try:
         yield peak
     finally:
-        peak.bytes = int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else process_peak_bytes()
+        if device.type == "cuda":
+            peak.bytes = int(torch.cuda.max_memory_allocated(device))
+            peak.reserved_bytes = int(torch.cuda.max_memory_reserved(device))
+            peak.process_bytes = process_bytes(device)
+        else:
+            peak.bytes = process_peak_bytes()
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:

@@ -12,6 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from harness.measure.environment import synchronize
+from harness.measure.flops import FlopCounter
 from harness.measure.memory import gradients_bytes, optimizer_bytes
 
 #: Steps that pay for allocation and caches and are left out of every speed (protocol, rule 4).
@@ -30,6 +31,8 @@ class Step:
     loss: float
     learning_rate: float | None = None
     grad_norm: float | None = None
+    slots: int | None = None
+    """Tokens and padding: what the network computes on."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,24 @@ def speed(steps: list[Step], warmup: int = WARMUP_STEPS) -> Speed | None:
     )
 
 
+def utilisation(steps: list[Step], flops_per_slot: float, peak: float, warmup: int = WARMUP_STEPS) -> float | None:
+    """Model FLOPs utilisation of the steps after ``warmup``: their FLOPs per second over ``peak``.
+
+    Chowdhery et al. 2022, arXiv:2204.02311, appendix B; the peak is this machine's measured one. Null if
+    no step is left.
+    """
+    timed = steps[warmup:]
+    if not timed or any(step.slots is None for step in timed):
+        return None
+    slots = sum(step.slots or 0 for step in timed)
+    return slots * flops_per_slot / sum(step.seconds for step in timed) / peak
+
+
 class StepTimer(TrainerCallback):
     """Times every optimiser step of a Hugging Face ``Trainer``: forward, backward, clipping, update.
 
-    Fetching the batch, logging and everything else between steps is left out. The first step's gradients and optimiser
-    states are counted once, outside the timed region.
+    Fetching the batch, logging and everything else between steps is left out. Gradients, optimiser states and FLOPs are
+    counted in the first step, which no speed includes.
     """
 
     def __init__(self, device: torch.device, on_step: Callable[[int, int, float | None], None] | None = None) -> None:
@@ -69,8 +85,19 @@ class StepTimer(TrainerCallback):
         self.seconds: list[float] = []
         self.gradients_bytes: int | None = None
         self.optimizer_bytes: int | None = None
+        self.flops: int | None = None
+        """Of the first step."""
+        self._counting: FlopCounter | None = None
+
+    def close(self) -> None:
+        """Stop counting, also after a first step that failed."""
+        if self._counting is not None:
+            self._counting.__exit__(None, None, None)
+            self._counting = None
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.flops is None:
+            self._counting = FlopCounter().__enter__()
         synchronize(self._device)
         self._pause = 0.0
         self._started = time.perf_counter()
@@ -86,6 +113,9 @@ class StepTimer(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         synchronize(self._device)
         self.seconds.append(time.perf_counter() - self._started - self._pause)
+        if self._counting is not None:
+            self.flops = self._counting.flops
+            self.close()
         if self.optimizer_bytes is None:
             optimizer = kwargs["optimizer"]
             self.optimizer_bytes = optimizer_bytes(getattr(optimizer, "optimizer", optimizer))

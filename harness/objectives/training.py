@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from harness.measure.energy import energy
 from harness.measure.memory import peak_memory, saved_activations, weights_bytes
 from harness.measure.training import Step, StepTimer
 from harness.methods.tuned import Tuned
@@ -66,6 +67,11 @@ class History:
     gradients_bytes: int | None
     optimizer_bytes: int | None
     activations_bytes: int | None
+    first_step_flops: int | None = None
+    energy_j: float | None = None
+    peak_reserved_bytes: int | None = None
+    process_bytes: int | None = None
+    """What the driver counts for this process at the end; null on CPU."""
     curves: tuple[Point, ...] = ()
     """What the objective has to show beside the loss."""
 
@@ -73,6 +79,13 @@ class History:
     def losses(self) -> list[float]:
         """Training loss after each step."""
         return [s.loss for s in self.steps]
+
+    @property
+    def flops_per_slot(self) -> float | None:
+        """FLOPs for each token or padding of a batch, from the first step's count."""
+        if not self.steps or self.first_step_flops is None or not self.steps[0].slots:
+            return None
+        return self.first_step_flops / self.steps[0].slots
 
     def curve(self, metric: str, split: str = "train") -> list[float]:
         """The values of one metric of :attr:`curves`, in the order of the steps."""
@@ -151,10 +164,16 @@ class Counting:
     """Mixin of a ``Trainer``: counts the real tokens of each batch."""
 
     batch_tokens: list[torch.Tensor]
+    batch_slots: list[int]
+
+    def count(self, inputs: Batch) -> None:
+        """Note how many tokens a batch has, and how many places they and the padding take."""
+        self.batch_tokens.append(real_tokens(inputs))
+        self.batch_slots.append(sum(v.numel() for name, v in inputs.items() if name.endswith("input_ids")))
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Count, then go on."""
-        self.batch_tokens.append(real_tokens(inputs))
+        self.count(inputs)
         return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -176,7 +195,7 @@ class _LossTrainer(Counting, Trainer):
     _seen: Mapping[str, torch.Tensor]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        self.batch_tokens.append(real_tokens(inputs))
+        self.count(inputs)
         loss, self._seen = self.objective_loss(model, inputs)
         return loss
 
@@ -255,9 +274,12 @@ def run(
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ == unwanted:
                 trainer.remove_callback(callback)
-    trainer.batch_tokens = []
-    with peak_memory(device) as peak:
-        trainer.train()
+    trainer.batch_tokens, trainer.batch_slots = [], []
+    try:
+        with peak_memory(device) as peak, energy(device) as used:
+            trainer.train()
+    finally:
+        timer.close()
     tuned.model.eval()
     tuned.model.zero_grad(set_to_none=True)
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -270,9 +292,10 @@ def run(
                 loss=log["loss"],
                 learning_rate=log.get("learning_rate"),
                 grad_norm=log.get("grad_norm"),
+                slots=slots or None,
             )
-            for number, (seconds, tokens, log) in enumerate(
-                zip(timer.seconds, trainer.batch_tokens, logs, strict=True), start=1
+            for number, (seconds, tokens, slots, log) in enumerate(
+                zip(timer.seconds, trainer.batch_tokens, trainer.batch_slots, logs, strict=True), start=1
             )
         ),
         train_s=time.perf_counter() - start,
@@ -281,6 +304,10 @@ def run(
         gradients_bytes=timer.gradients_bytes,
         optimizer_bytes=timer.optimizer_bytes,
         activations_bytes=activations,
+        first_step_flops=timer.flops,
+        energy_j=used.joules,
+        peak_reserved_bytes=peak.reserved_bytes,
+        process_bytes=peak.process_bytes,
         curves=tuple(
             Point(log["step"], name, float(value))
             for log in logs

@@ -1,0 +1,110 @@
+"""What this machine can do at most, measured: matrix products per second and memory bandwidth.
+
+Utilisation against a measured peak says what software leaves unused; a data sheet's peak is out of anybody's reach.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness import cache
+from harness.measure.environment import accelerator, synchronize
+from harness.results.record import write_json
+
+#: Seconds spent on each of the two peaks.
+_PROBE_S = 2.0
+_QUIET_SHARE = 0.9
+_LARGEST = {"cpu": 4096, "cuda": 16384}
+_COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Peaks of one device in one number format (Williams et al. 2009, doi:10.1145/1498765.1498785)."""
+
+    device: str
+    dtype: str
+    flops_per_s: float
+    """Of square matrix products, 2 per multiply-add."""
+    bytes_per_s: float
+    """Read and written, of a copy that no cache holds."""
+    processor_share: float
+    """Of its threads' time that the probe got; below 1 others were at work, and the true peaks are higher."""
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether the probe had the machine to itself, so that these are peaks."""
+        return self.processor_share >= _QUIET_SHARE
+
+
+def _best_s(act: Callable[[], object], device: torch.device, budget_s: float) -> float:
+    """Seconds of the fastest call within ``budget_s``, after one to warm up."""
+    act()
+    best, until = math.inf, time.perf_counter() + budget_s
+    while time.perf_counter() < until or math.isinf(best):
+        synchronize(device)
+        start = time.perf_counter()
+        act()
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def measure_roofline(device: torch.device, dtype: torch.dtype, probe_s: float = _PROBE_S) -> Roofline:
+    """Measure now; about twice ``probe_s`` seconds on a machine that does nothing else."""
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    started, used = time.perf_counter(), time.process_time()
+    size, until = 256, time.perf_counter() + probe_s
+    flops_per_s = 0.0
+    # Larger products come closer to the peak, until one takes too large a share of the time.
+    while size <= _LARGEST[kind]:
+        a = torch.ones(size, size, dtype=dtype, device=device)
+        b, out = torch.ones_like(a), torch.empty_like(a)
+        left = until - time.perf_counter()
+        took = _best_s(lambda: torch.mm(a, b, out=out), device, min(left / 3, probe_s / 5))  # noqa: B023
+        flops_per_s = max(flops_per_s, 2 * size**3 / took)
+        if 8 * took > until - time.perf_counter():
+            break
+        size *= 2
+    threads = torch.get_num_threads() if kind == "cpu" else 1
+    share = (time.process_time() - used) / ((time.perf_counter() - started) * threads)
+    source = torch.ones(_COPY_BYTES[kind], dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    took = _best_s(lambda: target.copy_(source), device, probe_s / 2)
+    name = accelerator(device) or f"{platform.machine()} x {torch.get_num_threads()}"
+    return Roofline(name, str(dtype).removeprefix("torch."), flops_per_s, 2 * source.numel() / took, min(share, 1.0))
+
+
+def roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
+    """The peaks of this machine, measured once a day and kept in the cache unless others used it meanwhile."""
+    path = _path(device, dtype)
+    try:
+        return Roofline(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        found = measure_roofline(device, dtype)
+    if not found.undisturbed:
+        return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, json.dumps(dataclasses.asdict(found)))
+    return found
+
+
+def _path(device: torch.device, dtype: torch.dtype) -> Path:
+    parts = (
+        datetime.datetime.now(datetime.UTC).date().isoformat(),
+        platform.node(),
+        (accelerator(device) or f"cpu{torch.get_num_threads()}").replace("/", "-").replace(" ", "-"),
+        str(dtype).removeprefix("torch."),
+        torch.__version__,
+    )
+    return cache.root() / "roofline" / f"{'_'.join(parts)}.json"
