@@ -130,6 +130,9 @@ def _with_adapter(tuned: Tuned, folder: Path) -> Tuned:
                 module.modules_to_save.requires_grad_(True)
         _place_virtual_tokens(model)
         return replace(tuned, model=model)
+    if ranks := getattr(PeftConfig.from_pretrained(str(folder)), "rank_pattern", None):
+        # Training may have changed the shapes (AdaLoRA); PEFT reads the new ones from the configuration.
+        model.peft_config["default"].rank_pattern = ranks
     model.load_adapter(str(folder), "default", is_trainable=True)
     model.set_adapter("default")
     model.eval()
