@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
+from types import ModuleType
 
 import pytest
 import torch
@@ -10,7 +13,8 @@ import toy
 
 from harness import methods
 from harness.errors import InputError
-from harness.objectives import dpo, reward
+from harness.methods.tuned import Tuned
+from harness.objectives import best_of_n, dpo, grpo, kto, orpo, reward, rloo, rrhf
 from harness.objectives.preference import PairCollator
 from harness.tasks.encode import Encoded
 from harness.tasks.logprobs import completion_batch, from_logits, sequence_logprobs
@@ -138,3 +142,88 @@ def test_preferences_need_pairs() -> None:
     only = toy.data("generation", [toy.example("a", "b")] * 4)
     with pytest.raises(InputError, match="preference task"):
         dpo.fit(methods.apply("lora", toy.base()), only, toy.settings())
+
+
+def test_the_ranking_loss_of_rrhf_by_hand() -> None:
+    scores = torch.tensor([[-1.0, -3.0, -2.0], [-1.0, -2.0, -3.0]])
+    rewards = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]])
+    # First row: (0 < 1) -1 - -3 = 2; (0 < 2) -1 - -2 = 1; (1 < 2) -3 - -2 < 0. The second is in order already.
+    assert rrhf.rank_loss(scores, rewards).tolist() == [3.0, 0.0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("objective", [kto, orpo, rrhf])
+def test_relatives_learn_to_prefer_the_chosen_answer(objective: ModuleType, method: str) -> None:
+    tuned = methods.apply(method, toy.base())
+    before = preference(tuned)
+    dtypes = {name: p.dtype for name, p in tuned.trainable.items()}
+    history = objective.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(1e-2, batch_size=8, epochs=4))
+    assert preference(tuned) > before + 0.1
+    assert len(history.steps) == 4
+    assert history.steps[0].tokens > 0
+    assert {name: p.dtype for name, p in tuned.trainable.items()} == dtypes, "what trains has changed"
+
+
+def test_kto_starts_at_half() -> None:
+    """With policy and reference alike every value is sigmoid(0)."""
+    tuned = methods.apply("lora", toy.base())
+    history = kto.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=8))
+    assert history.losses[0] == pytest.approx(0.5, abs=1e-4)
+
+
+# --- rewards of the policy's own answers -----------------------------------------------------------------------------
+
+
+def early(prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+    """Reward 1 for an answer with a character of the first half of ASCII."""
+    return torch.tensor([float(any(c < "P" for c in answer)) for answer in answers])
+
+
+@pytest.mark.parametrize("objective", [rloo, grpo])
+def test_online_objectives_reach_for_the_reward(objective: ModuleType) -> None:
+    tuned = methods.apply("full", toy.base())
+    data = toy.data("preference", toy.PAIRS, max_new_tokens=1)
+    history = objective.fit(tuned, data, toy.settings(5e-2, batch_size=8, epochs=10), early, beta=0.0, samples=8)
+    rewards = history.curve("reward")
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.3
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+@pytest.mark.parametrize("objective", [rloo, grpo])
+def test_online_objectives_train_the_adapter_and_leave_no_other(objective: ModuleType, method: str) -> None:
+    tuned = methods.apply(method, toy.base())
+    before = {name: p.detach().clone() for name, p in tuned.trainable.items()}
+    data = toy.data("preference", toy.PAIRS, max_new_tokens=2)
+    history = objective.fit(tuned, data, toy.settings(1e-2, batch_size=4), early, beta=0.1, samples=4)
+    assert len(history.steps) == 2
+    assert set(tuned.model.peft_config) == {"default"}
+    assert {name: p.dtype for name, p in tuned.trainable.items()} == {name: p.dtype for name, p in before.items()}
+    assert any(not torch.equal(p, before[name]) for name, p in tuned.trainable.items())
+
+
+def test_best_of_n_in_expectation_equals_all_subsets() -> None:
+    rewards = torch.tensor([[3.0, 1.0, 2.0, 5.0]], dtype=torch.float64)
+    for n in range(1, 5):
+        subsets = [max(s) for s in itertools.combinations(rewards[0].tolist(), n)]
+        assert float(best_of_n.expected_best(rewards, n)) == pytest.approx(sum(subsets) / len(subsets))
+    assert best_of_n.kl_bound(1) == 0
+
+
+def test_rejection_sampling_learns_the_best_of_its_own_answers() -> None:
+    tuned = methods.apply("lora", toy.base())
+
+    def longest(prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([float(len(answer)) for answer in answers])
+
+    history = best_of_n.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=8), longest, n=4)
+    assert history.curve("best_reward")[0] > history.curve("reward")[0]
+    assert len(history.steps) == 1
+
+
+@torch.no_grad()
+def preference(tuned: Tuned) -> float:
+    """Mean log-probability per token of the chosen answers above the rejected ones."""
+    pairs = [encode_pair(tuned.base.tokenizer, e, 48) for e in toy.PAIRS]
+    total, tokens = sequence_logprobs(tuned.model.eval(), PairCollator(0)([{"pair": pair} for pair in pairs]))
+    chosen, rejected = (total / tokens).chunk(2)
+    return float((chosen - rejected).mean())

@@ -41,7 +41,7 @@ from harness.tasks.data import TaskData
 from harness.tasks.encode import encode_examples
 from harness.tasks.logprobs import Batch, completion_batch, from_logits
 
-# --- the mathematics: tensors of shape (answers, positions), of which ``mask`` says which hold a token of the answer ---
+# --- the mathematics, on tensors of shape (answers, positions); ``mask`` says where a token of the answer is ----------
 
 
 def gae(
@@ -157,7 +157,7 @@ def fit(
     """Train the policy in place on the training prompts; their answers are not looked at.
 
     A step is one batch of answers: sampled once, then learnt in ``updates`` passes over minibatches (null: the whole
-    batch). ``kl_coefficient`` is fixed, or the first one where ``kl_target`` (nats per answer) is given. Curves, by step:
+    batch). ``kl_coefficient`` is fixed, or the first one where ``kl_target`` (nats per answer) is given. Curves:
     ``reward``, ``kl`` (to the reference, nats per answer), ``kl_coefficient``, ``ratio`` (mean of the first update: 1),
     ``clipped`` (share of tokens), ``policy_loss``, ``value_loss``, ``answer_tokens``. Raises
     :class:`harness.objectives.training.Diverged` when the loss is not finite.

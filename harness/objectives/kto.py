@@ -1,0 +1,53 @@
+r"""KTO: answers that are good or bad by themselves, without pairs (Ethayarajh et al. 2024, arXiv:2402.01306).
+
+.. math:: \lambda_y - v(x, y), \qquad v = \begin{cases}
+    \lambda_D\, \sigma(\beta (r_\theta - z_0)) & y \text{ desirable} \\
+    \lambda_U\, \sigma(\beta (z_0 - r_\theta)) & y \text{ undesirable} \end{cases}
+
+with :math:`r_\theta = \log\frac{\pi_\theta(y|x)}{\pi_{ref}(y|x)}` and :math:`z_0` an estimate of the KL to the
+reference. TRL's implementation.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from peft import PeftModel
+
+from harness.methods.tuned import Tuned
+from harness.objectives import through_trl
+from harness.objectives.training import History, Settings
+from harness.tasks.data import TaskData
+from harness.tasks.pairs import check_pairs
+
+
+def fit(
+    tuned: Tuned,
+    data: TaskData,
+    settings: Settings,
+    beta: float = 0.1,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> History:
+    """Train in place; each pair is one desirable and one undesirable answer, so a batch holds twice as many answers.
+
+    A method that PEFT has no adapter for gets a copy of its network as the reference. Curves are TRL's own.
+    """
+    from trl import KTOConfig, KTOTrainer
+
+    check_pairs(data.train)
+    rows = [
+        {"prompt": row["prompt"], "completion": row[name], "label": name == "chosen"}
+        for row in through_trl.pair_rows(tuned, data)
+        for name in ("chosen", "rejected")
+    ]
+    arguments = {
+        "per_device_train_batch_size": 2 * settings.budget.batch_size,
+        "max_length": settings.budget.max_length,
+        "beta": beta,
+        "desirable_weight": desirable_weight,
+        "undesirable_weight": undesirable_weight,
+        "disable_dropout": True,
+    }
+    reference = None if isinstance(tuned.model, PeftModel) else copy.deepcopy(tuned.model).requires_grad_(False)
+    return through_trl.fit(tuned, settings, KTOTrainer, KTOConfig, rows, arguments, ref_model=reference)

@@ -1,0 +1,25 @@
+r"""ORPO: supervised fine-tuning and a preference in one loss (Hong et al. 2024, arXiv:2403.07691).
+
+.. math::
+    -\log p_\theta(y_w|x) - \lambda \log\sigma\Big(\log\frac{o_\theta(y_w|x)}{o_\theta(y_l|x)}\Big),
+    \qquad o = \frac{p}{1-p} \text{, the odds}
+
+Neither a reference nor an SFT parent is needed. TRL's implementation.
+"""
+
+from __future__ import annotations
+
+from harness.methods.tuned import Tuned
+from harness.objectives import through_trl
+from harness.objectives.training import History, Settings
+from harness.tasks.data import TaskData
+from harness.tasks.pairs import check_pairs
+
+
+def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: float = 0.1) -> History:
+    """Train in place on pairs; ``beta`` is the paper's lambda, the weight of the preference. Curves are TRL's own."""
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    check_pairs(data.train)
+    arguments = {"max_length": settings.budget.max_length, "beta": beta, "disable_dropout": True}
+    return through_trl.fit(tuned, settings, ORPOTrainer, ORPOConfig, through_trl.pair_rows(tuned, data), arguments)

@@ -1,0 +1,29 @@
+r"""RLOO: REINFORCE with the other samples as the baseline (Ahmadian et al. 2024, arXiv:2402.14740).
+
+.. math:: \frac{1}{k} \sum_i \Big(R(x, y_i) - \frac{1}{k-1} \sum_{j \ne i} R(x, y_j)\Big) \nabla \log\pi_\theta(y_i|x)
+
+TRL's implementation; what differs from it is told in :mod:`harness.objectives.online`.
+"""
+
+from __future__ import annotations
+
+from harness.methods.tuned import Tuned
+from harness.objectives import online
+from harness.objectives.reward import Reward
+from harness.objectives.training import History, Settings
+from harness.tasks.data import TaskData
+
+
+def fit(
+    tuned: Tuned,
+    data: TaskData,
+    settings: Settings,
+    reward: Reward,
+    beta: float = 0.05,
+    samples: int = 4,
+    temperature: float = 1.0,
+) -> History:
+    """Train the policy in place on the training prompts, with ``samples`` answers to each. Curves are TRL's own."""
+    from trl import RLOOConfig, RLOOTrainer
+
+    return online.fit(tuned, data, settings, RLOOTrainer, RLOOConfig, reward, beta, samples, temperature, {})

@@ -1,0 +1,81 @@
+"""Running a trainer of TRL as the other objectives run: same arguments, same timer, same history.
+
+What is set right around it:
+
+- every default that differs is written out (bfloat16, checkpointing of activations, the CPU);
+- TRL 1.16 casts the adapter on a 4-bit base to bfloat16, whatever the trial asked for: it is cast back;
+- what TRL leaves on the network (a second adapter that it takes as the reference) is taken off again;
+- the shares of its step that are generation, reward or reference are part of the step's time.
+
+TRL tokenises prompt and answer together, where the other objectives tokenise them apart; ids may differ at the seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+from peft import PeftModel
+from transformers import TrainerCallback
+
+from harness.methods.tuned import Tuned
+from harness.objectives.training import Counting, History, Settings, run, training_arguments
+from harness.tasks.data import TaskData
+from harness.tasks.encode import prompt_text
+
+
+def fit(
+    tuned: Tuned,
+    settings: Settings,
+    trainer: type[Any],
+    config: type[Any],
+    rows: Sequence[Mapping[str, Any]],
+    arguments: Mapping[str, Any],
+    **trainer_args: Any,
+) -> History:
+    """Train in place with ``trainer(args=config(**arguments), ...)`` on ``rows``."""
+    dtypes = {name: parameter.dtype for name, parameter in tuned.trainable.items()}
+    counting = type(f"Timed{trainer.__name__}", (Counting, trainer), {})
+    progress = datasets.are_progress_bars_disabled()
+
+    def make(callbacks: list[TrainerCallback]) -> Any:
+        made = counting(
+            model=tuned.model,
+            args=config(**{**training_arguments(tuned, settings), **arguments}),
+            train_dataset=datasets.Dataset.from_list([dict(row) for row in rows]),
+            processing_class=tuned.base.tokenizer,
+            callbacks=callbacks,
+            **trainer_args,
+        )
+        for name, parameter in tuned.trainable.items():
+            if name in dtypes:
+                parameter.data = parameter.data.to(dtypes[name])
+        return made
+
+    datasets.disable_progress_bars()
+    try:
+        return run(tuned, make, settings, activations=None)
+    finally:
+        if not progress:
+            datasets.enable_progress_bars()
+        if isinstance(tuned.model, PeftModel) and "ref" in tuned.model.peft_config:
+            tuned.model.delete_adapter("ref")
+
+
+def pair_rows(tuned: Tuned, data: TaskData) -> list[dict[str, str]]:
+    """The training pairs as TRL reads them; the prompt stands in the chat template where there is one."""
+    plain = tuned.base.tokenizer.chat_template is None
+    return [
+        {
+            "prompt": prompt_text(tuned.base.tokenizer, e.prompt),
+            "chosen": _continued(e.prompt, e.completion, plain),
+            "rejected": _continued(e.prompt, e.rejected or "", plain),
+        }
+        for e in data.train
+    ]
+
+
+def _continued(prompt: str, answer: str, plain: bool) -> str:
+    # As in harness.tasks.encode: a leading space where the answer goes on from plain text.
+    return " " + answer if plain and not prompt.endswith((" ", "\n")) else answer
