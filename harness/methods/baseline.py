@@ -12,6 +12,7 @@ from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from harness.errors import InputError
+from harness.methods.pooling import mean_pooled
 from harness.methods.structure import body
 from harness.methods.tuned import Tuned
 from harness.models.load import Base
@@ -22,7 +23,7 @@ class LabelSimilarity(nn.Module):
     """Zero-shot classification with an encoder: the label whose words are nearest to the text.
 
     Logits of shape (batch, labels): cosine of the mean-pooled last hidden states of text and label
-    (Yin et al. 2019, arXiv:1909.00161; mean pooling as in Reimers & Gurevych 2019, arXiv:1908.10084).
+    (Yin et al. 2019, arXiv:1909.00161).
     """
 
     def __init__(self, encoder: nn.Module, labels: dict[str, torch.Tensor]) -> None:
@@ -33,9 +34,7 @@ class LabelSimilarity(nn.Module):
             self.register_buffer("labels", self._embed(**labels))
 
     def _embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> torch.Tensor:
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+        return nn.functional.normalize(mean_pooled(self.encoder, input_ids, attention_mask), dim=-1)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> SequenceClassifierOutput:
         """Logits of each label; token ids and mask of shape (batch, tokens)."""

@@ -1,27 +1,68 @@
-"""Transfer learning: only the output layer trains, on frozen features (Donahue et al. 2014, arXiv:1310.1531)."""
+r"""Transfer learning: only the output layer trains, on frozen features (Donahue et al. 2014, arXiv:1310.1531).
+
+.. math:: \hat y = \mathrm{softmax}(W f_{\theta_0}(x) + b), \qquad \text{only } W, b \text{ train}
+"""
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
+import torch
+from torch import nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from harness.errors import unknown
+from harness.methods.pooling import mean_pooled
+from harness.methods.structure import body
 from harness.methods.tuned import Tuned, train_only
 from harness.models.load import Base
 
+POOLINGS = ("mean", "model")
 
-def apply(base: Base) -> Tuned:
-    """A classifier's head, or a language model's output projection.
 
-    Where the projection shares its weights with the input embedding, it gets a copy of its own first: the input side
-    belongs to the frozen features.
+class LinearProbe(nn.Module):
+    """A linear layer on the mean-pooled last hidden states of a frozen encoder; logits of shape (batch, labels)."""
+
+    def __init__(self, encoder: nn.Module, labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = encoder.config
+        like = next(encoder.parameters())
+        self.classifier = nn.Linear(encoder.config.hidden_size, labels, dtype=like.dtype, device=like.device)
+        nn.init.normal_(self.classifier.weight, std=encoder.config.initializer_range)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None = None, **_: Any
+    ) -> SequenceClassifierOutput:
+        """Logits, and the cross-entropy where ``labels`` (class indices, shape (batch,)) are given."""
+        logits = self.classifier(mean_pooled(self.encoder, input_ids, attention_mask))
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def apply(base: Base, pooling: str = "mean") -> Tuned:
+    """The last layer alone.
+
+    Of a classifier: a linear layer on features that ``pooling`` makes, 'mean' (:class:`LinearProbe`) or 'model' (the
+    architecture's own head, such as BERT's classifier on its frozen pooler). Of a language model: the output
+    projection; where that shares its weights with the input embedding it gets a copy of its own first, because the
+    input side belongs to the frozen features.
     """
+    args = {"pooling": pooling}
+    if pooling not in POOLINGS:
+        raise unknown("head.pooling", pooling, POOLINGS)
     model = base.build()
     if base.has_head:
+        if base.labels and pooling == "mean":
+            torch.manual_seed(base.seed)
+            model = LinearProbe(body(model), len(base.labels)).eval()
         train_only(model, [], base)
-        return Tuned(base, "head", {}, model)
+        return Tuned(base, "head", args, model)
     projection = model.get_output_embeddings()
     tied = projection.weight is model.get_input_embeddings().weight
     if tied:
         projection.weight = nn.Parameter(projection.weight.detach().clone())
         model.config.tie_word_embeddings = False
     train_only(model, projection.parameters(), base)
-    return Tuned(base, "head", {}, model, note="output projection untied from the embedding" if tied else None)
+    return Tuned(base, "head", args, model, note="output projection untied from the embedding" if tied else None)
