@@ -39,6 +39,7 @@ from harness.results.record import Outcome, write_json, write_outcome
 from harness.tasks import data as tasks
 from harness.tasks.encode import prompt_text
 from harness.tasks.evaluate import Evaluation, evaluate
+from harness.tasks.metrics import Score
 from harness.trial import Budget
 
 PROGRESS_FILE = "progress.json"
@@ -67,15 +68,19 @@ class Experiment:
         start = time.perf_counter()
         self.budget = Budget(**budget)
         self.objective = catalog.objective(objective).name
+        scalar = catalog.objective(objective).scalar
         self.seed = seed
         self.learning_rate = learning_rate
         self.data = tasks.load(task, self.budget, seed)
         labels = self.data.label_words if self.data.kind == "classification" else None
-        self.base = models.load(model, labels=tuple(labels) if labels else None, dtype=dtype, device=device, seed=seed)
+        self.base = models.load(
+            model, labels=tuple(labels) if labels else None, scalar=scalar, dtype=dtype, device=device, seed=seed
+        )
         self._max_length = self.budget.max_length
         self.tuned: Tuned | None = None
         self.history: History | None = None
         self.evaluations: dict[str, Evaluation] = {}
+        self.scores: dict[str, list[Score]] = {}
         self.latency: list[Latency] = []
         self.checkpoint_bytes: int | None = None
         self.peak_inference_bytes: int | None = None
@@ -91,12 +96,15 @@ class Experiment:
         self.data = in_context(self.data, shots)
         self._max_length = self.budget.max_length * (shots + 1)
 
-    def apply(self, method: ModuleType, **args: Any) -> Tuned:
-        """Build the base and apply a method's module, such as :mod:`harness.methods.lora`."""
+    def apply(self, method: ModuleType, *, start_from: str | Path | None = None, **args: Any) -> Tuned:
+        """Build the base and apply a method's module, such as :mod:`harness.methods.lora`.
+
+        ``start_from`` is the folder of a parent that was trained with the same method; training goes on from there.
+        """
         start = time.perf_counter()
         self._tell("apply")
         with peak_memory(self.base.device) as peak:
-            self.tuned = method.apply(self.base, **args)
+            self.tuned = method.apply(self.base, **args) if start_from is None else load(self.base, start_from)
         self._load_peak = peak.bytes
         self._weights_bytes = weights_bytes(self.tuned.model)
         self.setup_s += time.perf_counter() - start
@@ -107,13 +115,17 @@ class Experiment:
             raise RuntimeError("apply a method first")
         return self.tuned
 
-    def fit(self) -> History:
-        """Train with the objective; returns losses, step times and memory."""
+    def fit(self, **args: Any) -> History:
+        """Train with the objective and its ``args``; returns losses, step times and memory."""
         if self.learning_rate is None:
             raise ValueError("learning_rate: training needs one")
         settings = Settings(self.budget, self.learning_rate, self.seed, on_step=self._on_step)
-        self.history = objectives.fit(self.objective, self._applied(), self.data, settings)
+        self.history = objectives.fit(self.objective, self._applied(), self.data, settings, **args)
         return self.history
+
+    def add_scores(self, split: str, *scores: Score) -> None:
+        """Record more than the task's own metrics, such as a mean reward; ``split`` is what they were measured on."""
+        self.scores.setdefault(split, []).extend(scores)
 
     def inputs(self, examples: int) -> dict[str, torch.Tensor]:
         """Token ids and mask of the first test examples, padded on the right, ready for the model."""
@@ -163,10 +175,11 @@ class Experiment:
         return self.latency
 
     @torch.no_grad()
-    def save_and_reload(self) -> int:
+    def save_and_reload(self, artifact_dir: str | None = None) -> int:
         """Save what has to be stored, load it into a fresh base, and compare the outputs; returns the bytes on disk.
 
-        Raises AssertionError when the reloaded model answers differently.
+        It stays in ``artifact_dir``, for trials that start from it; null: it is not kept. Raises AssertionError when the
+        reloaded model answers differently.
         """
         tuned = self._applied()
         self._tell("save and reload")
@@ -174,7 +187,8 @@ class Experiment:
         ids = torch.randint(10, self.base.tokenizer.vocab_size, (2, 16), generator=generator).to(self.base.device)
         probe = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         before = tuned.model(**probe).logits
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = artifact_dir or temporary
             self.checkpoint_bytes = tuned.save(folder)
             after = load(self.base, folder).model(**probe).logits
         # Kernels may differ in the last bits when tensors lie elsewhere in memory.
@@ -267,12 +281,11 @@ class Experiment:
             )
             if value is not None
         ]
+        curves += [dataclasses.asdict(point) for point in (self.history.curves if self.history else ())]
+        scores = [(split, score) for split, found in self.evaluations.items() for score in found.scores]
+        scores += [(split, score) for split, found in self.scores.items() for score in found]
         return {
-            "scores": [
-                {"split": split, **dataclasses.asdict(score)}
-                for split, evaluation in self.evaluations.items()
-                for score in evaluation.scores
-            ],
+            "scores": [{"split": split, **dataclasses.asdict(score)} for split, score in scores],
             "curves": curves,
             "memory": self._memory_rows(),
             "latency": [dataclasses.asdict(row) for row in self.latency],

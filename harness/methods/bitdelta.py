@@ -165,7 +165,7 @@ def apply(base: Base, parent: str | None = None, embeddings: bool = True) -> Tun
         layer.add_module("delta", OneBitDelta(rows, columns, base.device))
         layer.register_forward_hook(_add_delta)
     if parent is not None:
-        teacher = _fine_tune(base, parent)
+        teacher = load_parent(base, parent)
         _take_over(model, teacher, embeddings)
         model.register_forward_hook(Distillation(teacher), with_kwargs=True)
     return Tuned(
@@ -178,7 +178,8 @@ def apply(base: Base, parent: str | None = None, embeddings: bool = True) -> Tun
     )
 
 
-def _fine_tune(base: Base, parent: str) -> nn.Module:
+def load_parent(base: Base, parent: str) -> nn.Module:
+    """The full fine-tune of ``base`` in the folder ``parent``; :class:`harness.errors.InputError` if it is not one."""
     if not Path(parent).is_dir():
         raise InputError(f"bitdelta.parent: there is no folder '{parent}'")
     try:
