@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from harness import catalog
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
     from harness.models.load import Base
 
 
+def module(name: str) -> ModuleType:
+    """The module of the method called ``name``; :class:`harness.errors.InputError` if there is none."""
+    return importlib.import_module(f"harness.methods.{catalog.method(name).name}")
+
+
 def apply(name: str, base: Base, **args: Any) -> Tuned:
     """Apply the method called ``name``; :class:`harness.errors.InputError` if there is none."""
-    module = importlib.import_module(f"harness.methods.{catalog.method(name).name}")
-    tuned: Tuned = module.apply(base, **args)
+    tuned: Tuned = module(name).apply(base, **args)
     return tuned

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.tasks.pairs import IGNORED
+from harness.tasks.logprobs import IGNORED
 
 #: Rows and columns of the labels that are learnt.
 Positions = tuple[torch.Tensor, torch.Tensor]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.tasks.encode import completion_ids, encode, prompt_text
+from harness.tasks.likelihood import prefers_chosen, text_nats
 from harness.tasks.metrics import Score, score
 
 if TYPE_CHECKING:
@@ -149,31 +150,72 @@ def generate(tuned: Tuned, prompts: Sequence[str], max_new_tokens: int, max_leng
 
 
 def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evaluation:
-    """Every metric of the task on ``split`` ('validation' or 'test'); the model is put into evaluation mode."""
+    """Every metric of the task on ``split`` ('validation' or 'test'); the model is put into evaluation mode.
+
+    Of a preference task, 'accuracy' is the share of pairs whose better answer the model rates higher; metrics of text
+    compare what it generates with the better answer, and are left out for a model with a scalar output.
+    """
     tuned.model.eval()
     examples: Sequence[Example] = getattr(data, split)
-    labels = data.label_words
-    if data.kind == "classification":
-        predicted = (
-            predict_labels(tuned, examples, max_length)
-            if tuned.base.has_head
-            else rank_labels(tuned, examples, labels, max_length)
+    match data.kind:
+        case "classification":
+            return _of_labels(tuned, data, split, examples, max_length)
+        case "generation":
+            return _of_answers(tuned, data, split, examples, max_length, data.spec.metrics)
+        case "preference":
+            return _of_pairs(tuned, data, split, examples, max_length)
+        case "corpus":
+            nats, tokens = text_nats(tuned, [e.completion for e in examples], max_length)
+            return Evaluation(split, tuple(score(name, nats, tokens) for name in data.spec.metrics), ())
+
+
+def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+    head, labels = tuned.base.has_head, data.label_words
+    predicted = (
+        predict_labels(tuned, examples, max_length) if head else rank_labels(tuned, examples, labels, max_length)
+    )
+    outputs = [labels[label] for label in predicted]
+    prompts = [e.text if head else prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+    return _scored(data, split, examples, prompts, outputs, data.spec.metrics)
+
+
+def _of_answers(
+    tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int, metrics: Sequence[str]
+) -> Evaluation:
+    outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
+    prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+    return _scored(data, split, examples, prompts, outputs, metrics)
+
+
+def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+    preferred = prefers_chosen(tuned, examples, max_length)
+    picks = ["chosen" if right else "rejected" for right in preferred]
+    accuracy = score("accuracy", picks, ["chosen"] * len(picks))
+    of_text = [name for name in data.spec.metrics if name != "accuracy"]
+    if tuned.base.scalar or not of_text:
+        rated = zip(examples, preferred, strict=True)
+        answers = tuple(
+            Answer(e.prompt, (e.completion if right else e.rejected) or "", e.references) for e, right in rated
         )
-        outputs = [labels[label] for label in predicted]
-        prompts = [e.text if tuned.base.has_head else prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
-    else:
-        outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
-        prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+        return Evaluation(split, (accuracy,), answers)
+    generated = _of_answers(tuned, data, split, examples, max_length, of_text)
+    return Evaluation(split, (accuracy, *generated.scores), generated.answers)
+
+
+def _scored(
+    data: TaskData,
+    split: str,
+    examples: Sequence[Example],
+    prompts: Sequence[str],
+    outputs: Sequence[str],
+    metrics: Sequence[str],
+) -> Evaluation:
     references = [e.references for e in examples]
     answers = [data.spec.scored_part(output) for output in outputs]
     expected = [tuple(data.spec.scored_part(one) for one in several) for several in references]
     primary = data.spec.primary_metric
-    names = [primary, *(name for name in data.spec.metrics if name != primary)]
     return Evaluation(
         split=split,
-        scores=tuple(score(name, answers, expected) for name in names),
-        answers=tuple(
-            Answer(prompt, output, reference)
-            for prompt, output, reference in zip(prompts, outputs, references, strict=True)
-        ),
+        scores=tuple(score(name, answers, expected) for name in sorted(metrics, key=lambda name: name != primary)),
+        answers=tuple(map(Answer, prompts, outputs, references)),
     )

@@ -1,0 +1,48 @@
+"""What alignment trials record beside the task's own metrics, each with its standard error over the examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from harness.methods.tuned import Tuned
+from harness.objectives.online import kl_of_answers
+from harness.objectives.reward import Reward
+from harness.objectives.rollout import Reference, sample
+from harness.tasks.evaluate import Evaluation
+from harness.tasks.metrics import Score, score
+
+
+def _mean(metric: str, values: Sequence[float]) -> Score:
+    numbers = torch.tensor(values, dtype=torch.float64)
+    n = len(values)
+    return Score(metric, float(numbers.mean()), float(numbers.std()) / math.sqrt(n) if n > 1 else float("nan"), n)
+
+
+def mean_reward(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Score:
+    """Mean reward of the answers, in the reward model's own unit: comparable under one reward model only."""
+    return _mean("reward", reward(prompts, answers).tolist())
+
+
+def kl_to_reference(
+    tuned: Tuned, reference: Reference, prompts: Sequence[str], max_new_tokens: int, max_length: int, seed: int = 0
+) -> Score:
+    """KL from the reference to the policy, in nats per answer, estimated on one sampled answer to each prompt.
+
+    Unbiased, but single estimates may be negative.
+    """
+    torch.manual_seed(seed)
+    answers = sample(tuned, prompts, max_new_tokens, max_length)
+    return _mean("kl", kl_of_answers(tuned, reference, [answer.ids for answer in answers]).tolist())
+
+
+def win_rate(metric: str, ours: Evaluation, theirs: Evaluation) -> Score:
+    """Share of examples on which our answer has the higher value of ``metric``; a tie counts half."""
+
+    def values(evaluation: Evaluation) -> list[float]:
+        return [score(metric, [answer.output], [answer.references]).value for answer in evaluation.answers]
+
+    pairs = zip(values(ours), values(theirs), strict=True)
+    return _mean("win_rate", [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs])

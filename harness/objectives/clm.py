@@ -1,0 +1,31 @@
+r"""Continued pre-training: next-token prediction on plain text (Gururangan et al. 2020, arXiv:2004.10964).
+
+.. math:: \mathcal{L} = -\frac{1}{T} \sum_t \log p_\theta(x_t \mid x_{<t})
+
+On text of a domain it is called DAPT, on the unlabelled text of the task itself TAPT; only the corpus differs.
+"""
+
+from __future__ import annotations
+
+from harness.errors import InputError
+from harness.methods.tuned import Tuned
+from harness.objectives.sft import CompletionCollator
+from harness.objectives.training import History, Settings, train
+from harness.tasks.data import TaskData
+from harness.tasks.likelihood import blocks
+
+
+def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
+    """Train a decoder in place on the texts, joined by end tokens and cut into blocks of ``max_length``.
+
+    An example of the budget is a block, so the number of steps is that of any other objective, and no token is padding.
+    Raises :class:`harness.errors.InputError` when the texts do not fill one block.
+    """
+    tokenizer, budget = tuned.base.tokenizer, settings.budget
+    found = blocks(tokenizer, [e.completion for e in data.train], budget.max_length)[: budget.train_examples]
+    if not found:
+        raise InputError(
+            f"budget.max_length: the texts of the task do not fill one block of {budget.max_length} tokens"
+        )
+    examples = [{"input_ids": block, "labels": block} for block in found]
+    return train(tuned, examples, CompletionCollator(tokenizer.pad_token_id), settings)
