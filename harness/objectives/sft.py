@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from harness.methods.tuned import Tuned
+from harness.objectives.token_loss import token_loss
 from harness.objectives.training import History, Settings, train
 from harness.tasks.data import TaskData
 from harness.tasks.encode import Encoded, encode_examples
@@ -51,4 +52,5 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
     """Train a decoder on prompt and completion, in place."""
     tokenizer = tuned.base.tokenizer
     encoded = encode_examples(tokenizer, data.train, settings.budget.max_length)
-    return train(tuned, [training_example(e) for e in encoded], CompletionCollator(tokenizer.pad_token_id), settings)
+    collate = CompletionCollator(tokenizer.pad_token_id)
+    return train(tuned, [training_example(e) for e in encoded], collate, settings, loss=token_loss)
