@@ -129,7 +129,7 @@ METHODS = _methods(
         "Zhang et al. 2023, arXiv:2303.16199",
         "methods/llama_adapter",
         model_kinds=("decoder",),
-        families=("llama", "mistral"),
+        families=("llama", "mistral", "gpt2"),
     ),
     Method(
         "lora",
@@ -224,7 +224,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Ethayarajh et al. 2024, arXiv:2402.01306",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/dpo",
+            notebook="alignment/kto",
             parents=(_SFT,),
         ),
         Objective(
@@ -233,7 +233,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Hong et al. 2024, arXiv:2403.07691",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/dpo",
+            notebook="alignment/orpo",
         ),
         Objective(
             "rrhf",
@@ -241,7 +241,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Yuan et al. 2023, arXiv:2304.05302",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/dpo",
+            notebook="alignment/rrhf",
             parents=(_SFT,),
         ),
         Objective(
@@ -259,7 +259,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Ahmadian et al. 2024, arXiv:2402.14740",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/rlhf",
+            notebook="alignment/rloo",
             parents=(_SFT, _REWARD),
         ),
         Objective(
@@ -268,7 +268,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Shao et al. 2024, arXiv:2402.03300",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/rlhf",
+            notebook="alignment/grpo",
             parents=(_SFT, _REWARD),
         ),
         Objective(
