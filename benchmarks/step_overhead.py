@@ -11,6 +11,7 @@ computes logits for prompts too.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def harness(tuned: Tuned, data: list[Example], collate: Callable[[list[Any]], An
     budget = Budget(train_examples=len(data), batch_size=size)
     settings = Settings(budget, 1e-5, on_step=lambda *_: ticks.append(time.perf_counter()))
     train(tuned, data, collate, settings, loss=token_loss)
-    return [later - earlier for earlier, later in zip(ticks, ticks[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(ticks)]
 
 
 def main() -> None:
