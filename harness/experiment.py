@@ -178,8 +178,8 @@ class Experiment:
     def save_and_reload(self, artifact_dir: str | None = None) -> int:
         """Save what has to be stored, load it into a fresh base, and compare the outputs; returns the bytes on disk.
 
-        It stays in ``artifact_dir``, for trials that start from it; null: it is not kept. Raises AssertionError when the
-        reloaded model answers differently.
+        It stays in ``artifact_dir``, for trials that start from it; null: it is not kept. Raises AssertionError when
+        the reloaded model answers differently.
         """
         tuned = self._applied()
         self._tell("save and reload")

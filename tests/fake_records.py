@@ -84,9 +84,7 @@ def make_sweep(folder: Path, **kwargs: Any) -> list[str]:
         place.mkdir(parents=True)
         (place / RECORD_FILE).write_text(record.model_dump_json(), encoding="utf-8")
         ids.append(record.trial_id)
-    (folder / "plan.json").write_text(
-        json.dumps({"trials": [{"trial_id": i} for i in ids]}), encoding="utf-8"
-    )
+    (folder / "plan.json").write_text(json.dumps({"trials": [{"trial_id": i} for i in ids]}), encoding="utf-8")
     return ids
 
 
@@ -237,7 +235,6 @@ def _latency(method: str, base: int, classification: bool) -> list[dict[str, Any
         }
         return [setting | row]
     return [
-        setting
-        | {"new_tokens": 32, "phase": phase, "p50_s": p50, "p95_s": 1.2 * p50, "tokens_per_s": tokens / p50}
+        setting | {"new_tokens": 32, "phase": phase, "p50_s": p50, "p95_s": 1.2 * p50, "tokens_per_s": tokens / p50}
         for phase, p50, tokens in (("prefill", 4 * token, 64), ("decode", token, 1))
     ]

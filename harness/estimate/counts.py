@@ -50,7 +50,7 @@ def agree(counted: int, published: int) -> bool:
     """Whether ``counted`` is ``published`` to the precision printed: zeros at the end are places not printed."""
     digits = str(published)
     unit = 10 ** (len(digits) - len(digits.rstrip("0")))
-    return round(counted / unit) == published // unit
+    return bool(round(counted / unit) == published // unit)
 
 
 def read(table: Path) -> Iterator[Published]:

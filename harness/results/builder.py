@@ -37,9 +37,7 @@ class TableBuilder:
         for row in rows:
             if not row.keys() <= self._names:
                 stray = sorted(row.keys() - self._names)
-                raise unknown(
-                    f"table '{self._table.name}', {_place(self._table, row)}", stray[0], self._names
-                )
+                raise unknown(f"table '{self._table.name}', {_place(self._table, row)}", stray[0], self._names)
             self._rows.append(row)
         if len(self._rows) >= self._batch_rows:
             self._flush()

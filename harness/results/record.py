@@ -65,7 +65,7 @@ class Record(BaseModel):
 
 
 def write_json(path: Path, payload: str, durable: bool = True) -> None:
-    """Write ``payload`` to ``path`` so that a reader sees the whole file or none of it; ``durable``: after a crash too."""
+    """Write ``payload`` so that a reader sees the whole file or none of it; ``durable``: after a crash too."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
