@@ -60,7 +60,9 @@ def sample(
         for prompt, row, answer in zip(part, rows, output[:, width:].tolist(), strict=True):
             if tokenizer.eos_token_id in answer:
                 answer = answer[: answer.index(tokenizer.eos_token_id) + 1]
-            text = tokenizer.decode(answer, skip_special_tokens=True).strip()
+            # A network may have more rows than its tokenizer has tokens; they stand for no text.
+            known = [token for token in answer if token < len(tokenizer)]
+            text = tokenizer.decode(known, skip_special_tokens=True).strip()
             found.append(Sample(prompt, Encoded(row, tuple(answer)), text))
     return found
 

@@ -7,16 +7,22 @@ The loss is on the completion :math:`y` alone; the prompt :math:`x` is read but 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
 
+from harness.errors import InputError, unknown
 from harness.methods.tuned import Tuned
+from harness.objectives.mixing import mix
 from harness.objectives.token_loss import token_loss
 from harness.objectives.training import History, Settings, train
-from harness.tasks.data import TaskData
+from harness.tasks import data as tasks
+from harness.tasks.data import Example, TaskData
+from harness.tasks.dialogue import encode_dialogue, parse_turns
 from harness.tasks.encode import Encoded, encode_examples
-from harness.tasks.logprobs import IGNORED
+from harness.tasks.logprobs import IGNORED, Batch
 
 
 class CompletionCollator:
@@ -48,9 +54,71 @@ def training_example(encoded: Encoded) -> dict[str, list[int]]:
     }
 
 
-def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
-    """Train a decoder on prompt and completion, in place."""
-    tokenizer = tuned.base.tokenizer
-    encoded = encode_examples(tokenizer, data.train, settings.budget.max_length)
-    collate = CompletionCollator(tokenizer.pad_token_id)
-    return train(tuned, [training_example(e) for e in encoded], collate, settings, loss=token_loss)
+class PackingCollator:
+    """Puts the examples of a batch one after the other into a single row: no token is padding.
+
+    Positions start anew with each example, by which transformers knows that they must not see each other
+    (:func:`packed_loss`). The examples of a step stay the same, so loss and gradients are those of the padded batch.
+    """
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Token ids, labels and positions of one batch, each of shape (1, tokens)."""
+        return {
+            "input_ids": torch.tensor([[token for e in examples for token in e["input_ids"]]]),
+            "labels": torch.tensor([[label for e in examples for label in (IGNORED, *e["labels"][1:])]]),
+            "position_ids": torch.tensor([[position for e in examples for position in range(len(e["input_ids"]))]]),
+        }
+
+
+def packed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    """:func:`token_loss` of a packed row.
+
+    Without the KV cache: with it, transformers takes the row for one long text, and every example sees those before it.
+    """
+    cacheless: dict[str, Any] = {**batch, "use_cache": False}
+    return token_loss(model, cacheless)
+
+
+def fit(
+    tuned: Tuned,
+    data: TaskData,
+    settings: Settings,
+    packing: bool = False,
+    dialogue_field: str | None = None,
+    mix_with: Sequence[str] = (),
+    mix_cap: int | None = None,
+    staged: bool = False,
+) -> History:
+    """Train a decoder on prompt and completion, in place.
+
+    ``packing`` joins the examples of a batch instead of padding them. ``dialogue_field`` names the field that holds
+    turns as JSON: then every turn of the assistant is learnt (:mod:`harness.tasks.dialogue`). ``mix_with`` names tasks
+    whose training examples are mixed in, in proportion to their sizes of which at most ``mix_cap`` counts; the number
+    of examples stays the budget's. ``staged`` trains on them first and on the task itself last. Raises
+    :class:`harness.errors.InputError` for an unknown task or field, and for packing with virtual tokens.
+    """
+    tokenizer, budget = tuned.base.tokenizer, settings.budget
+    if packing and isinstance(tuned.model, PeftModel) and tuned.model.active_peft_config.is_prompt_learning:
+        raise InputError(f"packing: '{tuned.method}' puts virtual tokens before a row, not before each example in it")
+    train_examples: Sequence[Example] = data.train
+    if mix_with:
+        others = {name: tasks.load(name, budget, settings.seed).train for name in mix_with}
+        train_examples = mix({**others, data.spec.name: data.train}, len(data.train), mix_cap, staged)
+    if dialogue_field is None:
+        rows = [training_example(e) for e in encode_examples(tokenizer, train_examples, budget.max_length)]
+    else:
+        rows = [_dialogue_example(tokenizer, e, dialogue_field, budget.max_length) for e in train_examples]
+    ordered = bool(mix_with) and staged
+    if packing:
+        return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, ordered=ordered)
+    return train(tuned, rows, CompletionCollator(tokenizer.pad_token_id), settings, loss=token_loss, ordered=ordered)
+
+
+def _dialogue_example(tokenizer: Any, example: Example, field: str, max_length: int) -> dict[str, list[int]]:
+    if field not in example.fields:
+        raise unknown("dialogue_field", field, example.fields)
+    ids, learnt = encode_dialogue(tokenizer, parse_turns(example.fields[field]), max_length)
+    return {
+        "input_ids": ids,
+        "labels": [token if learn else IGNORED for token, learn in zip(ids, learnt, strict=True)],
+    }
