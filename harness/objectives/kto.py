@@ -18,7 +18,6 @@ from harness.methods.tuned import Tuned
 from harness.objectives import through_trl
 from harness.objectives.training import History, Settings
 from harness.tasks.data import TaskData
-from harness.tasks.pairs import check_pairs
 
 
 def fit(
@@ -35,10 +34,9 @@ def fit(
     """
     from trl import KTOConfig, KTOTrainer
 
-    check_pairs(data.train)
     rows = [
         {"prompt": row["prompt"], "completion": row[name], "label": name == "chosen"}
-        for row in through_trl.pair_rows(tuned, data)
+        for row in through_trl.pair_rows(tuned, data, settings.budget.max_length)
         for name in ("chosen", "rejected")
     ]
     arguments = {

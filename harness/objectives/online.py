@@ -62,8 +62,7 @@ def fit(
         "disable_dropout": True,
     }
     rows = [
-        {"prompt": tuned.base.tokenizer.decode(ids, skip_special_tokens=False), "example": index}
-        for index, ids in enumerate(kept)
+        {"prompt": through_trl.as_text(tuned.base.tokenizer, ids), "example": index} for index, ids in enumerate(kept)
     ]
     return through_trl.fit(tuned, settings, trainer, config, rows, {**common, **arguments}, reward_funcs=penalised)
 

@@ -13,13 +13,18 @@ from harness.methods.tuned import Tuned
 from harness.objectives import through_trl
 from harness.objectives.training import History, Settings
 from harness.tasks.data import TaskData
-from harness.tasks.pairs import check_pairs
 
 
 def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: float = 0.1) -> History:
     """Train in place on pairs; ``beta`` is the paper's lambda, the weight of the preference. Curves are TRL's own."""
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-    check_pairs(data.train)
     arguments = {"max_length": settings.budget.max_length, "beta": beta, "disable_dropout": True}
-    return through_trl.fit(tuned, settings, ORPOTrainer, ORPOConfig, through_trl.pair_rows(tuned, data), arguments)
+    return through_trl.fit(
+        tuned,
+        settings,
+        ORPOTrainer,
+        ORPOConfig,
+        through_trl.pair_rows(tuned, data, settings.budget.max_length),
+        arguments,
+    )

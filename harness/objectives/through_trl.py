@@ -13,7 +13,7 @@ TRL tokenises prompt and answer together, where the other objectives tokenise th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 from peft import PeftModel
@@ -22,7 +22,10 @@ from transformers import TrainerCallback
 from harness.methods.tuned import Tuned
 from harness.objectives.training import Counting, History, Settings, run, training_arguments
 from harness.tasks.data import TaskData
-from harness.tasks.encode import prompt_text
+from harness.tasks.pairs import pairs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def fit(
@@ -63,19 +66,28 @@ def fit(
             tuned.model.delete_adapter("ref")
 
 
-def pair_rows(tuned: Tuned, data: TaskData) -> list[dict[str, str]]:
-    """The training pairs as TRL reads them; the prompt stands in the chat template where there is one."""
-    plain = tuned.base.tokenizer.chat_template is None
+def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> list[dict[str, str]]:
+    """The training pairs as TRL reads them, prompts cut as everywhere here: TRL would cut the answers away instead."""
+    tokenizer = tuned.base.tokenizer
+
+    def answer(ids: Sequence[int]) -> str:
+        # TRL puts the end token there itself.
+        return str(tokenizer.decode([token for token in ids if token != tokenizer.eos_token_id]))
+
     return [
         {
-            "prompt": prompt_text(tuned.base.tokenizer, e.prompt),
-            "chosen": _continued(e.prompt, e.completion, plain),
-            "rejected": _continued(e.prompt, e.rejected or "", plain),
+            "prompt": as_text(tokenizer, pair.chosen.prompt),
+            "chosen": answer(pair.chosen.completion),
+            "rejected": answer(pair.rejected.completion),
         }
-        for e in data.train
+        for pair in pairs(tokenizer, data.train, max_length)
     ]
 
 
-def _continued(prompt: str, answer: str, plain: bool) -> str:
-    # As in harness.tasks.encode: a leading space where the answer goes on from plain text.
-    return " " + answer if plain and not prompt.endswith((" ", "\n")) else answer
+def as_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> str:
+    """A prompt's text, without the special tokens that the tokenizer puts before it again."""
+    text = str(tokenizer.decode(prompt, skip_special_tokens=tokenizer.chat_template is None))
+    start = tokenizer.bos_token
+    if start and tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2:
+        text = text.removeprefix(start)
+    return text

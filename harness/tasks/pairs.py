@@ -36,11 +36,6 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example, max_length
 
 def pairs(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int) -> list[Pair]:
     """:func:`encode_pair` for a split; :class:`harness.errors.InputError` if it holds no pairs."""
-    check_pairs(examples)
-    return [encode_pair(tokenizer, example, max_length) for example in examples]
-
-
-def check_pairs(examples: Sequence[Example]) -> None:
-    """Raise :class:`harness.errors.InputError` unless every example has a worse answer."""
     if any(example.rejected is None for example in examples):
         raise InputError("objective: it needs pairs of a better and a worse answer, which only a preference task has")
+    return [encode_pair(tokenizer, example, max_length) for example in examples]
