@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,7 +18,7 @@ from harness.methods.tuned import Tuned
 from harness.objectives import best_of_n, dpo, grpo, kto, orpo, reward, rloo, rrhf
 from harness.objectives.preference import PairCollator
 from harness.tasks.encode import Encoded
-from harness.tasks.logprobs import completion_batch, from_logits, sequence_logprobs
+from harness.tasks.logprobs import IGNORED, completion_batch, from_logits, sequence_logprobs
 from harness.tasks.pairs import encode_pair
 
 METHODS = ["full", "lora", "qlora"]
@@ -131,6 +132,41 @@ def test_the_gradient_of_dpo_is_the_closed_form_of_the_paper() -> None:
     expected = -beta * torch.sigmoid(-beta * h) * (gradient(chosen) - gradient(rejected))
     torch.testing.assert_close(gradient(dpo.LOSSES["sigmoid"](h, beta)), expected)
     assert expected.abs().max() > 0
+
+
+@pytest.mark.parametrize("loss", list(dpo.LOSSES))
+def test_losses_equal_those_of_trl_on_the_same_batch(loss: str, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    reference, policy = toy.base().build(), toy.base().build()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(
+                0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+            )
+    arguments = {"beta": 0.2, "loss_type": [loss], "per_device_train_batch_size": 4, "max_length": 48, "use_cpu": True}
+    off = {"bf16": False, "gradient_checkpointing": False, "report_to": []}
+    rows = [{"prompt": e.prompt, "chosen": e.completion, "rejected": e.rejected} for e in toy.PAIRS]
+    trainer = DPOTrainer(
+        model=policy,
+        ref_model=reference,
+        args=DPOConfig(output_dir=str(tmp_path), **arguments, **off),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=toy.base().tokenizer,
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    theirs = float(trainer.compute_loss(policy, batch))
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
+    scores = []
+    for model in (toy.base().build(), reference):
+        if model is not reference:
+            model.load_state_dict(policy.state_dict())
+        total, tokens = sequence_logprobs(model, inputs)
+        scores.append(total / tokens if loss == "ipo" else total)
+    chosen, rejected = (scores[0] - scores[1]).chunk(2)
+    assert float(dpo.LOSSES[loss](chosen - rejected, 0.2).mean()) == pytest.approx(theirs, rel=1e-3)
 
 
 def test_an_unknown_loss_names_the_nearest() -> None:
