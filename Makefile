@@ -10,7 +10,7 @@ run: $(READY)
 	$(BIN)/tunebench report results/quick --out reports/quick
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Made again when the requirements change; a half-made one is not taken for whole.
 $(READY): pyproject.toml constraints.txt

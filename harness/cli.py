@@ -260,6 +260,8 @@ def lab(
     if not where.is_dir():
         raise InputError(f"{where}: no such folder")
     command = [sys.executable, "-m", "jupyterlab", "--ip", "127.0.0.1", "--ServerApp.root_dir", str(where.resolve())]
+    # Nothing is asked of the network.
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # the usual user of a container; Jupyter would refuse
     os.execv(sys.executable, command)  # noqa: S606

@@ -39,13 +39,17 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out transformers' report of newly initialised heads: every classification model has one."""
-    before = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
+    """Leave out transformers' loading bar, and its report of newly initialised heads: every classifier has one."""
+    logging = transformers.utils.logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers.utils.logging.set_verbosity(before)
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True)
