@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import methods
-from harness.objectives import ppo
+from harness.objectives import advantages, ppo
 from harness.objectives.rollout import Reference, sample
 from harness.objectives.training import History
 from harness.tasks.data import Example
@@ -29,8 +29,8 @@ def test_advantages_equal_a_hand_computed_example() -> None:
     # First answer: deltas 0 + 0.5*0.4 - 0.2 = 0, 0 + 0.5*0.6 - 0.4 = -0.1, 1 - 0.6 = 0.4.
     #   A3 = 0.4; A2 = -0.1 + 0.25 * 0.4 = 0; A1 = 0 + 0.25 * 0 = 0.
     # Second: deltas 2 + 0.5*1 - 0 = 2.5, 1 - 1 = 0. A2 = 0; A1 = 2.5.
-    advantages, returns = ppo.gae(rewards, values, mask, 0.5, 0.5)
-    torch.testing.assert_close(advantages, torch.tensor([[0.0, 0.0, 0.4], [2.5, 0.0, 0.0]]))
+    found, returns = advantages.gae(rewards, values, mask, 0.5, 0.5)
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.0, 0.4], [2.5, 0.0, 0.0]]))
     torch.testing.assert_close(returns, torch.tensor([[0.2, 0.4, 1.0], [2.5, 1.0, 0.0]]))
 
 
@@ -40,7 +40,7 @@ def test_with_lambda_one_returns_are_discounted_sums_whatever_the_critic_says(
 ) -> None:
     values = torch.linspace(-1, 1, len(rewards), dtype=torch.float64).unsqueeze(0)
     mask = torch.ones_like(values, dtype=torch.bool)
-    _, returns = ppo.gae(torch.tensor([rewards], dtype=torch.float64), values, mask, gamma, 1.0)
+    _, returns = advantages.gae(torch.tensor([rewards], dtype=torch.float64), values, mask, gamma, 1.0)
     expected = [sum(gamma ** (i - t) * rewards[i] for i in range(t, len(rewards))) for t in range(len(rewards))]
     torch.testing.assert_close(returns, torch.tensor([expected], dtype=torch.float64))
 
@@ -48,25 +48,25 @@ def test_with_lambda_one_returns_are_discounted_sums_whatever_the_critic_says(
 def test_clipped_losses_by_hand() -> None:
     ratio, advantage = torch.tensor([1.5, 0.5, 1.5, 0.5]), torch.tensor([1.0, 1.0, -1.0, -1.0])
     # A gain is cut at 1.2 and at 0.8; a loss is never made smaller by clipping.
-    assert ppo.policy_loss(ratio, advantage, 0.2).tolist() == pytest.approx([-1.2, -0.5, 1.5, 0.8])
+    assert advantages.policy_loss(ratio, advantage, 0.2).tolist() == pytest.approx([-1.2, -0.5, 1.5, 0.8])
     values, old, returns = torch.tensor([1.0, 0.1]), torch.tensor([0.0, 0.0]), torch.tensor([1.0, 1.0])
     # The first value moved by 1 and is cut to 0.2: half of 0.8 squared counts, not 0.
-    assert ppo.value_loss(values, old, returns, 0.2).tolist() == pytest.approx([0.32, 0.405])
+    assert advantages.value_loss(values, old, returns, 0.2).tolist() == pytest.approx([0.32, 0.405])
 
 
 def test_whitening_keeps_the_mean_when_asked_to() -> None:
     values = torch.tensor([[1.0, 3.0, 100.0]])
     mask = torch.tensor([[True, True, False]])
-    assert ppo.whiten(values, mask).tolist()[0] == pytest.approx([-1, 1, 0], abs=1e-6)
-    assert ppo.whiten(values, mask, shift_mean=False).tolist()[0] == pytest.approx([1, 3, 0], abs=1e-6)
+    assert advantages.whiten(values, mask).tolist()[0] == pytest.approx([-1, 1, 0], abs=1e-6)
+    assert advantages.whiten(values, mask, shift_mean=False).tolist()[0] == pytest.approx([1, 3, 0], abs=1e-6)
 
 
 def test_the_kl_coefficient_follows_its_target() -> None:
-    assert ppo.adapted(0.1, kl=6.0, target=None) == 0.1
-    assert ppo.adapted(0.1, kl=6.0, target=6.0) == pytest.approx(0.1)
-    assert ppo.adapted(0.1, kl=6.6, target=6.0) == pytest.approx(0.1 * (1 + 0.1 * 0.1))
-    assert ppo.adapted(0.1, kl=60.0, target=6.0) == pytest.approx(0.1 * 1.02)  # the error is cut at 20 %
-    assert ppo.adapted(0.1, kl=0.0, target=6.0) == pytest.approx(0.1 * 0.98)
+    assert advantages.adapted(0.1, kl=6.0, target=None) == 0.1
+    assert advantages.adapted(0.1, kl=6.0, target=6.0) == pytest.approx(0.1)
+    assert advantages.adapted(0.1, kl=6.6, target=6.0) == pytest.approx(0.1 * (1 + 0.1 * 0.1))
+    assert advantages.adapted(0.1, kl=60.0, target=6.0) == pytest.approx(0.1 * 1.02)  # the error is cut at 20 %
+    assert advantages.adapted(0.1, kl=0.0, target=6.0) == pytest.approx(0.1 * 0.98)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora", "bitfit"])

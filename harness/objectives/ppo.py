@@ -34,64 +34,13 @@ from harness.measure.environment import synchronize
 from harness.measure.memory import gradients_bytes, optimizer_bytes, peak_memory, weights_bytes
 from harness.measure.training import Step
 from harness.methods.tuned import Tuned
+from harness.objectives.advantages import adapted, gae, policy_loss, value_loss, whiten
 from harness.objectives.reward import Reward
 from harness.objectives.rollout import Reference, Sample, sample
 from harness.objectives.training import Diverged, History, Point, Settings, activations_bytes, training_arguments
 from harness.tasks.data import TaskData
 from harness.tasks.encode import encode_examples
 from harness.tasks.logprobs import Batch, completion_batch, from_logits
-
-# --- the mathematics, on tensors of shape (answers, positions); ``mask`` says where a token of the answer is ----------
-
-
-def gae(
-    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Advantages :math:`A_t = \sum_l (\gamma\lambda)^l \delta_{t+l}` and returns :math:`A_t + V_t`.
-
-    :math:`\delta_t = r_t + \gamma V_{t+1} - V_t`; after the last token there is no value.
-    """
-    advantages = torch.zeros_like(rewards)
-    ahead, value_ahead = torch.zeros_like(rewards[:, 0]), torch.zeros_like(rewards[:, 0])
-    for t in reversed(range(rewards.shape[1])):
-        here = mask[:, t].to(rewards.dtype)
-        delta = rewards[:, t] + gamma * value_ahead - values[:, t]
-        ahead = (delta + gamma * lam * ahead) * here
-        value_ahead = values[:, t] * here
-        advantages[:, t] = ahead
-    return advantages, (advantages + values) * mask
-
-
-def whiten(values: torch.Tensor, mask: torch.Tensor, shift_mean: bool = True) -> torch.Tensor:
-    """Unit variance over the masked places, and zero mean unless ``shift_mean`` is false; 0 elsewhere."""
-    kept = values[mask]
-    mean, std = kept.mean(), kept.std(unbiased=False)
-    white = (values - mean) / (std + 1e-8)
-    return (white if shift_mean else white + mean) * mask
-
-
-def policy_loss(ratio: torch.Tensor, advantages: torch.Tensor, clip: float) -> torch.Tensor:
-    """The clipped surrogate of every token, to be minimised."""
-    return -torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
-
-
-def value_loss(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, clip: float) -> torch.Tensor:
-    """Half the squared error of every token, the larger one of the value and of the value clipped around ``old``."""
-    clipped = old + (values - old).clamp(-clip, clip)
-    return 0.5 * torch.max((values - returns) ** 2, (clipped - returns) ** 2)
-
-
-def adapted(coefficient: float, kl: float, target: float | None, gain: float = 0.1) -> float:
-    """The next KL coefficient: larger where the KL is above ``target``; unchanged where that is null.
-
-    The proportional controller of Ziegler et al. 2019, section 2.2, its error cut at 20 %.
-    """
-    if target is None:
-        return coefficient
-    return coefficient * (1 + gain * min(max(kl / target - 1, -0.2), 0.2))
-
-
-# --- policy and critic ------------------------------------------------------------------------------------------------
 
 
 class ActorCritic(nn.Module):
@@ -121,6 +70,21 @@ class ActorCritic(nn.Module):
 
 
 @dataclass(frozen=True)
+class Options:
+    """What :func:`fit` takes beside the reward; there the names are explained."""
+
+    updates: int
+    minibatch_size: int | None
+    gamma: float
+    lam: float
+    clip: float
+    value_clip: float
+    value_weight: float
+    whiten_rewards: bool
+    temperature: float
+
+
+@dataclass(frozen=True)
 class _Experience:
     """What one batch of answers taught; rows are answers."""
 
@@ -135,6 +99,76 @@ class _Experience:
         """Some of the rows."""
         tensors = {name: tensor[rows] for name, tensor in vars(self).items() if name != "batch"}
         return _Experience(batch={name: tensor[rows] for name, tensor in self.batch.items()}, **tensors)
+
+
+class _Learner:
+    """Policy, critic, reference and optimiser of one run."""
+
+    def __init__(self, tuned: Tuned, settings: Settings, options: Options, steps: int) -> None:
+        self.actor = ActorCritic(tuned)
+        self.gradients_bytes: int | None = None
+        self.pause_s = 0.0
+        """Seconds of the last :meth:`learn` that went into counting."""
+        self._options = options
+        self._reference = Reference(tuned)
+        self._parameters = [*tuned.trainable.values(), *self.actor.value.parameters()]
+        self.optimizer, self.schedule = _optimizer(self._parameters, tuned, settings, steps)
+
+    @torch.no_grad()
+    def experience(
+        self, answers: Sequence[Sample], scores: torch.Tensor, kl_coefficient: float
+    ) -> tuple[dict[str, float], _Experience]:
+        """Rewards and advantages of the answers, and what there is to see."""
+        options, device = self._options, scores.device
+        rows = completion_batch([answer.ids for answer in answers], 0)
+        batch = {name: tensor.to(device) for name, tensor in rows.items()}
+        logprobs, values, mask = self.actor(batch, options.temperature)
+        with self._reference():
+            before, _, _ = self.actor(batch, options.temperature)
+        kl = logprobs - before
+        rewards = -kl_coefficient * kl
+        last = mask.shape[1] - 1 - mask.flip(-1).int().argmax(-1)
+        rewards[torch.arange(len(rewards), device=device), last] += scores
+        if options.whiten_rewards:
+            rewards = whiten(rewards, mask, shift_mean=False)
+        advantages, returns = gae(rewards, values, mask, options.gamma, options.lam)
+        seen = {
+            "reward": float(scores.mean()),
+            "kl": float(kl.sum(-1).mean()),
+            "answer_tokens": float(mask.sum(-1).float().mean()),
+        }
+        return seen, _Experience(batch, logprobs, values, whiten(advantages, mask), returns, mask)
+
+    def learn(self, experience: _Experience) -> dict[str, torch.Tensor]:
+        """The updates of one step; means over them, but ``ratio`` of the first and ``grad_norm`` of the last."""
+        options, seen = self._options, []
+        self.pause_s = 0.0
+        count, device = len(experience.mask), experience.mask.device
+        for rows in _minibatches(count, options.updates, options.minibatch_size or count, device):
+            part = experience.part(rows)
+            logprobs, values, mask = self.actor(part.batch, options.temperature)
+            ratio = (logprobs - part.logprobs).exp()
+            policy = policy_loss(ratio, part.advantages, options.clip)[mask].mean()
+            value = value_loss(values, part.values, part.returns, options.value_clip)[mask].mean()
+            loss = policy + options.value_weight * value
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            self._count_gradients()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            moved = (ratio.detach()[mask] - 1).abs()
+            seen.append((loss, policy, value, (moved > options.clip).float().mean(), ratio[mask].mean(), norm))
+        self.schedule.step()
+        columns = [torch.stack([entry.detach() for entry in column]) for column in zip(*seen, strict=True)]
+        loss, policy, value, clipped = (column.mean() for column in columns[:4])
+        means = {"loss": loss, "policy_loss": policy, "value_loss": value, "clipped": clipped}
+        return {**means, "ratio": columns[4][0], "grad_norm": columns[5][-1]}
+
+    def _count_gradients(self) -> None:
+        if self.gradients_bytes is None:
+            start = time.perf_counter()
+            self.gradients_bytes = gradients_bytes(self.actor)
+            self.pause_s = time.perf_counter() - start
 
 
 def fit(
@@ -157,129 +191,72 @@ def fit(
     """Train the policy in place on the training prompts; their answers are not looked at.
 
     A step is one batch of answers: sampled once, then learnt in ``updates`` passes over minibatches (null: the whole
-    batch). ``kl_coefficient`` is fixed, or the first one where ``kl_target`` (nats per answer) is given. Curves:
-    ``reward``, ``kl`` (to the reference, nats per answer), ``kl_coefficient``, ``ratio`` (mean of the first update: 1),
-    ``clipped`` (share of tokens), ``policy_loss``, ``value_loss``, ``answer_tokens``. Raises
-    :class:`harness.objectives.training.Diverged` when the loss is not finite.
+    batch). ``kl_coefficient`` is fixed, or the first one where ``kl_target`` (nats per answer) is given;
+    ``whiten_rewards`` gives the rewards unit variance. Curves: ``reward``, ``kl`` (to the reference, nats per answer),
+    ``kl_coefficient``, ``ratio`` (mean of the first update: 1), ``clipped`` (share of tokens), ``policy_loss``,
+    ``value_loss``, ``answer_tokens``. Raises :class:`harness.objectives.training.Diverged` when the loss is not finite.
     """
     start = time.perf_counter()
-    budget, device, tokenizer = settings.budget, tuned.base.device, tuned.base.tokenizer
+    budget, device = settings.budget, tuned.base.device
+    options = Options(updates, minibatch_size, gamma, lam, clip, value_clip, value_weight, whiten_rewards, temperature)
     torch.manual_seed(settings.seed)
     weights = weights_bytes(tuned.model)
-    actor = ActorCritic(tuned)
-    probe = completion_batch(
-        encode_examples(tokenizer, data.train[: minibatch_size or budget.batch_size], budget.max_length),
-        tokenizer.pad_token_id,
-    )
-    kept = activations_bytes(tuned, probe, lambda _model, batch: (sum(t.sum() for t in actor(batch)[:2]), {}))
+    in_all = budget.epochs * math.ceil(len(data.train) / budget.batch_size)
+    learner = _Learner(tuned, settings, options, in_all)
+    kept = _activations(learner.actor, tuned, data, settings, minibatch_size)
     tuned.model.eval()  # dropout would make the ratio of the first update differ from 1
-    reference = Reference(tuned)
-    parameters = [*tuned.trainable.values(), *actor.value.parameters()]
-    steps_in_all = budget.epochs * math.ceil(len(data.train) / budget.batch_size)
-    optimizer, schedule = _optimizer(parameters, tuned, settings, steps_in_all)
     steps: list[Step] = []
     points: list[Point] = []
-    gradient_bytes = state_bytes = None
+    state_bytes: int | None = None
 
     with peak_memory(device) as peak:
         for number, prompts in enumerate(_batches([e.prompt for e in data.train], settings), start=1):
+            learning_rate = learner.schedule.get_last_lr()[0]
             synchronize(device)
-            began, paused = time.perf_counter(), 0.0
+            began = time.perf_counter()
             answers = sample(tuned, prompts, data.spec.max_new_tokens, budget.max_length, temperature)
             scores = reward(prompts, [answer.text for answer in answers]).to(device)
-            seen, experience = _experience(
-                actor, reference, answers, scores, kl_coefficient, gamma, lam, whiten_rewards, temperature
-            )
-            losses, first_ratio, clipped, norm = [], None, [], 0.0
-            for rows in _minibatches(len(answers), updates, minibatch_size or len(answers), device):
-                part = experience.part(rows)
-                logprobs, values, mask = actor(part.batch, temperature)
-                ratio = (logprobs - part.logprobs).exp()
-                losses.append(
-                    torch.stack(
-                        [
-                            policy_loss(ratio, part.advantages, clip)[mask].mean(),
-                            value_loss(values, part.values, part.returns, value_clip)[mask].mean(),
-                        ]
-                    )
-                )
-                (losses[-1][0] + value_weight * losses[-1][1]).backward()
-                norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-                if gradient_bytes is None:
-                    since = time.perf_counter()
-                    gradient_bytes = gradients_bytes(actor)
-                    paused += time.perf_counter() - since
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                first_ratio = ratio[mask].mean().detach() if first_ratio is None else first_ratio
-                clipped.append(((ratio[mask] - 1).abs() > clip).float().mean())
-            learning_rate = schedule.get_last_lr()[0]
-            schedule.step()
+            seen, experience = learner.experience(answers, scores, kl_coefficient)
+            learnt = learner.learn(experience)
             synchronize(device)
-            seconds = time.perf_counter() - began - paused
-            state_bytes = optimizer_bytes(optimizer) if state_bytes is None else state_bytes
+            seconds = time.perf_counter() - began - learner.pause_s
+            state_bytes = optimizer_bytes(learner.optimizer) if state_bytes is None else state_bytes
 
-            policy, value = torch.stack(losses).detach().mean(0).tolist()
-            loss = policy + value_weight * value
+            found = {name: float(value) for name, value in learnt.items()}
+            loss, norm = found.pop("loss"), found.pop("grad_norm")
             if not math.isfinite(loss):
-                raise Diverged(f"the loss is {loss} at step {number} of {steps_in_all}")
-            tokens = int(experience.batch["attention_mask"].sum())
-            steps.append(Step(number, seconds, tokens, loss, learning_rate, float(norm)))
-            seen |= {
-                "kl_coefficient": kl_coefficient,
-                "ratio": float(first_ratio),  # type: ignore[arg-type]
-                "clipped": float(torch.stack(clipped).mean()),
-                "policy_loss": policy,
-                "value_loss": value,
-            }
-            points += [Point(number, name, found) for name, found in seen.items()]
+                raise Diverged(f"the loss is {loss} at step {number} of {in_all}")
+            mask = experience.batch["attention_mask"]
+            steps.append(Step(number, seconds, int(mask.sum()), loss, learning_rate, norm, mask.numel()))
+            seen |= {"kl_coefficient": kl_coefficient, **found}
+            points += [Point(number, name, value) for name, value in seen.items()]
             kl_coefficient = adapted(kl_coefficient, seen["kl"], kl_target)
             if settings.on_step is not None:
-                settings.on_step(number, steps_in_all, loss)
+                settings.on_step(number, in_all, loss)
     return History(
         steps=tuple(steps),
         train_s=time.perf_counter() - start,
         peak_train_bytes=peak.bytes,
         weights_bytes=weights,
-        gradients_bytes=gradient_bytes,
+        gradients_bytes=learner.gradients_bytes,
         optimizer_bytes=state_bytes,
         activations_bytes=kept,
         curves=tuple(points),
     )
 
 
-@torch.no_grad()
-def _experience(
-    actor: ActorCritic,
-    reference: Reference,
-    answers: Sequence[Sample],
-    scores: torch.Tensor,
-    kl_coefficient: float,
-    gamma: float,
-    lam: float,
-    whiten_rewards: bool,
-    temperature: float,
-) -> tuple[dict[str, float], _Experience]:
-    """Rewards and advantages of the answers, and what there is to see."""
-    device = scores.device
-    rows = completion_batch([answer.ids for answer in answers], 0)
-    batch = {name: tensor.to(device) for name, tensor in rows.items()}
-    logprobs, values, mask = actor(batch, temperature)
-    with reference():
-        before, _, _ = actor(batch, temperature)
-    kl = logprobs - before
-    rewards = -kl_coefficient * kl
-    last = mask.shape[1] - 1 - mask.flip(-1).int().argmax(-1)
-    rewards[torch.arange(len(rewards), device=device), last] += scores
-    if whiten_rewards:
-        rewards = whiten(rewards, mask, shift_mean=False)
-    advantages, returns = gae(rewards, values, mask, gamma, lam)
-    seen = {
-        "reward": float(scores.mean()),
-        "kl": float(kl.sum(-1).mean()),
-        "answer_tokens": float(mask.sum(-1).float().mean()),
-    }
-    return seen, _Experience(batch, logprobs, values, whiten(advantages, mask), returns, mask)
+def _activations(
+    actor: ActorCritic, tuned: Tuned, data: TaskData, settings: Settings, minibatch_size: int | None
+) -> int:
+    """Bytes kept for backward by one minibatch, with the task's own answers in place of sampled ones."""
+    tokenizer, budget = tuned.base.tokenizer, settings.budget
+    rows = encode_examples(tokenizer, data.train[: minibatch_size or budget.batch_size], budget.max_length)
+
+    def both(_model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logprobs, values, _ = actor(batch)
+        return logprobs.sum() + values.sum(), {}
+
+    return activations_bytes(tuned, completion_batch(rows, tokenizer.pad_token_id), both)
 
 
 def _optimizer(parameters: list[nn.Parameter], tuned: Tuned, settings: Settings, steps: int) -> tuple[Any, Any]:
