@@ -85,6 +85,7 @@ class Experiment:
         self.checkpoint_bytes: int | None = None
         self.peak_inference_bytes: int | None = None
         self.eval_s: float | None = None
+        self.forgetting: float | None = None
         self._trial_dir = Path(trial_dir) if trial_dir else None
         self.setup_s = time.perf_counter() - start
 
@@ -211,6 +212,7 @@ class Experiment:
             "accelerator": accelerator(self.base.device),
             "setup_s": self.setup_s,
             "eval_s": self.eval_s,
+            "forgetting": self.forgetting,
             "total_params": tuned.total_params,
             "trainable_params": tuned.trainable_params,
             "trainable_share": tuned.trainable_params / tuned.total_params,

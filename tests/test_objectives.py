@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import itertools
 import math
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ import pytest
 import torch
 import toy
 
-from harness import methods
+from harness import catalog, methods, notebooks
 from harness.errors import InputError
 from harness.methods.tuned import Tuned
 from harness.objectives import best_of_n, dpo, grpo, kto, orpo, reward, rloo, rrhf
@@ -22,6 +24,22 @@ from harness.tasks.logprobs import IGNORED, completion_batch, from_logits, seque
 from harness.tasks.pairs import encode_pair
 
 METHODS = ["full", "lora", "qlora"]
+
+
+def test_catalog_files_and_notebooks_agree() -> None:
+    for entry in catalog.OBJECTIVES.values():
+        module = importlib.import_module(f"harness.objectives.{entry.name}")
+        assert module.__doc__
+        arguments = set(inspect.signature(module.fit).parameters) - {"tuned", "data", "settings", "reward"}
+        if entry.notebook is not None:
+            declared = notebooks.parameters(entry.notebook)
+            assert declared["objective"] == entry.name
+            assert {"method", "method_args", "artifact_dir", "trial_dir"} <= declared.keys()
+            assert ("parent_dirs" in declared) == bool(entry.parents)
+            reserved = {*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD, "general_task"}
+            assert declared.keys() - reserved <= arguments, "a parameter that the objective does not take"
+        for parent in entry.parents:
+            assert set(entry.task_kinds) <= set(catalog.objective(str(parent.objective)).task_kinds)
 
 
 # --- log-probabilities -----------------------------------------------------------------------------------------------
