@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class Peak:
     """What the driver counts for this process when the block ends (it never shrinks within one); null on CPU."""
 
 
-def _reset_process_peak() -> None:
+    """Begin a new peak of the process: give back what the allocator holds, then reset the high-water mark."""
+def reset_process_peak() -> None:
     # What an earlier phase freed may still be held by the allocator; it is not this phase's.
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
@@ -62,7 +64,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        _reset_process_peak()
+        reset_process_peak()
     try:
         yield peak
     finally:
@@ -122,34 +124,47 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     )
 
 
+class _Kept:
+    """A tensor in autograd's keeping; gone when the graph no longer needs it."""
+
+    __slots__ = ("__weakref__", "tensor")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
 @dataclass
 class SavedTensors:
     """What autograd keeps between a forward and its backward pass; see :func:`saved_activations`."""
 
-    _storages: dict[int, int] = field(default_factory=dict)
+    _kept: list[weakref.ref[_Kept]] = field(default_factory=list)
 
     @property
     def bytes(self) -> int:
-        """Bytes of the distinct storages kept."""
-        return sum(self._storages.values())
+        """Bytes of the distinct storages kept now: while the loss is alive, what its backward pass needs."""
+        alive = [kept.tensor.untyped_storage() for ref in self._kept if (kept := ref()) is not None]
+        return sum({storage_key(storage): storage.nbytes() for storage in alive}.values())
 
 
 @contextlib.contextmanager
 def saved_activations(model: nn.Module) -> Iterator[SavedTensors]:
     """Count the tensors that a forward pass keeps for backward: each storage once, parameters and buffers left out.
 
-    Exact on any device and with any method. Its bookkeeping costs time: never inside a timed region.
+    A graph that ends before the loss, such as that of DoRA's detached norm, keeps nothing. Exact on any device and with
+    any method. Its bookkeeping costs time: never inside a timed region.
     """
     own = {storage_key(t.untyped_storage()) for p in model.parameters() for t in _with_quantisation_state(p)}
     own |= {storage_key(b.untyped_storage()) for b in model.buffers()}
     saved = SavedTensors()
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage_key(storage) not in own:
-            saved._storages[storage_key(storage)] = storage.nbytes()
-        return tensor
+    def pack(tensor: torch.Tensor) -> _Kept:
+        kept = _Kept(tensor)
+        if storage_key(tensor.untyped_storage()) not in own:
+            saved._kept.append(weakref.ref(kept))
+        return kept
 
-    unpack: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor  # noqa: E731
+    def unpack(kept: _Kept) -> torch.Tensor:
+        return kept.tensor
+
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield saved

@@ -110,7 +110,7 @@ def rank_labels(
 
 @torch.no_grad()
 def generate_ids(
-    tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 16
+    tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 32
 ) -> list[list[int]]:
     """Greedy continuations of token ids, up to and without the end token."""
     tokenizer = tuned.base.tokenizer
