@@ -31,8 +31,8 @@ class Peak:
     """What the driver counts for this process when the block ends (it never shrinks within one); null on CPU."""
 
 
-    """Begin a new peak of the process: give back what the allocator holds, then reset the high-water mark."""
 def reset_process_peak() -> None:
+    """Begin a new peak of the process: give back what the allocator holds, then reset the high-water mark."""
     # What an earlier phase freed may still be held by the allocator; it is not this phase's.
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
@@ -158,7 +158,8 @@ def saved_activations(model: nn.Module) -> Iterator[SavedTensors]:
     saved = SavedTensors()
 
     def pack(tensor: torch.Tensor) -> _Kept:
-        kept = _Kept(tensor)
+        # Detached: the tensor itself would hold its own graph, a cycle that only a backward pass breaks.
+        kept = _Kept(tensor.detach())
         if storage_key(tensor.untyped_storage()) not in own:
             saved._kept.append(weakref.ref(kept))
         return kept
