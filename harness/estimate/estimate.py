@@ -92,7 +92,13 @@ def estimate(
 
     def traced(layers: int | None) -> Trace:
         tuned = _apply(method, replace(base, layers=layers), args)
-        return trace(tuned, batch_size, length, gradient_checkpointing=gradient_checkpointing)
+        try:
+            return trace(tuned, batch_size, length, gradient_checkpointing=gradient_checkpointing)
+        except RuntimeError as error:
+            if not gradient_checkpointing:
+                raise
+            # Checkpointing computes layers again without the cache of keys and values, where prefixes live.
+            raise InputError(f"{method}: does not work with gradient checkpointing on {model}") from error
 
     found = _whole_or_along(base, traced)
     size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None

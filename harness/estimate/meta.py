@@ -75,16 +75,19 @@ def quantise(model: nn.Module, config: BitsAndBytesConfig) -> None:
     from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers.quantizers import AutoHfQuantizer
 
+    dtype = model.dtype
     quantizer = AutoHfQuantizer.from_config(config, pre_quantized=False)
-    quantizer.preprocess_model(model=model, device_map=None, dtype=model.dtype, keep_in_fp32_modules=[])
+    quantizer.preprocess_model(model=model, device_map=None, dtype=dtype, keep_in_fp32_modules=[])
     quantizer.postprocess_model(model)
     for module in model.modules():
         if isinstance(module, Linear4bit):
+            if module.bias is not None:
+                module.bias = nn.Parameter(torch.empty_like(module.bias, dtype=dtype), requires_grad=False)
             shape = module.weight.shape
             module.weight = Params4bit(
                 torch.empty((shape.numel() + 1) // 2, 1, dtype=torch.uint8),
                 requires_grad=False,
-                quant_state=_state(shape, config, model.dtype),
+                quant_state=_state(shape, config, dtype),
                 compress_statistics=config.bnb_4bit_use_double_quant,
                 quant_type=config.bnb_4bit_quant_type,
                 bnb_quantized=True,

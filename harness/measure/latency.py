@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,3 +119,62 @@ def prediction_latency(
         if repeat >= 3:
             seconds.append(time.perf_counter() - start)
     return [_row(variant, batch_size, prompt_tokens, 0, "predict", seconds, batch_size * prompt_tokens)]
+
+
+def latency_grid(
+    model: nn.Module,
+    device: torch.device,
+    vocab_size: int,
+    *,
+    variant: str = "plain",
+    batch_sizes: Sequence[int] = (1, 4, 16, 64),
+    prompt_tokens: Sequence[int] = (64, 512),
+    new_tokens: int = 16,
+    repeats: int = 3,
+) -> list[Latency]:
+    """:func:`generation_latency` at every batch size and prompt length."""
+    return [
+        row
+        for batch in batch_sizes
+        for prompt in prompt_tokens
+        for row in generation_latency(
+            model,
+            device,
+            vocab_size,
+            variant=variant,
+            batch_size=batch,
+            prompt_tokens=prompt,
+            new_tokens=new_tokens,
+            repeats=repeats,
+        )
+    ]
+
+
+def bandwidth_utilisation(row: Latency, weights_bytes: int, peak_bytes_per_s: float) -> float:
+    """Share of the memory bandwidth that decoding uses: every new token of a batch reads all weights once.
+
+    The cache of keys and values is left out. Raises ValueError for a row of another phase.
+    """
+    if row.phase != "decode":
+        raise ValueError(f"bandwidth_utilisation: a decode row is needed, not {row.phase}")
+    return weights_bytes / row.p50_s / peak_bytes_per_s
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of a repeated act."""
+
+    p50_s: float
+    p95_s: float
+
+
+def timed(act: Callable[[], object], device: torch.device, repeats: int = 5) -> Timed:
+    """Time ``act``, such as loading an adapter, ``repeats`` times after one to warm up."""
+    seconds = []
+    for _ in range(repeats + 1):
+        synchronize(device)
+        start = time.perf_counter()
+        act()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return Timed(float(np.percentile(seconds[1:], 50)), float(np.percentile(seconds[1:], 95)))
