@@ -89,6 +89,9 @@ def run(
     only: OnlyOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="run again what did not end well")] = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="one JSON event a line")] = False,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="each trial imports its libraries itself: seconds slower, the same results")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="write the report there when all trials have ended")
     ] = None,
@@ -101,7 +104,14 @@ def run(
     folder = out or Path("results") / loaded.name
     with _stoppable():
         finished = run_sweep(
-            loaded, folder, executor=executor, jobs=jobs, only=_only(only), retry=retry, log_json=log_json
+            loaded,
+            folder,
+            executor=executor,
+            jobs=jobs,
+            only=_only(only),
+            retry=retry,
+            log_json=log_json,
+            cold=cold,
         )
     if finished.ran or not (folder / "tables" / "trials.parquet").exists():
         from harness.results import tables

@@ -19,12 +19,15 @@ from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import LocalProvisioner
 
 from harness.runner import endings
+from harness.runner import kernel as kernels
 from harness.runner.endings import Ending
-from harness.runner.processes import kill_group
+from harness.runner.processes import Forked, kill_group
 
 #: A kernel that dies before it answers is started again, this often in all: now and then a start fails where many
 #: start at once, and no cell has run then.
@@ -32,11 +35,25 @@ STARTS = 3
 _START_TIMEOUT_S = 120
 
 
+class TrialProvisioner(LocalProvisioner):
+    """Has the kernel serve that was forked with the trial; a second one, and that of a cold trial, is a new process."""
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        folder = kwargs.get("cwd") or str(Path.cwd())
+        waiting = kernels.take()
+        if waiting is None or not waiting.start(cmd[cmd.index("-f") :], kwargs["env"], folder):
+            return await super().launch_kernel(cmd, **kwargs)
+        self.process = waiting.process
+        self.pid = self.pgid = waiting.process.pid
+        self.cwd = folder
+        return self.connection_info
+
+
 class TrialKernel(AsyncKernelManager):
     """Starts ``sys.executable``, whatever a kernelspec on this machine says, with its raw output in a log."""
 
     log_file: IO[str]
-    process: Popen[bytes] | None = None
+    process: Popen[bytes] | Forked | None = None
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -76,6 +93,7 @@ def _kernel(folder: Path, log: IO[str]) -> TrialKernel:
     wires = {"transport": "ipc", "connection_file": str(folder / "kernel.json")} if short else {}
     kernel = TrialKernel(**wires)
     kernel.log_file = log
+    kernel.provisioner = TrialProvisioner(parent=kernel, kernel_spec=kernel.kernel_spec)
     return kernel
 
 

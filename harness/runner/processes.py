@@ -1,11 +1,17 @@
-"""No orphans: a process that ends with the one that started it."""
+"""Processes: forked ones, and none that outlives the one that started it."""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
 import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from subprocess import TimeoutExpired
 
 #: In the environment of a trial: the process that it must not outlive.
 DRIVER_VARIABLE = "TUNEBENCH_DRIVER"
@@ -40,3 +46,73 @@ def ending(returncode: int) -> str:
         return signal.Signals(-returncode).name
     except ValueError:
         return f"signal {-returncode}"
+
+
+def fork(child: Callable[[], None]) -> int:
+    """Fork a process that runs ``child`` and then ends as an interpreter ends; returns its process id.
+
+    Only for a process with one native thread: what other threads hold, the child would wait for without end.
+    """
+    if pid := os.fork():
+        return pid
+    code: object = 1
+    try:
+        child()
+        code = 0
+    except SystemExit as exit_:
+        code = 0 if exit_.code is None else exit_.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(BaseException):
+            atexit._run_exitfuncs()
+        with suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        # Never back into the frames of the parent.
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def reap(pid: int) -> int | None:
+    """Exit code of a child (negative: a signal), null while it lives. Answers once."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+class Forked:
+    """A forked process, with as much of :class:`subprocess.Popen` as kernels and trials need.
+
+    ``look`` tells the exit code once it is known, before that null.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, pid: int, look: Callable[[], int | None]) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._look = look
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._look()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises :class:`subprocess.TimeoutExpired` after ``timeout`` seconds."""
+        began = time.monotonic()
+        while (code := self.poll()) is None:
+            if timeout is not None and time.monotonic() - began > timeout:
+                raise TimeoutExpired(f"process {self.pid}", timeout)
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)

@@ -48,9 +48,11 @@ def run(
     only: Mapping[str, Sequence[JsonValue]] | None = None,
     retry: bool = False,
     log_json: bool = False,
+    cold: bool = False,
 ) -> Finished:
     """Run what has no record yet, ``jobs`` trials at a time.
 
+    ``cold`` has every trial import its libraries instead of forking it from a process that has.
     ``only`` chooses trials by their facts; ``retry`` sets the records of trials that did not end well aside, so that
     they run again. Raises :class:`InputError` for bad input, and KeyboardInterrupt after an orderly stop.
     """
@@ -68,7 +70,7 @@ def run(
     if pending:
         durations = [record.duration_s for record in ledger.records() if record.duration_s is not None]
         with display.make(log_json, durations) as watcher, _terminable():
-            drive(ledger, pending, make_executor(sweep.resources), jobs, watcher)
+            drive(ledger, pending, make_executor(sweep.resources, cold), jobs, watcher)
     records = [record for record in ledger.records() if record.trial_id in wanted]
     return Finished(ledger, records, len(pending))
 

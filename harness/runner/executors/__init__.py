@@ -35,9 +35,9 @@ class Executor(Protocol):
 
 
 class Factory(Protocol):
-    """Makes an executor; ``resources`` are the sweep's."""
+    """Makes an executor; ``resources`` are the sweep's, ``cold`` has every trial import for itself."""
 
-    def __call__(self, resources: Mapping[str, str | int | float]) -> Executor: ...
+    def __call__(self, resources: Mapping[str, str | int | float], cold: bool) -> Executor: ...
 
 
 #: Name -> module:function, a :class:`Factory`. The module is imported when the executor is asked for.

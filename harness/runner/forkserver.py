@@ -1,0 +1,168 @@
+"""``python -m harness.runner.forkserver``: the warm parent. It has imported what takes long, and forks trials.
+
+It imports third-party packages only and computes nothing: after one parallel operation of torch in a process, its
+forked children wait in OpenMP without end; and the project's own modules may be newer than a run. Its standard input
+is a socket to the driver: first it says that it is ready, or why it cannot be used; then it takes one trial a message,
+answers with the process id, and tells of each trial that ends. It ends with its driver, and its trials end with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+
+from harness.runner import kernel
+from harness.runner.processes import DRIVER_VARIABLE, die_with, fork, reap
+
+#: What trials and their notebooks import; what a machine lacks is left out.
+PRELOAD = (
+    "typer",
+    "pydantic",
+    "papermill",
+    "ipykernel.kernelapp",
+    "torch",
+    "torch._dynamo",
+    "torch.utils.flop_counter",
+    "transformers.trainer",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.llama.modeling_llama",
+    "peft",
+    "trl.trainer.dpo_trainer",
+    "trl.trainer.sft_trainer",
+    "datasets",
+    "pandas",
+    "pyarrow.parquet",
+    "matplotlib.pyplot",
+    "rouge_score.rouge_scorer",
+    "sacrebleu",
+)
+
+#: For the time of the imports. Notebooks draw where ipykernel says, which it does too late for a matplotlib that is
+#: imported already. jemalloc, an allocator of pyarrow that is not in use, would start a thread.
+_ENVIRONMENT = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+
+_CANARY_S = 30.0
+
+
+def main() -> None:
+    """Import, look whether forking is safe, then serve until the driver closes the socket."""
+    parent = int(os.environ.pop(DRIVER_VARIABLE))
+    die_with(parent)
+    wire = socket.socket(fileno=0)
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see harness.runner.notebook
+    preload()
+    gc.collect()
+    gc.freeze()  # what the children never change stays shared
+    reason = why_not()
+    wire.send(json.dumps({"cold": reason}).encode())
+    if reason is None:
+        _serve(wire)
+
+
+def preload() -> None:
+    """Import :data:`PRELOAD`, without bitsandbytes where there is a GPU: it would initialise CUDA."""
+    names = PRELOAD if Path("/dev/nvidiactl").exists() else (*PRELOAD, "bitsandbytes")
+    before = dict(os.environ)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def why_not(canary_s: float = _CANARY_S) -> str | None:
+    """Why forks of this process could not be trusted; null if they can."""
+    torch = sys.modules.get("torch")
+    opened = (os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    if any(path.startswith("/dev/nvidia") for path in opened) or (torch and torch.cuda.is_initialized()):
+        return "importing the libraries has initialised CUDA"
+    if (how := _canary(canary_s)) is not None:
+        return f"a forked process could not compute: {how}"
+    # Counted after a first fork, because OpenBLAS ends its idle threads when its process forks.
+    if (threads := len(os.listdir("/proc/self/task"))) != 1:
+        return f"importing the libraries has started {threads - 1} threads"
+    return None
+
+
+def _canary(seconds: float) -> str | None:
+    """What goes wrong when a forked process computes on all cores; null if nothing does."""
+    pid = fork(_compute)
+    descriptor = os.pidfd_open(pid)
+    try:
+        ended = bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return f"no result within {seconds:g} s"
+    return None if (code := reap(pid)) == 0 else f"exit code {code}"
+
+
+def _compute() -> None:
+    import torch
+
+    square = torch.ones(512, 512)
+    if (square @ square).exp().isfinite().any() or square.numpy().dot(square.numpy()).sum() != 512.0**3:
+        raise ArithmeticError("wrong result")
+
+
+def _serve(wire: socket.socket) -> None:
+    """Fork what is asked for, and tell what has ended."""
+    selector = selectors.DefaultSelector()
+    selector.register(wire, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is wire:
+                if not (message := wire.recv(65536)):
+                    return
+                pid = fork(partial(_become_trial, json.loads(message), os.getpid(), selector))
+                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+                wire.send(json.dumps({"started": pid}).encode())
+            else:
+                selector.unregister(key.fileobj)
+                os.close(key.fd)
+                wire.send(json.dumps({"ended": key.data, "code": reap(key.data)}).encode())
+
+
+def _become_trial(order: dict[str, str], parent: int, selector: selectors.BaseSelector) -> None:
+    """What a forked trial does: the same as ``tunebench trial TRIAL_DIR``."""
+    die_with(parent)
+    os.setsid()
+    for key in list(selector.get_map().values()):
+        if key.data is not None:
+            os.close(key.fd)
+    selector.close()
+    null, log = os.open(os.devnull, os.O_RDONLY), os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(null, 0)  # closes the socket
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    os.close(log)
+    kernel.prepare()
+    os.environ[DRIVER_VARIABLE] = str(parent)
+    sys.argv = ["tunebench", "trial", order["trial"]]
+    from harness.cli import main as tunebench
+
+    tunebench()
+
+
+if __name__ == "__main__":
+    main()
