@@ -90,13 +90,13 @@ def preload() -> None:
 def why_not(canary_s: float = _CANARY_S) -> str | None:
     """Why forks of this process could not be trusted; null if they can."""
     torch = sys.modules.get("torch")
-    opened = (os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    opened = (str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
     if any(path.startswith("/dev/nvidia") for path in opened) or (torch and torch.cuda.is_initialized()):
         return "importing the libraries has initialised CUDA"
     if (how := _canary(canary_s)) is not None:
         return f"a forked process could not compute: {how}"
     # Counted after a first fork, because OpenBLAS ends its idle threads when its process forks.
-    if (threads := len(os.listdir("/proc/self/task"))) != 1:
+    if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
         return f"importing the libraries has started {threads - 1} threads"
     return None
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from harness.runner import endings
 from harness.runner import kernel as kernels
@@ -43,7 +43,7 @@ class TrialProvisioner(LocalProvisioner):
         waiting = kernels.take()
         if waiting is None or not waiting.start(cmd[cmd.index("-f") :], kwargs["env"], folder):
             return await super().launch_kernel(cmd, **kwargs)
-        self.process = waiting.process
+        self.process = waiting.process  # type: ignore[assignment]
         self.pid = self.pgid = waiting.process.pid
         self.cwd = folder
         return self.connection_info

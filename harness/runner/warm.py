@@ -29,7 +29,7 @@ class WarmParent:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "harness.runner.forkserver"],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
