@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -162,17 +161,10 @@ def test_a_kernel_that_does_not_start_is_started_again(tmp_path: Path) -> None:
         "    open(count, 'a').write('x')\n"
         "    if os.path.getsize(count) < 3: os._exit(1)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COUNT": str(tmp_path / "count")}
-    environment["TUNEBENCH_NOTEBOOKS"] = str(tmp_path / "notebooks")
-    run = subprocess.run(
-        [sys.executable, "-m", "harness.cli", "run", "tiny.yaml"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    run = tiny.tunebench(tmp_path, "run", "tiny.yaml", PYTHONPATH=path, COUNT=str(tmp_path / "count"))
+    code, _, err = tiny.done(run)
+    assert code == 0, err
     assert (tmp_path / "count").read_text() == "xxx"
     (log,) = tmp_path.glob("results/tiny/trials/*/log.txt")
     assert "the kernel did not start (attempt 2 of 3)" in log.read_text()

@@ -88,12 +88,16 @@ def bench(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def tunebench(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start the command line in ``folder``, with the notebooks there."""
+def tunebench(folder: Path, *arguments: str, cold: bool = True, **environment: str) -> subprocess.Popen[str]:
+    """Start the command line in ``folder``, with the notebooks there.
+
+    A run's trials start cold unless told otherwise: importing the libraries takes longer than notebooks without them.
+    """
+    start = ["--cold"] if cold and arguments[0] == "run" else []
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.cli", *arguments],
+        [sys.executable, "-m", "harness.cli", *arguments, *start],
         cwd=folder,
-        env={**os.environ, "TUNEBENCH_NOTEBOOKS": str(folder / "notebooks"), "COLUMNS": "200"},
+        env={**os.environ, "TUNEBENCH_NOTEBOOKS": str(folder / "notebooks"), "COLUMNS": "200", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -19,7 +19,7 @@ from harness.results.record import Record
 from harness.runner.endings import Ending, record_of
 from harness.runner.executors import Executor, Job
 
-_POLL_S = 0.2
+_POLL_S = 0.05
 
 
 @dataclass
