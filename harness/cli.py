@@ -165,8 +165,8 @@ def tables(folder: FolderArgument) -> None:
     """Make the tables of a sweep again from its records."""
     from harness.results import tables as made
 
-    for name, table in made.write(folder).items():
-        print(f"{folder / 'tables' / name}.parquet: {table.num_rows} rows")
+    for name, rows in made.write(folder).items():
+        print(f"{folder / 'tables' / name}.parquet: {rows} rows")
 
 
 @app.command()

@@ -141,6 +141,7 @@ def plan(sweep: Sweep) -> Plan:
     _check_exclude(sweep, books)
 
     rows: dict[str, Planned] = {}
+    made = _Parents(rows)
     excluded: Counter[int] = Counter()
     duplicates = 0
     cells = [
@@ -158,9 +159,10 @@ def plan(sweep: Sweep) -> Plan:
                 excluded[entry] += 1
                 continue
             if reason is None:
-                trial = _with_parents(cell, trial, rows)
-            duplicates += trial.trial_id in rows
-            rows.setdefault(trial.trial_id, Planned(trial, reason, cell.task.kind, cell.model.family))
+                trial = made.named_in(cell, trial)
+            row = Planned(trial, reason, cell.task.kind, cell.model.family)
+            duplicates += row.trial_id in rows
+            rows.setdefault(row.trial_id, row)
             if reason is not None:
                 break
     return Plan(
@@ -192,18 +194,35 @@ def _objectives(sweep: Sweep, task: TaskSpec, trains: bool) -> list[catalog.Obje
     return [catalog.OBJECTIVES[name] for name in sweep.objectives]
 
 
-def _with_parents(cell: _Cell, trial: Trial, rows: dict[str, Planned]) -> Trial:
-    """``trial`` with the ids of its parents, which are added to ``rows``."""
-    parents = {}
-    for parent in cell.parents:
-        place = cell.parent(parent)
-        candidates = [found for found in _trials(place) if found.seed == trial.seed]
-        if place.method == cell.method:
-            candidates = [found for found in candidates if found.method_args == trial.method_args] or candidates
-        chosen = _with_parents(place, candidates[0], rows)
-        rows.setdefault(chosen.trial_id, Planned(chosen, None, cell.task.kind, cell.model.family))
-        parents[parent.role] = chosen.trial_id
-    return trial.model_copy(update={"parents": parents}) if parents else trial
+class _Parents:
+    """Chooses the parents of trials, and adds them to ``rows``."""
+
+    def __init__(self, rows: dict[str, Planned]) -> None:
+        self._rows = rows
+        self._by_seed: dict[tuple[str, ...], dict[int, list[Trial]]] = {}
+
+    def named_in(self, cell: _Cell, trial: Trial) -> Trial:
+        """``trial``, of ``cell``, with the ids of its parents."""
+        parents = {}
+        for parent in cell.parents:
+            place = cell.parent(parent)
+            candidates = self._candidates(place, trial.seed)
+            if place.method == cell.method:
+                candidates = [found for found in candidates if found.method_args == trial.method_args] or candidates
+            row = Planned(self.named_in(place, candidates[0]), None, cell.task.kind, cell.model.family)
+            self._rows.setdefault(row.trial_id, row)
+            parents[parent.role] = row.trial_id
+        return trial.model_copy(update={"parents": parents}) if parents else trial
+
+    def _candidates(self, place: _Cell, seed: int) -> list[Trial]:
+        """The trials of ``place`` with this seed; multiplied out once, not again for each child."""
+        key = (place.method.name, place.objective.name, place.model.name, place.task.name)
+        if key not in self._by_seed:
+            found: dict[int, list[Trial]] = {}
+            for trial in _trials(place):
+                found.setdefault(trial.seed, []).append(trial)
+            self._by_seed[key] = found
+        return self._by_seed[key][seed]
 
 
 def _trials(cell: _Cell) -> Iterator[Trial]:

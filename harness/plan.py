@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ class Planned:
     task_kind: str | None = None
     model_family: str | None = None
 
-    @property
+    @cached_property
     def trial_id(self) -> str:
         """The trial's id."""
         return self.trial.trial_id
@@ -60,6 +61,16 @@ class Plan:
     """Each entry of the sweep's ``exclude`` and how many trials it took out."""
     duplicates: int = 0
     """Cells that turned out to be a trial already planned."""
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Planned]:
+        """Every row, by the id of its trial."""
+        return {row.trial_id: row for row in self.rows}
+
+    @cached_property
+    def parents(self) -> frozenset[str]:
+        """Ids of the trials that another one needs."""
+        return frozenset(parent for row in self.rows for parent in row.trial.parents.values())
 
     @property
     def runnable(self) -> tuple[Planned, ...]:

@@ -210,7 +210,9 @@ def test_validate_checks_choices(sweep: Path) -> None:
 
 
 def test_written_tables_read_back_the_same_and_leave_no_temporary_file(sweep: Path) -> None:
-    built = tables.write(sweep)
+    rows = tables.write(sweep)
+    built = tables.build(sweep)
+    assert rows == {name: data.num_rows for name, data in built.items()}
     names = {f"{name}.{ending}" for name in TABLES for ending in ("parquet", "csv")}
     assert {path.name for path in (sweep / "tables").iterdir()} == names
     for place in (sweep, sweep / "tables"):

@@ -5,7 +5,8 @@ results/<sweep>/
   trials/<trial_id>/  trial.json  claim.<n>.json  record.json  notebook.ipynb  log.txt
   artifacts/<trial_id>/
 
-A trial is done if and only if its ``record.json`` exists. Several drivers, on several machines, may work on one
+A trial is done if and only if its ``record.json`` exists. ``trial.json`` holds the trial's row of the plan, so that
+one of ten thousand trials need not read the plan of all. Several drivers, on several machines, may work on one
 ledger over a shared file system at once:
 
 * **Claims.** Attempt *n* on a trial belongs to whoever creates ``claim.<n>.json``; the file system lets only one do
@@ -23,7 +24,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ from pydantic import ValidationError
 from harness.errors import InputError
 from harness.plan import Plan, Planned
 from harness.results.record import RECORD_FILE, Record, write_json
+from harness.results.scan import names, read_head, side_by_side
 
 SWEEP_FILE = "sweep.yaml"
 PLAN_FILE = "plan.json"
@@ -86,14 +88,15 @@ class Ledger:
         :class:`InputError` when the folder holds another sweep, and OSError when it cannot be written.
         """
         ledger = cls(folder, plan, environment)
-        earlier = folder / PLAN_FILE
-        if earlier.exists() and (name := _read_json(earlier).get("sweep")) != plan.sweep:
+        earlier = _read_json(folder / PLAN_FILE) if (folder / PLAN_FILE).exists() else {}
+        if earlier and (name := earlier.get("sweep")) != plan.sweep:
             raise InputError(f"{folder}: holds the sweep '{name}', not '{plan.sweep}'; choose another folder")
         (folder / TRIALS_DIR).mkdir(parents=True, exist_ok=True)
-        for row in plan.rows:
-            ledger._add(row)
+        document = plan.document()
+        ledger._add(document["trials"], _standing(earlier))
+        side_by_side(ledger._settle, plan.rows)
         write_json(folder / SWEEP_FILE, sweep_yaml)
-        write_json(earlier, json.dumps(plan.document(), indent=1, ensure_ascii=False) + "\n")
+        write_json(folder / PLAN_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         return ledger
 
     @classmethod
@@ -107,6 +110,22 @@ class Ledger:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{folder / PLAN_FILE}: not a plan: {type(error).__name__}") from error
 
+    @classmethod
+    def of_trial(cls, trial_dir: Path) -> tuple[Ledger, bool]:
+        """The ledger around one trial, whose plan has that row alone, and whether another trial needs its artefact.
+
+        Raises :class:`InputError` when the folder is not that of a planned trial.
+        """
+        folder = trial_dir.parent.parent
+        try:
+            document = _read_json(trial_dir / TRIAL_FILE)
+            row = Planned.from_document(document["row"])
+            return cls(folder, Plan(document["sweep"], (row,))), document["is_parent"]
+        except (InputError, KeyError, TypeError, ValueError):  # of an older version, or lost: the plan has it too
+            whole = cls.open(folder)
+            row = whole.row(trial_dir.name)
+            return cls(folder, Plan(whole.plan.sweep, (row,))), row.trial_id in whole.plan.parents
+
     def trial_dir(self, trial_id: str) -> Path:
         """The folder of one trial."""
         return self.folder / TRIALS_DIR / trial_id
@@ -117,10 +136,9 @@ class Ledger:
 
     def row(self, trial_id: str) -> Planned:
         """The row of the plan with this id. Raises :class:`InputError` when it is not planned."""
-        for row in self.plan.rows:
-            if row.trial_id == trial_id:
-                return row
-        raise InputError(f"{self.folder}: trial '{trial_id}' is not in {PLAN_FILE}")
+        if trial_id not in self.plan.by_id:
+            raise InputError(f"{self.folder}: trial '{trial_id}' is not in {PLAN_FILE}")
+        return self.plan.by_id[trial_id]
 
     def is_done(self, trial_id: str) -> bool:
         """Whether the trial has a record."""
@@ -128,7 +146,9 @@ class Ledger:
 
     def pending(self) -> list[Planned]:
         """What is planned, can run and has no record, in the order of the plan."""
-        return [row for row in self.plan.runnable if not self.is_done(row.trial_id)]
+        rows = self.plan.runnable
+        done = side_by_side(lambda row: self.is_done(row.trial_id), rows)
+        return [row for row, is_done in zip(rows, done, strict=True) if not is_done]
 
     def claim(self, trial_id: str) -> Claim | None:
         """Take one trial; null when it is done, or somebody who is alive works on it."""
@@ -180,33 +200,30 @@ class Ledger:
         Raises :class:`InputError` naming the file when it cannot be read. This cannot come from a crash of ours; the
         next ``tunebench run`` sets such a file aside and repeats the trial.
         """
-        path = self.trial_dir(trial_id) / RECORD_FILE
-        try:
-            return Record.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise InputError(
-                f"{path}: not a valid record; run the sweep again to set it aside and repeat the trial"
-            ) from error
+        return self._read(trial_id, lambda path: Record.model_validate_json(path.read_bytes()))
+
+    def head(self, trial_id: str) -> Record | None:
+        """The record of one trial without its outcome, from a small read; null, and raises, as :meth:`record`."""
+        return self._read(trial_id, read_head)
+
+    def heads(self) -> list[Record | None]:
+        """How each planned trial ended, in the order of the plan; null where it has not."""
+        return side_by_side(lambda row: self.head(row.trial_id), self.plan.rows)
 
     def records(self) -> Iterator[Record]:
         """Every record: those of the plan in its order, then those that are no longer planned."""
-        planned = [row.trial_id for row in self.plan.rows]
-        there = sorted(path.parent.name for path in (self.folder / TRIALS_DIR).glob(f"*/{RECORD_FILE}"))
-        for trial_id in dict.fromkeys([*planned, *there]):
+        there = names(self.folder / TRIALS_DIR)
+        planned = [row.trial_id for row in self.plan.rows if row.trial_id in there]
+        for trial_id in dict.fromkeys([*planned, *sorted(there)]):
             if (record := self.record(trial_id)) is not None:
                 yield record
 
     def status(self) -> Counter[str]:
-        """How many planned trials have each status; besides those of records, ``running`` and ``pending``."""
-        found: Counter[str] = Counter()
-        for row in self.plan.rows:
-            if (record := self.record(row.trial_id)) is not None:
-                found[record.status] += 1
-            else:
-                found["running" if self.is_claimed(row.trial_id) else "pending"] += 1
-        return found
+        """How many planned trials have each status; besides those of records, ``running`` and ``pending``.
+
+        Small reads alone: it may be asked at any moment, from any machine that sees the folder.
+        """
+        return Counter(side_by_side(self._state, self.plan.rows))
 
     def set_aside(self, trial_id: str) -> Path | None:
         """Rename a trial's record so that it runs again; the new name, or null when there was none."""
@@ -236,24 +253,55 @@ class Ledger:
             )
         )
 
-    def _add(self, row: Planned) -> None:
-        folder = self.trial_dir(row.trial_id)
-        folder.mkdir(exist_ok=True)
-        if not (folder / TRIAL_FILE).exists():
-            write_json(folder / TRIAL_FILE, row.trial.model_dump_json(indent=1) + "\n")
+    def _read(self, trial_id: str, read: Callable[[Path], Record]) -> Record | None:
+        path = self.trial_dir(trial_id) / RECORD_FILE
         try:
-            record = self.record(row.trial_id)
+            return read(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValidationError as error:
+            raise InputError(
+                f"{path}: not a valid record; run the sweep again to set it aside and repeat the trial"
+            ) from error
+
+    def _state(self, row: Planned) -> str:
+        if (record := self.head(row.trial_id)) is not None:
+            return record.status
+        return "running" if self.is_claimed(row.trial_id) else "pending"
+
+    def _add(self, rows: Sequence[Mapping[str, Any]], standing: Mapping[str, Mapping[str, Any]]) -> None:
+        """Give every trial its folder and ``trial.json``; those that ``standing`` has have them already."""
+        there = names(self.folder / TRIALS_DIR)
+
+        def add(row: Mapping[str, Any]) -> None:
+            trial_id = row["trial_id"]
+            document = {"sweep": self.plan.sweep, "is_parent": trial_id in self.plan.parents, "row": row}
+            if trial_id in there and standing.get(trial_id) == document:
+                return
+            folder = self.trial_dir(trial_id)
+            folder.mkdir(exist_ok=True)
+            # The plan is what has to last: a trial.json that is lost with the machine's power is read from there.
+            write_json(folder / TRIAL_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n", durable=False)
+
+        side_by_side(add, rows)
+
+    def _settle(self, row: Planned) -> None:
+        """Make the record fit the plan: what cannot be read or is not to be skipped goes, what cannot run comes."""
+        try:
+            record = self.head(row.trial_id)
         except InputError:
             self.set_aside(row.trial_id)
             record = None
         if record is not None and record.status == "skipped" and record.reason != row.reason:
-            (folder / RECORD_FILE).unlink(missing_ok=True)  # nothing was measured: nothing is lost
+            # Nothing was measured: nothing is lost.
+            (self.trial_dir(row.trial_id) / RECORD_FILE).unlink(missing_ok=True)
             record = None
         if record is None and row.reason is not None:
             self.skip(row, row.reason)
 
     def _last_claim(self, trial_id: str) -> Path | None:
-        claims = self.trial_dir(trial_id).glob("claim.*.json")
+        folder = self.trial_dir(trial_id)
+        claims = (folder / name for name in names(folder) if name.startswith("claim.") and name.endswith(".json"))
         return max(claims, key=_attempt, default=None)
 
 
@@ -294,6 +342,19 @@ def _link(part: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(path) from error
         part.replace(path)
+
+
+def _standing(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What ``trial.json`` says of every trial of a written plan; nothing for what is no plan."""
+    try:
+        rows = plan["trials"]
+        parents = {parent for row in rows for parent in row["trial"]["parents"].values()}
+        return {
+            row["trial_id"]: {"sweep": plan["sweep"], "is_parent": row["trial_id"] in parents, "row": row}
+            for row in rows
+        }
+    except (KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

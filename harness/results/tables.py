@@ -1,4 +1,4 @@
-"""From records to tidy tables, and back from disk: ``build`` is a pure function of a sweep's records.
+"""From records to tidy tables: a pure function of a sweep's records, one record in memory at a time.
 
 results/<sweep>/trials/<trial_id>/record.json  ->  results/<sweep>/tables/<table>.parquet, .csv
 """
@@ -6,98 +6,108 @@ results/<sweep>/trials/<trial_id>/record.json  ->  results/<sweep>/tables/<table
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from harness.errors import InputError
 from harness.results.baseline import fill_base_scores
 from harness.results.builder import TableBuilder
+from harness.results.files import TABLES_DIR, TableFiles, find, read
 from harness.results.record import RECORD_FILE, Record
-from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TABLES, Table
+from harness.results.scan import names
+from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TABLES
 from harness.results.validate import validate
 from harness.trial import Trial
 
-__all__ = ["build", "read", "validate", "write"]
+__all__ = ["build", "find", "read", "validate", "write"]
 
 PLAN_FILE = "plan.json"
-TABLES_DIR = "tables"
 TRIALS_DIR = "trials"
 
 
 def build(sweep_dir: Path) -> dict[str, pa.Table]:
     """The tables of every trial of ``sweep_dir`` that has ended, in the order of the plan.
 
-    Records are read one at a time, so memory grows with the tables and not with the JSON. Raises
-    :class:`InputError` naming the file of a record that cannot be read; none is left out in silence.
+    Raises :class:`InputError` naming the file of a record that cannot be read; none is left out in silence.
     """
+    batches: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
+    for name, batch in _batches(Path(sweep_dir)):
+        batches[name].append(batch)
+    return {name: pa.Table.from_batches(batches[name], schema=table.arrow) for name, table in TABLES.items()}
+
+
+def write(sweep_dir: Path) -> dict[str, int]:
+    """Write the tables of ``sweep_dir`` under ``tables/``, each as Parquet and CSV; returns how many rows each has.
+
+    What :func:`build` gives goes to disk as it comes, so memory does not grow with the long tables. Every file is
+    written to a temporary name, and all are renamed when all are whole.
+    """
+    sweep_dir = Path(sweep_dir)
+    rows = dict.fromkeys(TABLES, 0)
+    _check_is_sweep(sweep_dir)
+    folder = sweep_dir / TABLES_DIR
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(TableFiles(folder, table)) for name, table in TABLES.items()}
+        for name, batch in _batches(sweep_dir):
+            files[name].add(batch)
+            rows[name] += batch.num_rows
+        for file in files.values():
+            file.close()
+        for file in files.values():
+            file.keep()
+    return rows
+
+
+def _batches(sweep_dir: Path) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Valid rows of the tables, with the name of the table; those of ``trials`` come last.
+
+    A trial's rows lie in one batch, and no other trial has its id: keys that are unique in each batch are unique.
+    """
+    seen = dict.fromkeys(TABLES, 0)
+    for name, batch in _unchecked(sweep_dir):
+        validate(TABLES[name], pa.Table.from_batches([batch]), first_row=seen[name])
+        seen[name] += batch.num_rows
+        yield name, batch
+
+
+def _unchecked(sweep_dir: Path) -> Iterator[tuple[str, pa.RecordBatch]]:
     trials: list[dict[str, Any]] = []
     specs: list[Trial] = []
-    long = {name: TableBuilder(table) for name, table in LONG_TABLES.items()}
-    for record in _records(Path(sweep_dir)):
+    builders = {name: TableBuilder(table) for name, table in TABLES.items()}
+    for record in _records(sweep_dir):
         trials.append(_row(record))
-        if record.outcome is not None:
-            for name, rows in record.outcome.tables.items():
-                long[name].extend({**row, "trial_id": record.trial_id} for row in rows)
         specs.append(record.trial)
+        for name, rows in record.outcome.tables.items() if record.outcome is not None else ():
+            builders[name].extend(rows, trial_id=record.trial_id)
+            for batch in builders[name].ready():
+                yield name, batch
     fill_base_scores(trials, specs)
-    builder = TableBuilder(TABLES["trials"])
-    builder.extend(trials)
-    built = {"trials": builder.finish(), **{name: rows.finish() for name, rows in long.items()}}
-    for name, data in built.items():
-        validate(TABLES[name], data)
-    return built
-
-
-def write(sweep_dir: Path) -> dict[str, pa.Table]:
-    """Build the tables of ``sweep_dir``, write each as Parquet and CSV under ``tables/``, and return them.
-
-    Every file is written to a temporary name and renamed: a reader sees the old file or the new one.
-    """
-    built = build(sweep_dir)
-    folder = Path(sweep_dir) / TABLES_DIR
-    folder.mkdir(exist_ok=True)
-    for name, data in built.items():
-        _replace(folder / f"{name}.parquet", partial(pq.write_table, data, compression="zstd"))
-        _replace(folder / f"{name}.csv", partial(pyarrow.csv.write_csv, data))
-    return built
-
-
-def read(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables of a folder that holds ``tables/``, or is it, by name.
-
-    Nullable integers come as float64 with NaN and nullable booleans as pandas' ``boolean``. A long table
-    without a file is empty. Raises :class:`InputError` when there is no trials table, or a table has another
-    schema version.
-    """
-    found = find(folder)
-    return {name: _read(table, found / f"{name}.parquet") for name, table in TABLES.items()}
-
-
-def find(folder: Path) -> Path:
-    """``folder/tables`` or ``folder``, whichever holds the trials table; else :class:`InputError`."""
-    for candidate in (Path(folder) / TABLES_DIR, Path(folder)):
-        if (candidate / "trials.parquet").is_file():
-            return candidate
-    raise InputError(f"{folder}: no tables here; make them with 'tunebench tables {folder}'")
+    builders["trials"].extend(trials)
+    for name in (*LONG_TABLES, "trials"):
+        for batch in builders[name].finish().to_batches():
+            yield name, batch
 
 
 def _records(sweep_dir: Path) -> Iterator[Record]:
     """The records of ``sweep_dir``: those of the plan in its order, then any others by id."""
-    if not (sweep_dir / TRIALS_DIR).is_dir():
-        raise InputError(f"{sweep_dir}: no trials here (no {TRIALS_DIR}/); is this the folder of a sweep?")
-    there = {path.parent.name: path for path in (sweep_dir / TRIALS_DIR).glob(f"*/{RECORD_FILE}")}
+    _check_is_sweep(sweep_dir)
+    folder = sweep_dir / TRIALS_DIR
+    there = names(folder)
     planned = [trial_id for trial_id in _plan_order(sweep_dir / PLAN_FILE) if trial_id in there]
     for trial_id in dict.fromkeys([*planned, *sorted(there)]):
-        yield _record(there[trial_id])
+        if (record := _record(folder / trial_id / RECORD_FILE)) is not None:
+            yield record
+
+
+def _check_is_sweep(sweep_dir: Path) -> None:
+    if not (sweep_dir / TRIALS_DIR).is_dir():
+        raise InputError(f"{sweep_dir}: no trials here (no {TRIALS_DIR}/); is this the folder of a sweep?")
 
 
 def _plan_order(plan: Path) -> list[str]:
@@ -111,9 +121,12 @@ def _plan_order(plan: Path) -> list[str]:
         raise InputError(f"{plan}: not a plan ({type(error).__name__}: {error})") from error
 
 
-def _record(path: Path) -> Record:
+def _record(path: Path) -> Record | None:
+    """The record in ``path``, checked; null where the trial has not ended."""
     try:
         record = Record.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (ValidationError, OSError) as error:
         raise InputError(f"{path}: not a valid record: {_first_line(error)}") from error
     if record.schema_version != SCHEMA_VERSION:
@@ -164,35 +177,3 @@ def _row(record: Record) -> dict[str, Any]:
         "started_at": record.started_at,
         "duration_s": record.duration_s,
     }
-
-
-def _replace(path: Path, write_to: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write_to(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _read(table: Table, path: Path) -> pd.DataFrame:
-    if not path.exists():
-        return _frame(table.arrow.empty_table())
-    try:
-        data = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    version = (data.schema.metadata or {}).get(b"schema_version", b"none").decode()
-    if version != str(SCHEMA_VERSION):
-        raise InputError(f"{path}: schema version {version}, not {SCHEMA_VERSION}; make the tables again")
-    return _frame(data)
-
-
-def _frame(data: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = data.to_pandas()
-    for field in data.schema:
-        if pa.types.is_boolean(field.type):
-            frame[field.name] = frame[field.name].astype("boolean")
-        elif pa.types.is_integer(field.type) and field.nullable:
-            frame[field.name] = frame[field.name].astype("float64")
-    return frame

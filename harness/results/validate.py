@@ -13,8 +13,10 @@ from harness.errors import InputError
 from harness.results.schema import Column, Table
 
 
-def validate(table: Table, data: pa.Table) -> None:
+def validate(table: Table, data: pa.Table, first_row: int = 0) -> None:
     """Raise :class:`InputError` at the first cell of ``data`` that breaks a rule of ``table``.
+
+    ``data`` may be a part of the table: then ``first_row`` is the number of its first row, for the message.
 
     The rules: columns and types are the schema's, required columns have no null, numbers are finite and within
     their bounds, text is among the choices, the key is unique. The message has table, column, row and rule.
@@ -25,8 +27,8 @@ def validate(table: Table, data: pa.Table) -> None:
         for broken, rule in _rules(column, values):
             row = pc.index(broken, True).as_py()
             if row >= 0:
-                raise _error(table, data, column.name, row, f"{values[row].as_py()!r} {rule}")
-    _check_key(table, data)
+                raise _error(table, data, column.name, row, f"{values[row].as_py()!r} {rule}", first_row)
+    _check_key(table, data, first_row)
 
 
 def _check_columns(table: Table, data: pa.Table) -> None:
@@ -58,11 +60,12 @@ def _rules(column: Column, values: pa.ChunkedArray) -> list[tuple[Any, str]]:
     return rules
 
 
-def _check_key(table: Table, data: pa.Table) -> None:
+def _check_key(table: Table, data: pa.Table, first_row: int) -> None:
     order = np.argsort(codes := _key_codes(table, data), kind="stable")
     repeats = order[1:][codes[order[1:]] == codes[order[:-1]]]
     if repeats.size:
-        raise _error(table, data, ", ".join(table.key), int(repeats.min()), "repeats the key of an earlier row")
+        rule = "repeats the key of an earlier row"
+        raise _error(table, data, ", ".join(table.key), int(repeats.min()), rule, first_row)
 
 
 def _key_codes(table: Table, data: pa.Table) -> npt.NDArray[np.int64]:
@@ -79,6 +82,6 @@ def _key_codes(table: Table, data: pa.Table) -> npt.NDArray[np.int64]:
     return codes
 
 
-def _error(table: Table, data: pa.Table, column: str, row: int, rule: str) -> InputError:
+def _error(table: Table, data: pa.Table, column: str, row: int, rule: str, first_row: int) -> InputError:
     key = ", ".join(f"{name}={data.column(name)[row].as_py()}" for name in table.key)
-    return InputError(f"table '{table.name}', column '{column}', row {row} ({key}): {rule}")
+    return InputError(f"table '{table.name}', column '{column}', row {first_row + row} ({key}): {rule}")

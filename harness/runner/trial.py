@@ -35,7 +35,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     """
     tied = _tie_to_driver()
     trial_dir = trial_dir.resolve()
-    ledger = Ledger.open(trial_dir.parent.parent)
+    ledger, is_parent = Ledger.of_trial(trial_dir)
     row = ledger.row(trial_dir.name)
     settings = sweep.load(ledger.folder / SWEEP_FILE)
     claim = ledger.claim(row.trial_id)
@@ -48,7 +48,7 @@ def run_trial(trial_dir: Path) -> Record | None:
             print(
                 f"[tunebench] attempt {claim.attempt}, {claim.started_at:%Y-%m-%d %H:%M:%S} UTC", file=log, flush=True
             )
-            outcome, ending = _execute(ledger, row, claim, settings, log, tied)
+            outcome, ending = _execute(ledger, row, is_parent, claim, settings, log, tied)
     except KeyboardInterrupt:
         claim.release()
         raise
@@ -58,12 +58,12 @@ def run_trial(trial_dir: Path) -> Record | None:
 
 
 def _execute(
-    ledger: Ledger, row: Planned, claim: Claim, settings: Sweep, log: IO[str], tied: bool
+    ledger: Ledger, row: Planned, is_parent: bool, claim: Claim, settings: Sweep, log: IO[str], tied: bool
 ) -> tuple[Outcome | None, Ending]:
     """Run the notebook; what goes wrong around it is a failure of the trial like one inside it."""
     trial_dir = ledger.trial_dir(row.trial_id)
     try:
-        parameters = _parameters(ledger, row, settings.keep_artifacts)
+        parameters = _parameters(ledger, row, is_parent or settings.keep_artifacts)
         run = Run(notebooks.path(row.trial.notebook), trial_dir, log)
         with _heartbeat(claim, run, tied), _interruptible():
             _clear(trial_dir)
@@ -95,10 +95,9 @@ def _parameters(ledger: Ledger, row: Planned, keep: bool) -> dict[str, Any]:
         del given["learning_rate"]
     if stray := sorted(given.keys() - declared.keys()):
         raise InputError(f"{notebooks.path(trial.notebook)}: the cell tagged 'parameters' lacks '{stray[0]}'")
-    wanted = keep or any(row.trial_id in other.trial.parents.values() for other in ledger.plan.rows)
     places = {
         "trial_dir": str(ledger.trial_dir(row.trial_id)),
-        "artifact_dir": str(ledger.artifact_dir(row.trial_id)) if wanted else None,
+        "artifact_dir": str(ledger.artifact_dir(row.trial_id)) if keep else None,
         "parent_dirs": {role: str(ledger.artifact_dir(parent)) for role, parent in trial.parents.items()},
     }
     return given | {name: place for name, place in places.items() if name in declared}

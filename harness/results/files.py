@@ -1,0 +1,155 @@
+"""Tables on disk: written batch by batch, read as data frames, as much of them as is wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from harness.errors import InputError
+from harness.results.schema import SCHEMA_VERSION, TABLES, Table
+
+TABLES_DIR = "tables"
+
+#: The tables by name.
+Tables = Mapping[str, pd.DataFrame]
+
+
+class TableFiles:
+    """One table as Parquet and as CSV, under temporary names until :meth:`keep`."""
+
+    def __init__(self, folder: Path, table: Table) -> None:
+        self._finals = [folder / f"{table.name}.{ending}" for ending in ("parquet", "csv")]
+        self._parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in self._finals]
+        parquet, csv = self._parts
+        self._writers = (
+            pq.ParquetWriter(parquet, table.arrow, compression="zstd"),
+            pyarrow.csv.CSVWriter(csv, table.arrow),
+        )
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Append rows."""
+        for writer in self._writers:
+            writer.write_batch(batch)
+
+    def close(self) -> None:
+        """Write what is left."""
+        for writer in self._writers:
+            writer.close()
+
+    def keep(self) -> None:
+        """Give the closed files their names: a reader sees an old file or a new one."""
+        for part, final in zip(self._parts, self._finals, strict=True):
+            part.replace(final)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError, pa.ArrowException):
+            self.close()
+        for part in self._parts:
+            part.unlink(missing_ok=True)
+
+
+class Stored(Tables):
+    """The tables of a folder: each is read when it is first asked for, and kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {name: folder / f"{name}.parquet" for name in TABLES}
+        self._frames: dict[str, pd.DataFrame] = {}
+        for path in self._files.values():
+            if path.exists():
+                _open(path).close()
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._frames:
+            path = self._files[name]
+            self._frames[name] = _frame(_open(path).read() if path.exists() else TABLES[name].arrow.empty_table())
+        return self._frames[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def where(self, name: str, trial_ids: Collection[str], equal: Mapping[str, Any]) -> pd.DataFrame:
+        """See :func:`where`; only the rows that are wanted come to lie in memory."""
+        if name in self._frames or not self._files[name].exists():
+            return _where(self[name], trial_ids, equal)
+        wanted = pa.array(list(trial_ids), type=pa.string())
+        found = []
+        with _open(self._files[name]) as file:
+            for number in range(file.num_row_groups):
+                keys = file.read_row_group(number, columns=["trial_id", *equal])
+                mask = pc.is_in(keys["trial_id"], value_set=wanted)
+                for column, value in equal.items():
+                    mask = pc.and_(mask, pc.fill_null(pc.equal(keys[column], value), False))
+                if pc.any(mask).as_py():
+                    found.append(file.read_row_group(number).filter(mask))
+        return _frame(pa.concat_tables(found) if found else TABLES[name].arrow.empty_table())
+
+
+def where(tables: Tables, name: str, trial_ids: Collection[str], **equal: Any) -> pd.DataFrame:
+    """The rows of a long table that belong to these trials and have these values.
+
+    Of stored tables, the rest is not even kept in memory: among ten thousand trials, that is gigabytes.
+    """
+    if isinstance(tables, Stored):
+        return tables.where(name, trial_ids, equal)
+    return _where(tables[name], trial_ids, equal)
+
+
+def _where(frame: pd.DataFrame, trial_ids: Collection[str], equal: Mapping[str, Any]) -> pd.DataFrame:
+    mask = frame.trial_id.isin(list(trial_ids))
+    for column, value in equal.items():
+        mask &= frame[column] == value
+    return frame[mask].reset_index(drop=True)
+
+
+def read(folder: Path) -> Stored:
+    """The tables of a folder that holds ``tables/``, or is it, by name.
+
+    Nullable integers come as float64 with NaN and nullable booleans as pandas' ``boolean``. A long table
+    without a file is empty. Raises :class:`InputError` when there is no trials table, or a table has another
+    schema version.
+    """
+    return Stored(find(folder))
+
+
+def find(folder: Path) -> Path:
+    """``folder/tables`` or ``folder``, whichever holds the trials table; else :class:`InputError`."""
+    for candidate in (Path(folder) / TABLES_DIR, Path(folder)):
+        if (candidate / "trials.parquet").is_file():
+            return candidate
+    raise InputError(f"{folder}: no tables here; make them with 'tunebench tables {folder}'")
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    version = (file.schema_arrow.metadata or {}).get(b"schema_version", b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise InputError(f"{path}: schema version {version}, not {SCHEMA_VERSION}; make the tables again")
+    return file
+
+
+def _frame(data: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = data.to_pandas()
+    for field in data.schema:
+        if pa.types.is_boolean(field.type):
+            frame[field.name] = frame[field.name].astype("boolean")
+        elif pa.types.is_integer(field.type) and field.nullable:
+            frame[field.name] = frame[field.name].astype("float64")
+    return frame
