@@ -16,7 +16,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.plan import Plan, Planned
-from harness.results import ledger as ledgers
+from harness.results import claims
+from harness.results.claims import Claim
 from harness.results.ledger import Ledger
 from harness.results.record import Record
 from harness.trial import Trial
@@ -114,14 +115,55 @@ def test_a_done_trial_cannot_be_claimed(tmp_path: Path) -> None:
     assert ledger.claim(trial(0).trial_id) is None
 
 
-def test_without_a_heartbeat_a_claim_dies(tmp_path: Path) -> None:
+def elsewhere(claim: Claim) -> None:
+    """Make it the claim of another machine."""
+    claim.path.write_text(json.dumps({**json.loads(claim.path.read_text()), "host": "elsewhere"}))
+
+
+def test_without_a_heartbeat_a_claim_from_elsewhere_dies(tmp_path: Path) -> None:
     ledger = create(tmp_path, a_plan(0))
     claim = ledger.claim(trial(0).trial_id)
     assert claim is not None
-    os.utime(claim.path, (0, time.time() - ledgers.LEASE_S - 1))
+    elsewhere(claim)
+    os.utime(claim.path, (0, time.time() - claims.LEASE_S - 1))
     assert not ledger.is_claimed(claim.trial_id)
     claim.beat()
     assert ledger.is_claimed(claim.trial_id)
+
+
+def test_a_clock_that_is_ahead_keeps_no_claim_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = create(tmp_path, a_plan(0))
+    claim = ledger.claim(trial(0).trial_id)
+    assert claim is not None
+    elsewhere(claim)
+    ahead = time.time() + 3600
+    now = time.monotonic()
+    # Seconds from now, the moment of the last touch, and what that means.
+    story = ((0, 0, True), (29, 0, True), (31, 0, False), (32, 31, True), (60, 31, True), (63, 31, False))
+    for since, touched, alive in story:
+        os.utime(claim.path, (0, ahead + touched))
+        monkeypatch.setattr(time, "monotonic", lambda at=now + since: at)
+        assert ledger.is_claimed(claim.trial_id) == alive, since
+
+
+def test_a_clock_that_jumps_does_not_end_a_claim_here(tmp_path: Path) -> None:
+    ledger = create(tmp_path, a_plan(0))
+    claim = ledger.claim(trial(0).trial_id)
+    assert claim is not None
+    for jump in (-3600, 3600):
+        os.utime(claim.path, (0, time.time() + jump))
+        assert ledger.is_claimed(claim.trial_id)
+
+
+@pytest.mark.parametrize("text", ["", '{"host": "els', "[]", '{"host": 1}'])
+def test_a_claim_that_says_nothing_lives_as_long_as_a_lease(tmp_path: Path, text: str) -> None:
+    ledger = create(tmp_path, a_plan(0))
+    claim = ledger.claim(trial(0).trial_id)
+    assert claim is not None
+    claim.path.write_text(text)
+    assert ledger.is_claimed(claim.trial_id)
+    os.utime(claim.path, (0, time.time() - claims.LEASE_S - 1))
+    assert not ledger.is_claimed(claim.trial_id)
 
 
 def test_the_claim_of_a_dead_process_is_dead_at_once(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ one of ten thousand trials need not read the plan of all. Several drivers, on se
 ledger over a shared file system at once:
 
 * **Claims.** Attempt *n* on a trial belongs to whoever creates ``claim.<n>.json``; the file system lets only one do
-  so. The owner touches the file while it works. A claim is dead when its process is gone, or after :data:`LEASE_S`
-  seconds without a touch; then anyone may create ``claim.<n+1>.json``. Nothing is ever deleted or renamed, so there
-  is no moment at which two takers can both succeed, and the claims tell the story of the attempts.
+  so. When its owner is gone (:mod:`harness.results.claims`) anyone may create ``claim.<n+1>.json``. Nothing is ever
+  deleted or renamed, so there is no moment at which two takers can both succeed, and the claims tell the story of the
+  attempts.
 * **Records.** ``record.json`` appears by a hard link, which fails where there is one: the first to finish wins.
 """
 
@@ -22,19 +22,17 @@ import errno
 import json
 import os
 import platform
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 from pydantic import ValidationError
 
 from harness.errors import InputError
 from harness.plan import Plan, Planned
+from harness.results.claims import Claim, Watch
 from harness.results.record import RECORD_FILE, Record, write_json
 from harness.results.scan import names, read_head, side_by_side
 
@@ -46,27 +44,6 @@ ARTIFACTS_DIR = "artifacts"
 LOG_FILE = "log.txt"
 PROGRESS_FILE = "progress.json"
 
-#: Seconds without a heartbeat after which a claim is dead. The clocks of the machines must agree within a few seconds.
-LEASE_S = 30.0
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to run one attempt of one trial."""
-
-    trial_id: str
-    path: Path
-    attempt: int
-    started_at: datetime
-
-    def beat(self) -> None:
-        """Say that the owner is alive; at least every :data:`LEASE_S` / 3 seconds."""
-        os.utime(self.path)
-
-    def release(self) -> None:
-        """Give the trial back without a record: anyone may take it at once."""
-        os.utime(self.path, (0, 0))
-
 
 class Ledger:
     """The trials of one sweep on disk."""
@@ -75,6 +52,7 @@ class Ledger:
         self.folder = folder
         self.plan = plan
         self._environment = dict(environment or {})
+        self._watch = Watch()
 
     @classmethod
     def create(
@@ -153,17 +131,15 @@ class Ledger:
     def claim(self, trial_id: str) -> Claim | None:
         """Take one trial; null when it is done, or somebody who is alive works on it."""
         last = self._last_claim(trial_id)
-        if self.is_done(trial_id) or (last is not None and _alive(last)):
+        if self.is_done(trial_id) or (last is not None and self._watch.alive(last)):
             return None
         attempt = 1 if last is None else _attempt(last) + 1
         path = self.trial_dir(trial_id) / f"claim.{attempt}.json"
         claim = Claim(trial_id, path, attempt, datetime.now(UTC))
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            claim.write()
         except FileExistsError:
             return None
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({**_me(), "attempt": attempt, "started_at": claim.started_at.isoformat()}, stream)
         if self.is_done(trial_id):  # finished between the first look and the claim
             return None
         return claim
@@ -171,7 +147,7 @@ class Ledger:
     def is_claimed(self, trial_id: str) -> bool:
         """Whether somebody who is alive works on the trial."""
         last = self._last_claim(trial_id)
-        return last is not None and _alive(last)
+        return last is not None and self._watch.alive(last)
 
     def attempts(self, trial_id: str) -> int:
         """How many times the trial was started."""
@@ -307,28 +283,6 @@ class Ledger:
 
 def _attempt(claim: Path) -> int:
     return int(claim.name.split(".")[1])
-
-
-def _me() -> dict[str, str | int | float]:
-    return {"host": platform.node(), "pid": os.getpid(), "born": psutil.Process().create_time()}
-
-
-def _alive(claim: Path) -> bool:
-    """Whether the owner of a claim still works, as far as one can know from here."""
-    if time.time() - claim.stat().st_mtime > LEASE_S:
-        return False
-    try:
-        owner = json.loads(claim.read_bytes())
-    except ValueError:
-        return True  # created this very moment, and not written yet
-    if owner["host"] != platform.node():
-        return True
-    try:
-        process = psutil.Process(owner["pid"])
-        # A number is used again after a while: the birth tells whether it is the same process.
-        return abs(process.create_time() - owner["born"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _link(part: Path, path: Path) -> None:

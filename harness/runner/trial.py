@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from harness import notebooks, sweep
 from harness.errors import InputError
 from harness.plan import Planned
-from harness.results.ledger import LEASE_S, LOG_FILE, PROGRESS_FILE, SWEEP_FILE, Claim, Ledger
+from harness.results.claims import LEASE_S, Claim
+from harness.results.ledger import LOG_FILE, PROGRESS_FILE, SWEEP_FILE, Ledger
 from harness.results.record import OUTCOME_FILE, Outcome, Record
 from harness.runner.endings import Ending, record_of
 from harness.runner.notebook import Run
@@ -134,7 +135,7 @@ def _heartbeat(claim: Claim, run: Run, tied: bool) -> Iterator[None]:
             if tied and os.getppid() != parent:
                 run.kill()
                 os._exit(1)
-            if ticks % int(LEASE_S / 6) == 0:
+            if ticks % max(1, int(LEASE_S / 6)) == 0:
                 claim.beat()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

@@ -1,0 +1,106 @@
+"""Claims: the right to run one attempt of one trial, and whether its owner still works.
+
+The owner touches its claim while it works. On the owner's own machine its process tells whether it lives. Elsewhere a
+claim is dead after :data:`LEASE_S` seconds without a touch: by the file's time, or, where clocks disagree, because it
+did not change while one watched for that long. A claim that is wrongly taken for dead costs a second run of the trial,
+of which the ledger keeps the first record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+#: Seconds without a heartbeat after which a claim is dead; ``$TUNEBENCH_LEASE_S`` sets another number, the same for
+#: all drivers of a ledger.
+LEASE_S = float(os.environ.get("TUNEBENCH_LEASE_S") or 30.0)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one attempt of one trial."""
+
+    trial_id: str
+    path: Path
+    attempt: int
+    started_at: datetime
+
+    def write(self) -> None:
+        """Create the file. Raises FileExistsError when somebody else was faster."""
+        descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            started_at = self.started_at.isoformat()
+            json.dump({**_this_process(), "attempt": self.attempt, "started_at": started_at}, stream)
+
+    def beat(self) -> None:
+        """Say that the owner is alive; at least every :data:`LEASE_S` / 3 seconds."""
+        os.utime(self.path)
+
+    def release(self) -> None:
+        """Give the trial back without a record: anyone may take it at once."""
+        os.utime(self.path, (0, 0))
+
+
+class Watch:
+    """Tells whether the owners of claims live; it remembers what it saw, so there is one for each ledger."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[int, float]] = {}
+
+    def alive(self, claim: Path) -> bool:
+        """Whether the owner of a claim still works, as far as one can know from here."""
+        touched = claim.stat().st_mtime_ns
+        if touched == 0:
+            return False  # released
+        owner = _owner(claim)
+        if owner is not None and owner["host"] == platform.node():
+            return _is_running(owner["pid"], owner["born"])
+        if time.time() - touched / 1e9 > LEASE_S:
+            return False
+        now = time.monotonic()
+        last, since = self._seen.get(claim, (None, now))
+        if last != touched:
+            since = now
+            self._seen[claim] = (touched, since)
+        if now - since <= LEASE_S:
+            return True
+        os.utime(claim, (0, 0))  # released, so that nobody else has to watch for as long
+        return False
+
+
+def _this_process() -> dict[str, str | int | float]:
+    return {"host": platform.node(), "pid": os.getpid(), "born": _born(psutil.Process())}
+
+
+def _born(process: psutil.Process) -> float:
+    """Start of a process in seconds after the boot: unlike a date, no clock that is set changes it."""
+    boot = psutil.boot_time()
+    return process.create_time() - boot
+
+
+def _is_running(pid: int, born: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        # A number is used again after a while: the birth tells whether it is the same process.
+        return abs(_born(process) - born) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _owner(claim: Path) -> dict[str, Any] | None:
+    """Who holds a claim; null where it does not say: created this very moment, or left by a crash."""
+    try:
+        found = json.loads(claim.read_bytes())
+    except ValueError:
+        return None
+    named = {"host": str, "pid": int, "born": float}
+    whole = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in named.items())
+    return found if whole else None
