@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, JsonValue, NonNegativeInt, PrivateAttr, field_validator, model_validator
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from harness import specfile, yamlfile
 from harness.errors import InputError, unknown
@@ -37,6 +37,18 @@ class Limits(Frozen):
     """When a trial is stopped."""
 
     time_s: float | None = Field(None, gt=0, description="wall seconds of one trial, kernel start included")
+
+
+class Resources(Frozen):
+    """What each trial is given. Every executor takes what it has a use for."""
+
+    gpus: NonNegativeInt | None = Field(None, description="GPUs that no other trial uses; null: all, to share")
+    cpus: PositiveInt | None = Field(None, description="cores (ray, slurm)")
+    memory_gb: float | None = Field(None, gt=0, description="main memory, in 10^9 bytes (ray, slurm)")
+    time_min: PositiveInt | None = Field(None, description="wall minutes after which the cluster ends a job (slurm)")
+    partition: str | None = Field(None, description="partition, or several with commas (slurm)")
+    sbatch: dict[str, str | int] = Field(default_factory=dict, description="further options of sbatch (slurm)")
+    address: str | None = Field(None, description="of a running cluster, such as 'auto' (ray); null: a local one")
 
 
 class Override(Frozen):
@@ -68,7 +80,7 @@ class Sweep(Frozen):
     exclude: list[Arguments] = Field(default_factory=list)
     overrides: list[Override] = Field(default_factory=list)
     limits: Limits = Limits()
-    resources: dict[str, str | int | float] = Field(default_factory=dict, description="what a cluster is asked for")
+    resources: Resources = Resources()
     keep_artifacts: bool = False
 
     _where: str = PrivateAttr("sweep")

@@ -154,6 +154,14 @@ class Ledger:
         last = self._last_claim(trial_id)
         return 0 if last is None else _attempt(last)
 
+    def started_at(self, trial_id: str) -> datetime | None:
+        """When the last attempt on the trial began; null when there was none."""
+        last = self._last_claim(trial_id)
+        try:
+            return None if last is None else datetime.fromisoformat(json.loads(last.read_bytes())["started_at"])
+        except ValueError:  # its owner died before it wrote that
+            return None
+
     def finish(self, record: Record) -> bool:
         """End a trial. False when it has a record already: the first one stays as it is."""
         path = self.trial_dir(record.trial_id) / RECORD_FILE

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from harness.plan import Planned
 from harness.results.ledger import PROGRESS_FILE, Ledger
 from harness.results.record import Record
-from harness.runner.endings import Ending, record_of
+from harness.runner.endings import Ending, record_of_loss
 from harness.runner.executors import Executor, Job
 
 _POLL_S = 0.05
@@ -24,7 +24,7 @@ _POLL_S = 0.05
 
 @dataclass
 class Running:
-    """A trial that an executor works on."""
+    """A trial that an executor has."""
 
     row: Planned
     job: Job
@@ -43,7 +43,7 @@ class Board:
     """Status -> trials."""
     running: dict[str, Running]
     waiting: list[Planned]
-    """Neither ended nor running here."""
+    """Without a record: those that run, those in the executor's queue and those not handed out."""
 
 
 class Watcher(Protocol):
@@ -55,19 +55,29 @@ class Watcher(Protocol):
 
 
 def drive(ledger: Ledger, only: Collection[str], executor: Executor, jobs: int, watcher: Watcher) -> None:
-    """Run every trial of ``only`` that has no record, ``jobs`` at a time.
+    """Run every trial of ``only`` that has no record; ``jobs`` at a time is what the executor was made for.
 
     Returns when all of them have one. On an interrupt the running trials are stopped, without a record, and
     KeyboardInterrupt goes on to the caller.
     """
-    waiting = [row for row in ledger.plan.rows if row.trial_id in only]
-    board = Board(jobs, Counter(), {}, waiting)
+    board = Board(jobs, Counter(), {}, [row for row in ledger.plan.rows if row.trial_id in only])
+    queued: dict[str, Running] = {}
+    lost: dict[str, tuple[Running, Ending]] = {}
+
     try:
         while True:
-            for trial_id in [trial_id for trial_id, running in board.running.items() if running.job.ended()]:
-                _reap(ledger, board.running.pop(trial_id))
+            for trial_id, running in list(board.running.items()):
+                if (ending := running.job.ended()) is not None:
+                    del board.running[trial_id]
+                    if ending.status != "ok":
+                        lost[trial_id] = running, ending
+            for trial_id, (running, ending) in list(lost.items()):
+                if _settle(ledger, running, ending):
+                    del lost[trial_id]
+            room = executor.room()
+            ready: list[Planned] = []
             for row in list(board.waiting):
-                if row.trial_id in board.running:
+                if any(row.trial_id in elsewhere for elsewhere in (queued, board.running, lost)):
                     continue
                 if (reason := _lost_parent(ledger, row)) is not None:
                     ledger.skip(row, reason)
@@ -75,9 +85,15 @@ def drive(ledger: Ledger, only: Collection[str], executor: Executor, jobs: int, 
                     board.waiting.remove(row)
                     board.ended[record.status] += 1
                     watcher.ended(record)
-                elif len(board.running) < jobs and _is_ready(ledger, row):
-                    board.running[row.trial_id] = Running(row, executor.submit(ledger.trial_dir(row.trial_id)))
-                    watcher.started(row)
+                elif len(ready) < room and _is_ready(ledger, row):
+                    ready.append(row)
+            if ready:
+                made = executor.submit([ledger.trial_dir(row.trial_id) for row in ready])
+                queued |= {row.trial_id: Running(row, job) for row, job in zip(ready, made, strict=False)}
+            for trial_id in [trial_id for trial_id, handed in queued.items() if not handed.job.waits()]:
+                began = board.running[trial_id] = queued.pop(trial_id)
+                began.since = time.monotonic()
+                watcher.started(began.row)
             for trial_id, running in board.running.items():
                 running.progress = _progress(ledger, trial_id) or running.progress
             watcher.tick(board)
@@ -85,8 +101,6 @@ def drive(ledger: Ledger, only: Collection[str], executor: Executor, jobs: int, 
                 return
             time.sleep(_POLL_S)
     finally:
-        for running in board.running.values():
-            running.job.stop()
         executor.close()
 
 
@@ -103,17 +117,17 @@ def _lost_parent(ledger: Ledger, row: Planned) -> str | None:
     return None
 
 
-def _reap(ledger: Ledger, running: Running) -> None:
-    """A job has ended: if it was lost on the way, say so in a record.
+def _settle(ledger: Ledger, running: Running, ending: Ending) -> bool:
+    """A process has died on the way: say so in a record. False while its claim looks alive from here.
 
-    A job that ends in peace without a record found the trial done or taken.
+    On another host its death shows only in a heartbeat that stays away.
     """
-    trial_id, how = running.row.trial_id, running.job.ended()
-    if how == "exit code 0" or ledger.is_done(trial_id) or ledger.is_claimed(trial_id):
-        return
-    ending = Ending("failed", f"the trial's process ended with {how}; see log.txt")
-    attempt = max(1, ledger.attempts(trial_id))
-    ledger.finish(record_of(ledger, running.row, ending, attempt, duration_s=time.monotonic() - running.since))
+    trial_id = running.row.trial_id
+    if not ledger.is_done(trial_id):
+        if ledger.is_claimed(trial_id):
+            return False
+        ledger.finish(record_of_loss(ledger, running.row, ending))
+    return True
 
 
 def _progress(ledger: Ledger, trial_id: str) -> dict[str, Any] | None:

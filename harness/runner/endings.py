@@ -12,10 +12,13 @@ from harness.plan import Planned
 from harness.results.ledger import Ledger
 from harness.results.record import Outcome, Record, Status
 from harness.runner.environment import environment
+from harness.runner.processes import STOP_SIGNALS
 from harness.runner.processes import ending as how_it_ended
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"\bloss\b.*\b(nan|inf|infinite|not finite)\b|\b(nan|inf|infinite)\b.*\bloss\b", re.IGNORECASE)
+#: Exit code of a command that was interrupted and lost nothing.
+_INTERRUPTED = 130
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -55,6 +58,16 @@ def of_death(returncode: int | None, cell: int | None, memory_killer_struck: boo
     return Ending("failed", f"the kernel died {how}", cell)
 
 
+def of_process(returncode: int) -> Ending:
+    """The ending when a trial's own process ended; ``ok`` says that the ledger has the truth.
+
+    Then the trial has a record, or somebody else works on it, or it was told to stop and is to run again.
+    """
+    if returncode in (0, _INTERRUPTED, *(-number for number in STOP_SIGNALS)):
+        return OK
+    return Ending("failed", f"the trial's process ended with {how_it_ended(returncode)}; see log.txt")
+
+
 def record_of(
     ledger: Ledger,
     row: Planned,
@@ -80,6 +93,13 @@ def record_of(
         environment=environment(),
         outcome=outcome,
     )
+
+
+def record_of_loss(ledger: Ledger, row: Planned, ending: Ending) -> Record:
+    """The record of a trial whose process ended without one; what is known of it is in its last claim."""
+    started_at = ledger.started_at(row.trial_id)
+    duration_s = None if started_at is None else (datetime.now(UTC) - started_at).total_seconds()
+    return record_of(ledger, row, ending, max(1, ledger.attempts(row.trial_id)), started_at, duration_s)
 
 
 def memory_kills() -> int | None:

@@ -19,6 +19,7 @@ import socket
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.runner import kernel
 from harness.runner.processes import DRIVER_VARIABLE, die_with, fork, reap
@@ -142,7 +143,7 @@ def _serve(wire: socket.socket) -> None:
                 wire.send(json.dumps({"ended": key.data, "code": reap(key.data)}).encode())
 
 
-def _become_trial(order: dict[str, str], parent: int, selector: selectors.BaseSelector) -> None:
+def _become_trial(order: dict[str, Any], parent: int, selector: selectors.BaseSelector) -> None:
     """What a forked trial does: the same as ``tunebench trial TRIAL_DIR``."""
     die_with(parent)
     os.setsid()
@@ -157,7 +158,7 @@ def _become_trial(order: dict[str, str], parent: int, selector: selectors.BaseSe
     os.close(null)
     os.close(log)
     kernel.prepare()
-    os.environ[DRIVER_VARIABLE] = str(parent)
+    os.environ.update(order["environment"], **{DRIVER_VARIABLE: str(parent)})
     sys.argv = ["tunebench", "trial", order["trial"]]
     from harness.cli import main as tunebench
 

@@ -9,12 +9,19 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from subprocess import TimeoutExpired
 
 #: In the environment of a trial: the process that it must not outlive.
 DRIVER_VARIABLE = "TUNEBENCH_DRIVER"
+
+#: What schedulers send before they end a job, beside Ctrl-C's SIGINT.
+STOP_SIGNALS = tuple(
+    signal.Signals[name]
+    for name in ("SIGTERM", "SIGUSR2")
+    if name in signal.Signals.__members__  # no SIGUSR2 on Windows
+)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,6 +35,27 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """:data:`STOP_SIGNALS` interrupt as Ctrl-C does: with KeyboardInterrupt.
+
+    Only the first does. Schedulers send several, and the second would break off what the first one began to tidy.
+    """
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, handler)
 
 
 def kill_group(pid: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from harness.results.record import Record
 from harness.runner import display, executors
 from harness.runner.driver import drive
 from harness.runner.environment import environment
+from harness.runner.processes import interruptible
 from harness.sweep import Sweep
 
 #: A run does not begin with less space than this on the disk of its folder.
@@ -69,8 +69,8 @@ def run(
     pending = {row.trial_id for row in ledger.pending()} & wanted
     if pending:
         durations = [record.duration_s for record in ledger.records() if record.duration_s is not None]
-        with display.make(log_json, durations) as watcher, _terminable():
-            drive(ledger, pending, make_executor(sweep.resources, cold), jobs, watcher)
+        with display.make(log_json, durations) as watcher, interruptible():
+            drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher)
     records = [record for record in ledger.records() if record.trial_id in wanted]
     return Finished(ledger, records, len(pending))
 
@@ -86,17 +86,3 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM stops a run as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

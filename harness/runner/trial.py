@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
 import traceback
@@ -23,7 +22,7 @@ from harness.results.ledger import LOG_FILE, PROGRESS_FILE, SWEEP_FILE, Ledger
 from harness.results.record import OUTCOME_FILE, Outcome, Record
 from harness.runner.endings import Ending, record_of
 from harness.runner.notebook import Run
-from harness.runner.processes import DRIVER_VARIABLE, die_with
+from harness.runner.processes import DRIVER_VARIABLE, die_with, interruptible
 from harness.sweep import Sweep
 
 
@@ -31,7 +30,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     """Run the trial in ``trial_dir`` (``results/<sweep>/trials/<trial_id>``) and return its record.
 
     Null when there is nothing to do: the trial is done, or somebody else works on it. Whatever the notebook does ends
-    in a record; only an interrupt (SIGINT, SIGTERM) leaves none, so that the trial runs again. Raises
+    in a record; only an interrupt (SIGINT, SIGTERM, SIGUSR2) leaves none, so that the trial runs again. Raises
     :class:`InputError` when the folder is not that of a planned trial.
     """
     tied = _tie_to_driver()
@@ -66,7 +65,7 @@ def _execute(
     try:
         parameters = _parameters(ledger, row, is_parent or settings.keep_artifacts)
         run = Run(notebooks.path(row.trial.notebook), trial_dir, log)
-        with _heartbeat(claim, run, tied), _interruptible():
+        with _heartbeat(claim, run, tied), interruptible():
             _clear(trial_dir)
             return _outcome(trial_dir, run.execute(parameters, settings.limits.time_s))
     except Exception as error:
@@ -145,17 +144,3 @@ def _heartbeat(claim: Claim, run: Run, tied: bool) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM interrupts as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

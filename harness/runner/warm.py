@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,16 @@ class WarmParent:
         self._ready = False
         self._codes: dict[int, int] = {}
 
-    def trial(self, trial_dir: Path) -> Forked:
-        """Start the trial in ``trial_dir``; waits for the imports. Raises :class:`Cold` when that cannot be."""
+    def trial(self, trial_dir: Path, environment: Mapping[str, str]) -> Forked:
+        """Start the trial in ``trial_dir`` with ``environment`` beside this process's own; waits for the imports.
+
+        Raises :class:`Cold` when that cannot be.
+        """
         if not self._ready:
             if (reason := self._hear()["cold"]) is not None:
                 raise Cold(reason)
             self._ready = True
-        self._say({"trial": str(trial_dir), "log": str(trial_dir / LOG_FILE)})
+        self._say({"trial": str(trial_dir), "log": str(trial_dir / LOG_FILE), "environment": {**environment}})
         while "started" not in (heard := self._hear()):
             self._note(heard)
         pid = heard["started"]
@@ -68,7 +72,7 @@ class WarmParent:
     def _note(self, heard: dict[str, Any]) -> None:
         self._codes[heard["ended"]] = heard["code"]
 
-    def _say(self, order: dict[str, str]) -> None:
+    def _say(self, order: dict[str, Any]) -> None:
         try:
             self._wire.send(json.dumps(order).encode())
         except OSError as error:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from subprocess import Popen
 
-from harness.results.ledger import LOG_FILE
-from harness.runner.processes import DRIVER_VARIABLE, Forked, ending, kill_group
+from harness.errors import InputError
+from harness.runner import gpus
+from harness.runner.endings import Ending, of_process
+from harness.runner.executors.process import start
+from harness.runner.processes import Forked, kill_group
 from harness.runner.warm import Cold, WarmParent
+from harness.sweep import Resources
 
-#: Seconds that a trial gets to end in peace.
+#: Seconds that trials get to end in peace.
 _PATIENCE_S = 10.0
 
 Process = Popen[bytes] | Forked
@@ -24,33 +29,47 @@ Process = Popen[bytes] | Forked
 class LocalJob:
     """One process, in a session of its own so that Ctrl-C reaches the driver alone."""
 
-    def __init__(self, start: Callable[[], Process]) -> None:
-        self._start = start
-        self._process = start()
+    def __init__(self, begin: Callable[[], Process], gpus: Sequence[str]) -> None:
+        self.gpus = gpus
+        """Those that it has for itself."""
+        self._begin = begin
+        self._process = begin()
 
-    def ended(self) -> str | None:
+    def waits(self) -> bool:
+        return False
+
+    def ended(self) -> Ending | None:
         try:
             code = self._process.poll()
         except Cold:  # the warm parent has died and taken the trial along, which is no fault of the trial
-            self._process = self._start()
+            self._process = self._begin()
             return None
-        return None if code is None else ending(code)
+        return None if code is None else of_process(code)
 
-    def stop(self) -> None:
+    def ask_to_end(self) -> None:
         with suppress(Cold):
             self._process.send_signal(signal.SIGTERM)
+
+    def end(self, seconds: float) -> None:
+        """Wait, and after ``seconds`` kill it with all that it started."""
+        with suppress(Cold):
             try:
-                self._process.wait(_PATIENCE_S)
+                self._process.wait(seconds)
             except subprocess.TimeoutExpired:
                 kill_group(self._process.pid)
                 self._process.wait()
 
 
 class LocalExecutor:
-    """Starts each trial at once; how many run together is the driver's choice."""
+    """``jobs`` processes; where GPUs are asked for, as many as there are GPUs, each with its own."""
 
-    def __init__(self, resources: Mapping[str, str | int | float], cold: bool = False) -> None:
-        del resources  # this machine gives what it has
+    def __init__(self, resources: Resources, jobs: int, cold: bool = False) -> None:
+        self._jobs = jobs
+        self._gpus_each = resources.gpus
+        self._gpus = gpus.visible() if resources.gpus else []
+        if len(self._gpus) < (resources.gpus or 0):
+            raise InputError(f"resources.gpus: {resources.gpus} for each trial, and this machine has {len(self._gpus)}")
+        self._submitted: list[LocalJob] = []
         self._parent: WarmParent | None = None
         if not cold:
             try:
@@ -58,35 +77,48 @@ class LocalExecutor:
             except Cold as reason:
                 self._go_cold(reason)
 
-    def submit(self, trial_dir: Path) -> LocalJob:
-        return LocalJob(lambda: self._started(trial_dir))
+    def room(self) -> int:
+        self._submitted = [job for job in self._submitted if job.ended() is None]
+        room = self._jobs - len(self._submitted)
+        return min(room, len(self._free()) // self._gpus_each) if self._gpus_each else room
+
+    def submit(self, trial_dirs: Sequence[Path]) -> Sequence[LocalJob]:
+        return [self._submit(trial_dir) for trial_dir in trial_dirs]
 
     def close(self) -> None:
-        if self._parent is not None:
-            self._parent.close()
-            self._parent = None
+        for job in self._submitted:
+            job.ask_to_end()
+        limit = time.monotonic() + _PATIENCE_S
+        for job in self._submitted:
+            job.end(max(0.0, limit - time.monotonic()))
+        self._end_parent()
 
-    def _started(self, trial_dir: Path) -> Process:
+    def _submit(self, trial_dir: Path) -> LocalJob:
+        mine = self._free()[: self._gpus_each or 0]
+        # Nothing is said of GPUs where the sweep says nothing of them: a trial then sees what the driver sees.
+        environment = {} if self._gpus_each is None else {gpus.VARIABLE: ",".join(mine)}
+        job = LocalJob(partial(self._begin, trial_dir, environment), mine)
+        self._submitted.append(job)
+        return job
+
+    def _free(self) -> list[str]:
+        taken = {gpu for job in self._submitted for gpu in job.gpus}
+        return [gpu for gpu in self._gpus if gpu not in taken]
+
+    def _begin(self, trial_dir: Path, environment: Mapping[str, str]) -> Process:
         if self._parent is not None:
             try:
-                return self._parent.trial(trial_dir)
+                return self._parent.trial(trial_dir, environment)
             except Cold as reason:
                 self._go_cold(reason)
-        return _cold(trial_dir)
+        return start(trial_dir, environment)
 
     def _go_cold(self, reason: Cold) -> None:
         """Say why, once: from here on every trial imports for itself."""
         print(f"trials start cold: {reason}", file=sys.stderr, flush=True)
-        self.close()
+        self._end_parent()
 
-
-def _cold(trial_dir: Path) -> Popen[bytes]:
-    with (trial_dir / LOG_FILE).open("ab") as log:
-        return Popen(
-            [sys.executable, "-m", "harness.cli", "trial", str(trial_dir)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={**os.environ, DRIVER_VARIABLE: str(os.getpid())},
-        )
+    def _end_parent(self) -> None:
+        if self._parent is not None:
+            self._parent.close()
+            self._parent = None
