@@ -7,6 +7,7 @@ trial ends when Ray's worker does.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -117,8 +118,9 @@ def _connect(resources: Resources) -> Any:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address != "local":
         try:
+            _knock(address)
             ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(f"resources.address: no Ray cluster answers at '{address}': {error}") from error
         return ray
     ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
@@ -128,6 +130,13 @@ def _connect(resources: Resources) -> Any:
             ray.shutdown()
             raise InputError(f"resources.{name}: {wanted} for each trial, and this machine has {there.get(key, 0):g}")
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nobody listens there; Ray itself would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _trial(trial_dir: str, environment: Mapping[str, str]) -> int:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import submitit
@@ -95,7 +95,7 @@ def _wait(pid: int, seconds: float | None = None) -> bool:
 class Queue:
     """What Slurm says of this user's jobs; asked for at most as often as :data:`_LOOK_S` says."""
 
-    states: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str]
     """Job -> state, such as '12_3' -> 'RUNNING'."""
     _every: float = _LOOK_S[0]
     _next: float = 0.0
@@ -153,7 +153,9 @@ class SlurmExecutor:
     def __init__(self, resources: Resources, jobs: int, cold: bool = True) -> None:
         del cold
         if shutil.which("sbatch") is None:
-            raise InputError("--executor slurm: no Slurm here: 'sbatch' is not on the PATH")
+            raise InputError("--executor slurm: there is no Slurm here ('sbatch' is not on the PATH)")
+        if (states := _states()) is None:
+            raise InputError("--executor slurm: Slurm does not answer here ('squeue' fails)")
         if resources.time_min is None:
             raise InputError(
                 "resources.time_min: Slurm asks for the wall minutes of one trial; such as --set resources.time_min=60"
@@ -161,7 +163,7 @@ class SlurmExecutor:
         self._resources = resources
         self._time_min = resources.time_min
         self._jobs = jobs
-        self._queue = Queue()
+        self._queue = Queue(states)
         self._submitted: list[SlurmJob] = []
         self._throttle = 0
         self._refused = float("-inf")
