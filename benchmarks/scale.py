@@ -40,7 +40,7 @@ from harness.results.ledger import Ledger
 from harness.results.record import RECORD_FILE, Outcome, Record
 from harness.runner import display
 from harness.runner.driver import drive
-from harness.runner.endings import OK, record_of
+from harness.runner.endings import OK, Ending, record_of
 
 #: Records of one run of ``sweeps/quick.yaml``, one a line; their texts are replaced by others of the same length.
 RECORDS = Path(__file__).with_name("scale_records.jsonl.xz")
@@ -199,19 +199,30 @@ class Simulated:
             self._timer = threading.Timer(seconds, ledger.finish, [record_of(ledger, row, OK, 1, duration_s=seconds)])
             self._timer.start()
 
-        def ended(self) -> str | None:
-            return None if self._timer.is_alive() else "exit code 0"
+        def waits(self) -> bool:
+            return False
 
-        def stop(self) -> None:
-            self._timer.cancel()
+        def ended(self) -> Ending | None:
+            return None if self._timer.is_alive() else OK
 
-    def __init__(self, ledger: Ledger, seconds: float) -> None:
+    def __init__(self, ledger: Ledger, slots: int, seconds: float) -> None:
         self._ledger = ledger
+        self._free = slots
+        self._jobs: list[Simulated.Job] = []
         self._rows = {row.trial_id: row for row in ledger.plan.rows}
         self._seconds = seconds
 
-    def submit(self, trial_dir: Path) -> Job:
-        return self.Job(self._ledger, self._rows[trial_dir.name], self._seconds)
+    def room(self) -> int:
+        running = [job for job in self._jobs if job.ended() is None]
+        self._free += len(self._jobs) - len(running)
+        self._jobs = running
+        return self._free
+
+    def submit(self, trial_dirs: Sequence[Path]) -> Sequence[Job]:
+        made = [self.Job(self._ledger, self._rows[trial_dir.name], self._seconds) for trial_dir in trial_dirs]
+        self._free -= len(made)
+        self._jobs += made
+        return made
 
     def close(self) -> None:
         return
@@ -223,7 +234,7 @@ def efficiency(folder: Path, plan: Plan, slots: int, seconds: float) -> tuple[fl
     pending = [row.trial_id for row in ledger.pending()]
     with (folder / "events.jsonl").open("w", encoding="utf-8") as stream:
         begin = time.perf_counter()
-        drive(ledger, pending, Simulated(ledger, seconds), slots, display.JsonLines(stream))
+        drive(ledger, pending, Simulated(ledger, slots, seconds), slots, display.JsonLines(stream))
     return math.ceil(len(pending) / slots) * seconds, time.perf_counter() - begin
 
 

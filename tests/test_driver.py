@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +19,11 @@ from rich.console import Console
 
 from harness.errors import InputError
 from harness.plan import Plan, Planned
-from harness.results.ledger import Ledger
+from harness.results.ledger import LEASE_S, Ledger
 from harness.results.record import Record
-from harness.runner import display, driver, executors
+from harness.runner import display, driver, endings, executors
 from harness.runner.driver import Board, Running, drive
+from harness.runner.endings import OK, Ending
 from harness.trial import Trial
 
 
@@ -33,8 +36,9 @@ def trial(seed: int, **changes: object) -> Trial:
 class Instant:
     """An executor whose trials end when they are submitted, as ``end`` decides."""
 
-    def __init__(self, ledger: Ledger, end: Callable[[int], str]) -> None:
+    def __init__(self, ledger: Ledger, end: Callable[[int], str], jobs: int) -> None:
         self.ledger = ledger
+        self.jobs = jobs
         self.end = end
         self.order: list[int] = []
         self.together = 0
@@ -44,17 +48,22 @@ class Instant:
     class Job:
         def __init__(self) -> None:
             self.looks = 0
-            self.how = "exit code 0"
-            self.stopped = False
+            self.ending = OK
 
-        def ended(self) -> str | None:
+        def waits(self) -> bool:
+            return False
+
+        def ended(self) -> Ending | None:
             self.looks += 1
-            return self.how if self.looks > 1 else None
+            return self.ending if self.looks > 1 else None
 
-        def stop(self) -> None:
-            self.stopped = True
+    def room(self) -> int:
+        return self.jobs - sum(job.looks < 2 for job in self.open)
 
-    def submit(self, trial_dir: Path) -> Instant.Job:
+    def submit(self, trial_dirs: Sequence[Path]) -> Sequence[Instant.Job]:
+        return [self.one(trial_dir) for trial_dir in trial_dirs]
+
+    def one(self, trial_dir: Path) -> Instant.Job:
         row = self.ledger.row(trial_dir.name)
         self.order.append(row.trial.seed)
         job = self.Job()
@@ -62,7 +71,10 @@ class Instant:
         self.together = max(self.together, sum(job.looks < 2 for job in self.open))
         match self.end(row.trial.seed):
             case "lost":
-                job.how = "SIGKILL"
+                claim = self.ledger.claim(row.trial_id)
+                assert claim is not None
+                claim.release()  # what the death of its owner comes to
+                job.ending = endings.of_process(-9)
             case "hangs":
                 raise KeyboardInterrupt
             case status:
@@ -94,7 +106,7 @@ def run(
     folder: Path, rows: list[Planned], end: Callable[[int], str], jobs: int = 1
 ) -> tuple[Instant, dict[int, Record], str]:
     ledger = Ledger.create(folder, Plan("s", tuple(rows)), "name: s\n")
-    executor = Instant(ledger, end)
+    executor = Instant(ledger, end, jobs)
     stream = io.StringIO()
     drive(ledger, [row.trial_id for row in rows], executor, jobs, display.Lines(stream))
     return executor, {record.trial.seed: record for record in ledger.records()}, stream.getvalue()
@@ -119,6 +131,100 @@ def test_a_lost_job_is_a_failed_record(tmp_path: Path) -> None:
     assert (records[0].status, records[1].status) == ("failed", "ok")
     assert records[0].reason == "the trial's process ended with SIGKILL; see log.txt"
     assert "failed after 0 s: the trial's process ended with SIGKILL" in shown
+
+
+def test_a_death_on_another_host_is_recorded_when_its_heartbeat_stays_away(tmp_path: Path) -> None:
+    ledger = Ledger.create(tmp_path, Plan("s", (Planned(trial(0)),)), "name: s\n")
+    trial_id = trial(0).trial_id
+
+    class Remote(Instant):
+        """A job that is killed after it has claimed the trial on another host."""
+
+        def one(self, trial_dir: Path) -> Instant.Job:
+            elsewhere(ledger, trial_id)
+            job = self.Job()
+            job.ending = Ending("oom", "killed")
+            self.open.append(job)
+            return job
+
+    class Clock(display.Lines):
+        """After some ticks the lease is over."""
+
+        ticks = 0
+
+        def tick(self, board: Board) -> None:
+            self.ticks += 1
+            if self.ticks == 5:
+                assert not ledger.is_done(trial_id), "its claim still looks alive"
+                expire(ledger, trial_id)
+
+    executor = Remote(ledger, lambda _: "ok", 1)
+    drive(ledger, [trial_id], executor, 1, Clock(io.StringIO()))
+    record = ledger.record(trial_id)
+    assert record is not None
+    assert (record.status, record.reason, record.attempt, len(executor.open)) == ("oom", "killed", 1, 1)
+
+
+def test_the_trial_of_a_lost_node_is_taken_over(tmp_path: Path) -> None:
+    ledger = Ledger.create(tmp_path, Plan("s", (Planned(trial(0)),)), "name: s\n")
+    trial_id = trial(0).trial_id
+    elsewhere(ledger, trial_id)
+
+    class Clock(display.Lines):
+        ticks = 0
+
+        def tick(self, board: Board) -> None:
+            self.ticks += 1
+            if self.ticks == 5:
+                assert executor.order == [], "another host works on it"
+                expire(ledger, trial_id)
+
+    executor = Instant(ledger, lambda _: "ok", 1)
+    drive(ledger, [trial_id], executor, 1, Clock(io.StringIO()))
+    assert executor.order == [0]
+    assert ledger.claim(trial_id) is None, "it is done"
+
+
+def test_what_waits_in_a_queue_has_not_started(tmp_path: Path) -> None:
+    rows = [Planned(trial(n)) for n in range(3)]
+    ledger = Ledger.create(tmp_path, Plan("s", tuple(rows)), "name: s\n")
+    seen: list[tuple[int, int]] = []
+
+    class Queued(Instant.Job):
+        waited = 0
+
+        def waits(self) -> bool:
+            self.waited += 1
+            return self.waited < 4
+
+    class Queue(Instant):
+        """Takes everything at once, and begins it later."""
+
+        Job = Queued
+
+        def room(self) -> int:
+            return 1000
+
+    class Watch(display.Lines):
+        def tick(self, board: Board) -> None:
+            seen.append((len(board.waiting), len(board.running)))
+
+    # The records are there before the jobs begin: a look at the queue comes late.
+    drive(ledger, [row.trial_id for row in rows], Queue(ledger, lambda _: "ok", 1), 1, Watch(io.StringIO()))
+    assert seen[:4] == [(3, 0), (3, 0), (3, 0), (3, 3)]
+
+
+def elsewhere(ledger: Ledger, trial_id: str) -> None:
+    """Claim a trial as another host would."""
+    claim = ledger.claim(trial_id)
+    assert claim is not None
+    claim.path.write_text(json.dumps({**json.loads(claim.path.read_text()), "host": "elsewhere"}))
+
+
+def expire(ledger: Ledger, trial_id: str) -> None:
+    """Let the last heartbeat be long ago."""
+    (claim,) = ledger.trial_dir(trial_id).glob("claim.*.json")
+    os.utime(claim, (0, time.time() - LEASE_S - 1))
 
 
 @pytest.mark.parametrize("ending", ["ok", "oom"])
@@ -149,12 +255,18 @@ def test_a_child_of_a_mended_parent_runs_after_all(tmp_path: Path) -> None:
 def test_an_interrupt_stops_what_runs(tmp_path: Path) -> None:
     rows = [Planned(trial(0)), Planned(trial(1))]
     ledger = Ledger.create(tmp_path, Plan("s", tuple(rows)), "name: s\n")
-    executor = Instant(ledger, lambda n: "lost" if n == 0 else "hangs")
+    executor = Instant(ledger, lambda n: "lost" if n == 0 else "hangs", 2)
     with pytest.raises(KeyboardInterrupt):
         drive(ledger, [row.trial_id for row in rows], executor, 2, display.Lines(io.StringIO()))
-    assert [job.stopped for job in executor.open] == [True, False], "the second never began"
-    assert executor.closed
+    assert executor.closed, "which ends what it has begun"
     assert len(ledger.pending()) == 2
+
+
+@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_missing_package_is_told(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"'{package}' is missing; pip install 'tunebench\[{name}\]'"):
+        executors.factory(name)
 
 
 def test_an_unknown_executor_is_told() -> None:

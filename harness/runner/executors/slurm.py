@@ -78,7 +78,7 @@ class TrialJob(submitit.helpers.Checkpointable):
         return submitit.helpers.DelayedSubmission(TrialJob(self.trial_dir))
 
     def _record(self, ending: Ending) -> None:
-        ledger = Ledger.open(self.trial_dir.parent.parent)
+        ledger, _ = Ledger.of_trial(self.trial_dir)
         ledger.finish(record_of_loss(ledger, ledger.row(self.trial_dir.name), ending))
 
 
