@@ -19,7 +19,8 @@ from rich.console import Console
 
 from harness.errors import InputError
 from harness.plan import Plan, Planned
-from harness.results.ledger import LEASE_S, Ledger
+from harness.results.claims import LEASE_S
+from harness.results.ledger import Ledger
 from harness.results.record import Record
 from harness.runner import display, driver, endings, executors
 from harness.runner.driver import Board, Running, drive

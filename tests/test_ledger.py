@@ -104,9 +104,11 @@ def test_a_claim_is_exclusive_while_its_owner_lives(tmp_path: Path) -> None:
     assert other.claim(trial_id) is None
     assert ledger.status() == {"running": 1}
     claim.release()
+    assert not claim.is_superseded()
     again = other.claim(trial_id)
     assert again is not None
     assert again.attempt == 2
+    assert claim.is_superseded() and not again.is_superseded()
 
 
 def test_a_done_trial_cannot_be_claimed(tmp_path: Path) -> None:
@@ -176,13 +178,15 @@ def test_the_claim_of_a_dead_process_is_dead_at_once(tmp_path: Path) -> None:
     assert claim.attempt == 2
 
 
-@pytest.mark.parametrize("change", [{"host": "elsewhere", "pid": 1}, {"born": 0.0}])
+@pytest.mark.parametrize(
+    "change", [{"host": "elsewhere", "pid": 1}, {"system": "another container", "pid": 1}, {"born": 0.0}]
+)
 def test_a_process_number_counts_only_here_and_with_its_birth(tmp_path: Path, change: dict[str, object]) -> None:
     ledger = create(tmp_path, a_plan(0))
     claim = ledger.claim(trial(0).trial_id)
     assert claim is not None
     claim.path.write_text(json.dumps({**json.loads(claim.path.read_text()), **change}))
-    assert ledger.is_claimed(claim.trial_id) == ("host" in change)
+    assert ledger.is_claimed(claim.trial_id) == ("pid" in change)
 
 
 def test_a_claim_that_is_just_being_written_counts(tmp_path: Path) -> None:

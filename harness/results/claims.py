@@ -12,8 +12,10 @@ import json
 import os
 import platform
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,10 @@ class Claim:
         """Say that the owner is alive; at least every :data:`LEASE_S` / 3 seconds."""
         os.utime(self.path)
 
+    def is_superseded(self) -> bool:
+        """Whether somebody took this owner for dead and has begun another attempt."""
+        return self.path.with_name(f"claim.{self.attempt + 1}.json").exists()
+
     def release(self) -> None:
         """Give the trial back without a record: anyone may take it at once."""
         os.utime(self.path, (0, 0))
@@ -61,7 +67,7 @@ class Watch:
         if touched == 0:
             return False  # released
         owner = _owner(claim)
-        if owner is not None and owner["host"] == platform.node():
+        if owner is not None and all(owner.get(key) == value for key, value in this_system().items()):
             return _is_running(owner["pid"], owner["born"])
         if time.time() - touched / 1e9 > LEASE_S:
             return False
@@ -77,7 +83,17 @@ class Watch:
 
 
 def _this_process() -> dict[str, str | int | float]:
-    return {"host": platform.node(), "pid": os.getpid(), "born": _born(psutil.Process())}
+    return {**this_system(), "pid": os.getpid(), "born": _born(psutil.Process())}
+
+
+@lru_cache(maxsize=1)
+def this_system() -> dict[str, str]:
+    """Within what a process number means something. Containers may share a host's name, and not its numbers."""
+    found = {"host": platform.node()}
+    with suppress(OSError):  # elsewhere than on Linux the name has to do
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        found["system"] = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return found
 
 
 def _born(process: psutil.Process) -> float:

@@ -136,6 +136,9 @@ def _heartbeat(claim: Claim, run: Run, tied: bool) -> Iterator[None]:
                 os._exit(1)
             if ticks % max(1, int(LEASE_S / 6)) == 0:
                 claim.beat()
+                if claim.is_superseded():  # this host was out of sight for too long: the trial is another's now
+                    run.kill()
+                    os._exit(0)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

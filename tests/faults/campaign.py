@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -21,6 +20,7 @@ import tiny
 
 from harness.errors import InputError
 from harness.results import tables
+from harness.results.claims import this_system
 from harness.results.ledger import Ledger
 from harness.results.record import Record
 
@@ -268,7 +268,7 @@ def claim_left_behind(campaign: Campaign) -> bool:
         return False
     place = campaign.random.choice(places)
     path = place / f"claim.{campaign.ledger.attempts(place.name) + 1}.json"
-    owner = {"host": platform.node(), "pid": 2**22 - 1, "born": 1e9, "attempt": 1, "started_at": "2020-01-01T00:00:00"}
+    owner = {**this_system(), "pid": 2**22 - 1, "born": 1e9, "attempt": 1, "started_at": "2020-01-01T00:00:00"}
     variants: dict[str, tuple[str, float]] = {
         "dead process": (json.dumps(owner), 0),
         "process id used again": (json.dumps(owner | {"pid": 1}), 0),
