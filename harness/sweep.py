@@ -37,6 +37,9 @@ class Limits(Frozen):
     """When a trial is stopped."""
 
     time_s: float | None = Field(None, gt=0, description="wall seconds of one trial, kernel start included")
+    memory_gb: float | None = Field(
+        None, gt=0, description="10⁹ bytes of main memory of one trial's kernel and what it started"
+    )
 
 
 class Resources(Frozen):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 import tiny
@@ -96,6 +98,32 @@ def test_the_time_limit_is_that_of_the_whole_trial(tmp_path: Path) -> None:
     record = records(tmp_path)["hang"]
     assert (record.status, record.reason) == ("timeout", "the time limit of 3 s was reached")
     assert all(gone(pid) for pid in kernels(tmp_path))
+
+
+def test_a_kernel_that_takes_more_memory_than_it_may_is_out_of_memory(tmp_path: Path) -> None:
+    tiny.bench(tmp_path, methods={"full": {"act": ["hog", "ok"]}}, limits={"memory_gb": 0.6})
+    code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
+    assert code == 1, err
+    found = records(tmp_path)
+    assert (found["hog"].status, found["hog"].failed_cell, found["ok"].status) == ("oom", 2, "ok")
+    assert found["hog"].reason is not None
+    assert re.fullmatch(r"the memory limit of 0\.6 GB was reached \(\d\.\d\d GB\)", found["hog"].reason)
+
+
+def test_the_notebook_of_a_killed_kernel_says_so(tmp_path: Path) -> None:
+    tiny.bench(tmp_path, methods={"full": {"act": ["die", "raise", "ok"]}})
+    tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
+    places = {act: tmp_path / "results" / "tiny" / "trials" / r.trial_id for act, r in records(tmp_path).items()}
+    books = {act: nbformat.read(place / "notebook.ipynb", as_version=4) for act, place in places.items()}
+    for act, reason in (("die", "the kernel died with SIGKILL"), ("raise", "ValueError: first line")):
+        book = books[act]
+        assert book.metadata.papermill.exception is True
+        assert book.metadata.tunebench == {"status": "failed", "reason": reason}
+        (cell,) = [cell for cell in book.cells if cell.metadata.papermill.status == "failed"]
+        assert "acting" in cell.source
+        told = "".join(output.get("text", "") for output in cell.outputs)
+        assert ("failed: the kernel died with SIGKILL" in told) == (act == "die"), "an exception tells itself"
+    assert "tunebench" not in books["ok"].metadata
 
 
 def test_a_killed_driver_leaves_nobody_behind_and_the_next_one_goes_on(tmp_path: Path) -> None:

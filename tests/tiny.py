@@ -55,6 +55,9 @@ match act:
         (Path(trial_dir) / 'pid').write_text(str(os.getpid()))
         write_json(Path(trial_dir) / 'progress.json', '{"step": 3, "steps": 10, "loss": 0.5, "phase": "train"}')
         time.sleep(600)
+    case 'hog':
+        kept = [bytearray(os.urandom(1) * 50_000_000) for _ in range(40)]
+        time.sleep(600)
     case 'nap':
         time.sleep(0.3)"""
 

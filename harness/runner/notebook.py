@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
@@ -24,10 +24,13 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
+from harness.results.record import write_json
 from harness.runner import endings
 from harness.runner import kernel as kernels
 from harness.runner.endings import Ending
 from harness.runner.processes import Forked, kill_group
+from harness.runner.watch import LimitWatch
+from harness.sweep import Limits
 
 #: A kernel that dies before it answers is started again, this often in all: now and then a start fails where many
 #: start at once, and no cell has run then.
@@ -106,45 +109,43 @@ class Run:
         self._log = log
         self._kernel: TrialKernel | None = None
         self._cell: Any = None
-        self._overtime = False
-        self._over = threading.Event()
 
-    def execute(self, parameters: Mapping[str, Any], time_s: float | None) -> Ending:
-        """Run all cells with ``parameters``; what is there of the executed notebook ends as ``notebook.ipynb``.
+    def execute(self, parameters: Mapping[str, Any], limits: Limits) -> Ending:
+        """Run all cells with ``parameters``, within ``limits``.
 
-        ``time_s`` limits the whole run, in wall seconds; null is no limit.
+        What is there of the executed notebook ends as ``notebook.ipynb``, with the truth about its end.
         """
-        limit = threading.Timer(time_s, self._stop_overtime) if time_s is not None else None
         part = self._folder / "notebook.part.ipynb"
         try:
-            if limit is not None:
-                limit.daemon = True
-                limit.start()
-            for start in range(1, STARTS + 1):
-                ending = self._attempt(parameters, part)
-                if self._overtime and ending != endings.OK:
-                    return Ending("timeout", f"the time limit of {time_s:g} s was reached", self._cell_index())
-                if ending is not None:
-                    return ending
-                self._say(f"the kernel did not start (attempt {start} of {STARTS})")
-            return Ending("failed", f"the kernel did not start in {STARTS} attempts; see log.txt")
+            with LimitWatch(limits, self._pid, self.kill) as watch:
+                ending = self._attempts(parameters, part, watch)
+            if part.exists() and ending != endings.OK:
+                tell_the_truth(part, ending, self._cell and self._cell.get("id"))
+            return ending
         finally:
-            self._over.set()
-            if limit is not None:
-                limit.cancel()
             self.kill()
             if part.exists():
                 part.replace(self._folder / "notebook.ipynb")
+
+    def _attempts(self, parameters: Mapping[str, Any], part: Path, watch: LimitWatch) -> Ending:
+        for start in range(1, STARTS + 1):
+            ending = self._attempt(parameters, part)
+            if watch.broken is not None and ending != endings.OK:
+                return replace(watch.broken, failed_cell=self._cell_index())
+            if ending is not None:
+                return ending
+            self._say(f"the kernel did not start (attempt {start} of {STARTS})")
+        return Ending("failed", f"the kernel did not start in {STARTS} attempts; see log.txt")
 
     def kill(self) -> None:
         """End the kernel, if there is one."""
         if self._kernel is not None:
             self._kernel.kill()
 
-    def _stop_overtime(self) -> None:
-        self._overtime = True
-        while not self._over.wait(0.2):  # again and again: a kernel may be about to start
-            self.kill()
+    def _pid(self) -> int | None:
+        """The kernel's process; null while there is none."""
+        process = self._kernel.process if self._kernel is not None else None
+        return None if process is None else process.pid
 
     def _attempt(self, parameters: Mapping[str, Any], part: Path) -> Ending | None:
         """One start of a kernel; null when it failed before the first cell."""
@@ -207,3 +208,23 @@ class Run:
     def _say(self, text: str) -> None:
         self._log.write(f"[tunebench] {text}\n")
         self._log.flush()
+
+
+def tell_the_truth(path: Path, ending: Ending, cell_id: str | None) -> None:
+    """Write into an executed notebook how it ended: papermill has a cell completed whose kernel was killed.
+
+    ``cell_id`` is the cell that ran last. A notebook that is not whole stays as it is.
+    """
+    try:
+        book = json.loads(path.read_text(encoding="utf-8"))
+        cell = next((cell for cell in book["cells"] if cell.get("id") == cell_id), None)
+    except (ValueError, KeyError):
+        return
+    book["metadata"].setdefault("papermill", {})["exception"] = True
+    book["metadata"]["tunebench"] = {"status": ending.status, "reason": ending.reason}
+    if cell is not None:
+        cell["metadata"].setdefault("papermill", {}).update(status="failed", exception=True)
+        if not any(output["output_type"] == "error" for output in cell["outputs"]):
+            text = f"{ending.status}: {ending.reason}\n"
+            cell["outputs"].append({"output_type": "stream", "name": "stderr", "text": text})
+    write_json(path, json.dumps(book, indent=1, ensure_ascii=False) + "\n")

@@ -67,7 +67,7 @@ def _execute(
         run = Run(notebooks.path(row.trial.notebook), trial_dir, log)
         with _heartbeat(claim, run, tied), interruptible():
             _clear(trial_dir)
-            return _outcome(trial_dir, run.execute(parameters, settings.limits.time_s))
+            return _outcome(trial_dir, run.execute(parameters, settings.limits))
     except Exception as error:
         traceback.print_exc(file=log)
         first_line = (str(error).splitlines() or [""])[0]

@@ -1,0 +1,87 @@
+"""Watching a trial's kernel from outside: it is stopped when it has used up what the sweep's limits give it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+
+from harness.runner.endings import Ending
+from harness.sweep import Limits
+
+_LOOK_S = 0.25
+_GB = 10**9
+
+
+class LimitWatch:
+    """A thread that calls ``kill`` when a limit is reached, again and again until it is left: a kernel may be about to
+    start. ``pid`` tells the process of the kernel, null while there is none.
+    """
+
+    def __init__(self, limits: Limits, pid: Callable[[], int | None], kill: Callable[[], None]) -> None:
+        self._limits = limits
+        self._pid = pid
+        self._kill = kill
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="limits", daemon=True)
+        self.broken: Ending | None = None
+        """Which limit was reached; null while none is."""
+
+    def __enter__(self) -> LimitWatch:
+        if self._limits.time_s is not None or self._limits.memory_gb is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        began = time.monotonic()
+        while not self._left.wait(_LOOK_S):
+            if self.broken is None:
+                self.broken = self._over_time(time.monotonic() - began) or self._over_memory()
+            if self.broken is not None:
+                self._kill()
+
+    def _over_time(self, seconds: float) -> Ending | None:
+        limit = self._limits.time_s
+        if limit is None or seconds < limit:
+            return None
+        return Ending("timeout", f"the time limit of {limit:g} s was reached")
+
+    def _over_memory(self) -> Ending | None:
+        limit, pid = self._limits.memory_gb, self._pid()
+        if limit is None or pid is None or (used := memory_bytes(pid, limit * _GB)) <= limit * _GB:
+            return None
+        return Ending("oom", f"the memory limit of {limit:g} GB was reached ({used / _GB:.2f} GB)")
+
+
+def memory_bytes(pid: int, enough: float = 0) -> int:
+    """Bytes of main memory that a process and those below it hold; 0 when it is gone.
+
+    What processes share, such as the libraries of a forked kernel, counts in parts (the proportional set size). That
+    is a walk through all pages; while the resident sets, which count shared pages in full, sum up to no more than
+    ``enough``, their sum is told instead.
+    """
+    try:
+        top = psutil.Process(pid)
+        processes = [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    resident = sum(_of(process, "rss") for process in processes)
+    if resident <= enough:
+        return resident
+    return sum(_of(process, "pss") for process in processes)
+
+
+def _of(process: psutil.Process, kind: str) -> int:
+    try:
+        found = process.memory_info() if kind == "rss" else process.memory_full_info()
+        # Only Linux tells the proportional set size; elsewhere the memory of the process alone comes nearest.
+        return int(getattr(found, kind) if hasattr(found, kind) else getattr(found, "uss", 0))
+    except psutil.Error:
+        return 0
