@@ -55,10 +55,13 @@ PER_SEED = sum(map(len, PANELS.values())) * len(METHODS) * len(RATES)
 BAD = 40
 
 TUNEBENCH = (sys.executable, "-m", "harness.cli")
-_IMPORTS = "import sys; from pathlib import Path; from harness import matrix, sweep; "
-_IMPORTS += "from harness.results.ledger import Ledger; "
-NEW = f"{_IMPORTS} Ledger.create(Path(sys.argv[2]), matrix.plan(sweep.load(sys.argv[1])), '')"
-RESUME = f"{_IMPORTS} assert not Ledger.open(Path(sys.argv[1])).pending()"
+_IMPORTS = """import sys
+from pathlib import Path
+from harness import matrix, sweep
+from harness.results.ledger import Ledger
+"""
+NEW = f"{_IMPORTS}Ledger.create(Path(sys.argv[2]), matrix.plan(sweep.load(sys.argv[1])), '')"
+RESUME = f"{_IMPORTS}assert not Ledger.open(Path(sys.argv[1])).pending()"
 
 
 def sweep_document(trials: int) -> dict[str, Any]:

@@ -45,10 +45,17 @@ def _figure(name: str) -> Draw:
 FIGURES: dict[str, Draw] = {name: _figure(name) for name in DESCRIPTIONS}
 
 
+_PIXELS = 16_000
+"""The most that a PNG is wide or high."""
+
+
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write ``figure`` as ``folder/name.png`` (200 dots per inch) and ``folder/name.svg``; returns both paths."""
+    """Write ``figure`` as ``folder/name.png`` and ``folder/name.svg``; returns both paths.
+
+    The PNG has 200 dots per inch; fewer where it has so many panels that it would take hundreds of megabytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    figure.savefig(png, dpi=200)
+    figure.savefig(png, dpi=min(200.0, _PIXELS / max(figure.get_size_inches())))
     figure.savefig(svg, metadata={"Date": None})
     return png, svg

@@ -9,6 +9,7 @@ from harness.figures.bars import dots
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import seconds_text
 from harness.results.baseline import BASELINE
+from harness.results.files import where
 from harness.results.stats import CELL, select
 
 _ANSWERS = {"decode": "generated token", "predict": "prediction"}
@@ -16,10 +17,9 @@ _ANSWERS = {"decode": "generated token", "predict": "prediction"}
 
 def draw(tables: Tables) -> Figure:
     """Median seconds per generated token (decoders) or prediction (classifiers), batch 1; the line ends at the p95."""
-    rows = tables["latency"]
-    rows = rows[(rows.batch_size == 1) & rows.phase.isin(_ANSWERS) & rows.p50_s.notna()]
     chosen = select(tables["trials"])[["trial_id", *CELL]].rename(columns={"batch_size": "train_batch_size"})
-    rows = rows.merge(chosen, on="trial_id")
+    rows = where(tables, "latency", chosen.trial_id, batch_size=1)
+    rows = rows[rows.phase.isin(_ANSWERS) & rows.p50_s.notna()].merge(chosen, on="trial_id")
     if rows.empty:
         return nothing(why_empty(tables["trials"], "no latency at batch size 1 was measured in any trial"))
     keys = ["task", "model", "method", "baseline_args", "objective", "dtype", "train_examples", "variant", "phase"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
 from harness.figures.style import MUTED
+
+Floats = npt.NDArray[np.float64]
 
 _RINGS = (8, 15, 24, 34, 46, 60, 76)
 """Distances from a point at which its label may stand, in points."""
@@ -35,46 +36,48 @@ def beside_points(
     figure = axes.figure
     scale = figure.dpi / 72
     points = axes.transData.transform(np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]))
-    taken = [Bbox.from_extents(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in points]
+    taken = [(x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale) for x, y in points]
     for x, (low, high) in zip(xs, spans, strict=False):
         (left, bottom), (_, top) = axes.transData.transform([(x, low), (x, high)])
         if np.isfinite(bottom + top):
-            taken.append(Bbox.from_extents(left - 2, bottom, left + 2, top))
+            taken.append((left - 2, bottom, left + 2, top))
     inside = axes.get_window_extent()
     gaps = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
     for i in np.argsort(np.sort(gaps, axis=1)[:, :4].sum(axis=1)):
         text = axes.annotate(texts[i], (xs[i], ys[i]), (0, 0), textcoords="offset points", fontsize=9)
         size = text.get_window_extent()
-        box, ring = min(
-            _places(points[i], size.width, size.height, scale),
-            key=lambda place: _badness(place[0], taken, inside) + 1e-3 * place[1],
-        )
-        taken.append(box)
-        text.set_position(tuple((box.p0 - points[i]) / scale))
+        boxes, rings = _places(points[i], size.width, size.height, scale)
+        best = int(np.argmin(_badness(boxes, np.array(taken), np.array(inside.extents)) + 1e-3 * rings))
+        box, ring = boxes[best], rings[best]
+        taken.append(tuple(box))
+        text.set_position(tuple((box[:2] - points[i]) / scale))
         if ring >= _LEADER:
-            end = np.clip(points[i], box.p0, box.p1)
+            end = np.clip(points[i], box[:2], box[2:])
             (x0, y0), (x1, y1) = axes.transData.inverted().transform([points[i], end])
             axes.plot([x0, x1], [y0, y1], color=MUTED, lw=0.6, zorder=1, scalex=False, scaley=False)
 
 
-def _places(point: npt.NDArray[np.float64], width: float, height: float, scale: float) -> Iterator[tuple[Bbox, float]]:
+def _places(point: Floats, width: float, height: float, scale: float) -> tuple[Floats, Floats]:
     """Boxes around ``point`` and their distance from it in points: to the right first, then further out."""
-    for ring in _RINGS:
-        for angle in _ANGLES:
-            dx, dy = np.cos(angle), np.sin(angle)
-            x = point[0] + ring * scale * dx - width * (1 - dx) / 2
-            y = point[1] + ring * scale * dy - height * (1 - dy) / 2
-            yield Bbox.from_bounds(x, y, width, height), ring
+    rings, angles = np.repeat(_RINGS, len(_ANGLES)).astype(float), np.tile(_ANGLES, len(_RINGS))
+    dx, dy = np.cos(angles), np.sin(angles)
+    x = point[0] + rings * scale * dx - width * (1 - dx) / 2
+    y = point[1] + rings * scale * dy - height * (1 - dy) / 2
+    return np.column_stack([x, y, x + width, y + height]), rings
 
 
-def _badness(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> float:
-    """Square pixels of ``box`` that cover something or lie outside of the axes."""
-    covered = sum(_area(Bbox.intersection(box, other)) for other in taken)
-    return covered + _area(box) - _area(Bbox.intersection(box, inside))
+def _badness(boxes: Floats, taken: Floats, inside: Floats) -> Floats:
+    """Square pixels of each of ``boxes`` that cover one of ``taken`` or lie outside of ``inside``."""
+    covered: Floats = _overlap(boxes[:, None], taken[None]).sum(axis=1)
+    return covered + _overlap(boxes, boxes) - _overlap(boxes, inside)
 
 
-def _area(box: Bbox | None) -> float:
-    return 0.0 if box is None else float(box.width * box.height)
+def _overlap(a: Floats, b: Floats) -> Floats:
+    """Square pixels that boxes (left, bottom, right, top) share."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    width, height = np.moveaxis(sides.clip(min=0), -1, 0)
+    shared: Floats = width * height
+    return shared
 
 
 def at_ends(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from harness.figures import labels
 from harness.figures.style import MUTED, style
-
-Tables = Mapping[str, pd.DataFrame]
+from harness.results.files import Tables as Tables
 
 #: What one panel shows: one task on one model.
 FACET = ["task", "model"]

@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from harness.figures.panels import Panel, Tables, nothing, small_multiples, why_empty
 from harness.figures.style import look
-from harness.results.stats import select
+from harness.results.files import where
+from harness.results.stats import CELL, SETTING, select
 
 _SMOOTH = 16
 """A curve is averaged over 1/16 of its steps."""
@@ -15,12 +16,15 @@ _SMOOTH = 16
 
 def draw(tables: Tables) -> Figure:
     """Training loss against the step: the mean over seeds, smoothed, of each method's selected setting."""
-    curves = tables["curves"]
-    losses = curves[(curves.metric == "loss") & (curves.split == "train") & curves.value.notna()]
-    frame = losses.merge(select(tables["trials"]), on="trial_id")
-    if frame.empty:
+    chosen = select(tables["trials"])
+    losses = where(tables, "curves", chosen.trial_id, split="train", metric="loss").dropna(subset="value")
+    if losses.empty:
         return nothing(why_empty(tables["trials"], "no training loss was recorded in any trial"))
-    return small_multiples(frame, _draw)
+    # Means before anything is joined: thousands of curves become as many as there are methods.
+    chosen = chosen.assign(setting=chosen.groupby([*CELL, *SETTING], dropna=False, sort=False).ngroup())
+    settings = losses.trial_id.map(chosen.set_index("trial_id").setting)
+    means = losses.groupby([settings.rename("setting"), "step"]).value.mean().reset_index()
+    return small_multiples(means.merge(chosen.drop_duplicates("setting"), on="setting"), _draw)
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:

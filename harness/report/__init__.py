@@ -15,9 +15,12 @@ from harness.results import tables
 PAGE = "index.html"
 NOTEBOOK = "report"
 
+#: Larger tables are not copied: a report is something to hand on.
+_LARGE_BYTES = 100_000_000
+
 
 def build(sweep_dir: Path, out_dir: Path) -> Path:
-    """Write ``out_dir/index.html``, its figures (PNG, SVG) and a copy of the tables (CSV); returns the page.
+    """Write ``out_dir/index.html``, its figures (PNG, SVG) and a copy of the tables (CSV, up to 100 MB each).
 
     ``sweep_dir`` holds ``tables/``, or is that folder. The page has everything inside and refers to no network.
     Raises :class:`InputError` when there are no tables, or ``out_dir`` cannot be written.
@@ -32,8 +35,13 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
         for csv in sorted(found.glob("*.csv")):
-            if csv.parent != out / "tables":
-                shutil.copyfile(csv, out / "tables" / csv.name)
+            copy = out / "tables" / csv.name
+            if csv.parent == copy.parent:
+                continue
+            if csv.stat().st_size <= _LARGE_BYTES:
+                shutil.copyfile(csv, copy)
+            else:
+                copy.unlink(missing_ok=True)  # that of an earlier report
     except OSError as error:
         raise InputError(f"{out_dir}: cannot be written: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix="tunebench-report-") as folder:

@@ -19,9 +19,9 @@ from harness.figures import DESCRIPTIONS, FIGURES, save
 from harness.figures.findings import answer
 from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
 from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
+from harness.results.files import Tables, where
+from harness.results.schema import TABLES
 from harness.results.stats import CELL, aggregate, beats_baseline, select
-
-Tables = Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,26 @@ def endings(tables: Tables) -> Html:
     bad = trials[trials.status != "ok"]
     if len(bad):
         keys = ["method", "task", "model", "status", "reason"]
-        grouped = bad.fillna({"reason": "no reason was given"}).groupby(keys, sort=False).size()
-        parts.append(_plain(grouped.rename("trials").reset_index()))
+        parts.append(_counted(bad.fillna({"reason": "no reason was given"}), keys))
     noted = trials[trials.note.notna()]
     if len(noted):
         parts.append("<p>Notes that trials left for the reader:</p>")
-        parts.append(
-            _plain(noted.groupby(["method", "model", "note"], sort=False).size().rename("trials").reset_index())
-        )
+        parts.append(_counted(noted, ["method", "model", "note"]))
     return Html("".join(parts))
+
+
+def _counted(trials: pd.DataFrame, keys: list[str]) -> str:
+    """How many trials have each combination of ``keys``: all of them, or the most frequent of many."""
+    counts = trials.groupby(keys, sort=False).size().rename("trials").reset_index()
+    if len(counts) <= _LINES:
+        return _plain(counts)
+    shown = counts.sort_values("trials", ascending=False, kind="stable").head(_LINES)
+    rest = counts.trials.sum() - shown.trials.sum()
+    return f"{_plain(shown)}<p>And {rest} trials more, of {len(counts) - _LINES} other kinds: see trials.csv.</p>"
+
+
+_LINES = 50
+"""A list in the report is no longer than this."""
 
 
 def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
@@ -128,7 +139,7 @@ def generations(tables: Tables, examples: int = 3) -> Html:
     """What the selected settings answered to the first ``examples`` of each test split, first seed, side by side."""
     chosen = select(tables["trials"])
     first = chosen.sort_values("seed", kind="stable").drop_duplicates(CELL).sort_index()
-    answers = tables["generations"].merge(first[["trial_id", *CELL]], on="trial_id")
+    answers = where(tables, "generations", first.trial_id).merge(first[["trial_id", *CELL]], on="trial_id")
     if answers.empty:
         return Html("<p>No answers were recorded.</p>")
     parts = []
@@ -197,10 +208,12 @@ def sources(tables: Tables) -> Html:
 
 
 def downloads(out_dir: str | Path) -> Html:
-    """Links to the tables beside the page."""
+    """Links to the tables beside the page; those that were too large to be copied are named."""
     names = sorted(path.name for path in (Path(out_dir) / "tables").glob("*.csv"))
     links = ", ".join(f'<a href="tables/{escape(name)}">{escape(name)}</a>' for name in names)
-    return Html(f"<p>Tables beside this page: {links or 'none'}.</p>")
+    large = ", ".join(sorted(f"{name}.csv" for name in TABLES if names and f"{name}.csv" not in names))
+    rest = f" Too large to come along, and in the folder of the sweep: {large}." if large else ""
+    return Html(f"<p>Tables beside this page: {links or 'none'}.{rest}</p>")
 
 
 def _known(load: Callable[[str], Any], name: str) -> Any | None:

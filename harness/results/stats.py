@@ -5,6 +5,8 @@ All functions take the ``trials`` table as a data frame (:func:`harness.results.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -77,14 +79,14 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
     """
     trials = with_cells(trials)
     ran = trials[trials.status != "skipped"]
-    tried = ran.groupby(CELL, dropna=False)[SETTING].apply(lambda frame: len(frame.drop_duplicates()))
+    tried = ran[[*CELL, *SETTING]].drop_duplicates().groupby(CELL, dropna=False).size()
     ok = trials[trials.status == "ok"]
     if ok.empty:
         return ok.assign(settings_tried=pd.Series(dtype="int64"))
     direction = np.where(_higher(ok), 1.0, -1.0)
     settings = (
         ok.assign(_goodness=ok.valid_score * direction)
-        .groupby([*CELL, *SETTING], dropna=False, sort=True)
+        .groupby([*CELL, *SETTING], dropna=False, sort=True)[["seed", "_goodness"]]
         .agg(_seeds=("seed", "nunique"), _goodness=("_goodness", "mean"))
         .reset_index()
         .sort_values(["_seeds", "_goodness"], ascending=False, kind="stable", na_position="last")
@@ -100,8 +102,9 @@ def aggregate(trials: pd.DataFrame) -> pd.DataFrame:
     ``ci_low`` and ``ci_high`` bound the mean ``test_score``; ``interval`` says where they come from (see
     :func:`interval`). ``seeds`` counts the trials that ended well. Every other number is a median over seeds.
     """
+    groups = select(trials).groupby([*CELL, *SETTING], dropna=False, sort=False)
     rows = []
-    for key, group in select(trials).groupby([*CELL, *SETTING], dropna=False, sort=False):
+    for key, group in groups:
         low, high, basis = interval(group.test_score, group.test_stderr)
         rows.append(
             dict(zip([*CELL, *SETTING], key, strict=True))
@@ -120,9 +123,11 @@ def aggregate(trials: pd.DataFrame) -> pd.DataFrame:
                 "test_stderr": _root_mean_square(group.test_stderr),
                 "test_examples": group.test_examples.max(),
             }
-            | {name: group[name].median() for name in _MEDIANS}
         )
-    return pd.DataFrame(rows, columns=_AGGREGATE_COLUMNS)
+    if not rows:
+        return pd.DataFrame(columns=_AGGREGATE_COLUMNS)
+    medians = groups[_MEDIANS].median().reset_index(drop=True)
+    return pd.concat([pd.DataFrame(rows), medians], axis=1).reindex(columns=_AGGREGATE_COLUMNS)
 
 
 _AGGREGATE_COLUMNS = [
@@ -154,15 +159,20 @@ def interval(scores: pd.Series, stderrs: pd.Series) -> tuple[float, float, str]:
     """
     known = scores.dropna().to_numpy(dtype=float)
     if len(known) >= BOOTSTRAP_SEEDS and np.ptp(known) > 0:
-        found = scipy_stats.bootstrap(
-            (known,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(0)
-        ).confidence_interval
-        return float(found.low), float(found.high), f"bootstrap over {len(known)} seeds"
+        return *_bootstrap(tuple(known)), f"bootstrap over {len(known)} seeds"
     stderr = _root_mean_square(stderrs)
     if len(known) and np.isfinite(stderr):
         half = _NORMAL * stderr
         return float(known.mean() - half), float(known.mean() + half), "normal over test examples"
     return np.nan, np.nan, "none"
+
+
+@lru_cache(maxsize=4096)  # every figure asks for the same intervals
+def _bootstrap(scores: tuple[float, ...]) -> tuple[float, float]:
+    found = scipy_stats.bootstrap(
+        (scores,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def pareto(frame: pd.DataFrame, cost: str, score: str, higher_is_better: bool = True) -> npt.NDArray[np.bool_]:
