@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import JsonValue
+
 from harness.errors import unknown
 
 ModelKind = Literal["encoder", "decoder", "seq2seq"]
@@ -26,6 +28,16 @@ class Parent:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """An argument of a method that only some kinds of models allow to differ from its ``neutral`` value."""
+
+    argument: str
+    neutral: JsonValue
+    model_kinds: tuple[ModelKind, ...]
+    because: str
+
+
+@dataclass(frozen=True)
 class Method:
     """Which parameters train."""
 
@@ -40,6 +52,9 @@ class Method:
     """Architectures (transformers' ``model_type``) that it works on; empty: all of the kinds above."""
     objectives: tuple[str, ...] = ()
     """Objectives that it can be trained with; empty: all."""
+    objectives_because: str = ""
+    """Why not with the others."""
+    limits: tuple[Limit, ...] = ()
     parents: tuple[Parent, ...] = ()
     """Trials whose artefact it starts from; planned by themselves, and shared between children."""
 
@@ -72,6 +87,7 @@ METHODS = _methods(
         "Brown et al. 2020, arXiv:2005.14165",
         "methods/baseline",
         trains=False,
+        limits=(Limit("shots", 0, ("decoder",), "an encoder reads one text and no solved examples before it"),),
     ),
     Method(
         "quantized",
@@ -161,6 +177,7 @@ METHODS = _methods(
         "Liu et al. 2024, arXiv:2402.10193",
         "methods/bitdelta",
         objectives=("classification", "sft", "clm"),
+        objectives_because="its scales learn from the logits of a full fine-tune, so a loss of its own has no say",
         parents=(Parent("full", method="full"),),
     ),
     Method(

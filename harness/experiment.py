@@ -35,14 +35,13 @@ from harness.methods.baseline import in_context
 from harness.methods.tuned import Tuned, load
 from harness.models import load as models
 from harness.objectives.training import History, Settings
+from harness.results.ledger import PROGRESS_FILE
 from harness.results.record import Outcome, write_json, write_outcome
 from harness.tasks import data as tasks
 from harness.tasks.encode import prompt_text
 from harness.tasks.evaluate import Evaluation, evaluate
 from harness.tasks.metrics import Score
 from harness.trial import Budget
-
-PROGRESS_FILE = "progress.json"
 
 
 class Experiment:

@@ -12,7 +12,7 @@ Decisions that are worth knowing:
 * A parent is planned by itself, once for all of its children: the first trial that the sweep has for its method and
   objective, with the child's model, task and seed and, where the method is the same, the child's arguments.
 * An impossible cell (method x objective x model x task) is one skipped row, whatever the number of its arguments
-  and seeds.
+  and seeds; arguments that the model cannot take are skipped rows of their own.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ class _Cell:
     def impossible(self) -> str | None:
         """Why this cell cannot run; null: it can."""
         method, objective, model, task = self.method, self.objective, self.model, self.task
+        if not any(model.kind in known.model_kinds for known in catalog.OBJECTIVES.values()):
+            return f"no objective is written for {model.kind} models yet; '{model.name}' is one"
         for what, name, is_, wanted in (
             (f"objective '{objective.name}' is for {{}} tasks", task.name, task.kind, objective.task_kinds),
             (f"objective '{objective.name}' needs {{}} models", model.name, model.kind, objective.model_kinds),
@@ -113,10 +115,22 @@ class _Cell:
             if is_ not in wanted:
                 return f"{what.format(' or '.join(wanted))}; '{name}' is {is_}"
         if method.objectives and objective.name not in method.objectives:
-            return f"method '{method.name}' cannot be trained with objective '{objective.name}'"
+            because = method.objectives_because
+            return f"method '{method.name}' cannot be trained with objective '{objective.name}': {because}"
         for parent in self.parents:
             if (reason := self.parent(parent).impossible()) is not None:
                 return f"its parent ({parent.role}) cannot run: {reason}"
+        return None
+
+    def limit(self, trial: Trial) -> str | None:
+        """Why the arguments of ``trial`` do not fit the cell's model; null: they do."""
+        for limit in self.method.limits:
+            given = trial.method_args.get(limit.argument, limit.neutral)
+            if given != limit.neutral and self.model.kind not in limit.model_kinds:
+                return (
+                    f"{self.method.name}.{limit.argument}: {given!r} needs {' or '.join(limit.model_kinds)} models: "
+                    f"{limit.because}; '{self.model.name}' is {self.model.kind}"
+                )
         return None
 
 
@@ -153,17 +167,18 @@ def plan(sweep: Sweep) -> Plan:
     ]
     cells.sort(key=lambda cell: cell.method.trains)
     for cell in cells:
-        reason = cell.impossible()
+        impossible = cell.impossible()
         for trial in _trials(cell):
             if (entry := _excluded(sweep, trial)) is not None:
                 excluded[entry] += 1
                 continue
+            reason = impossible or cell.limit(trial)
             if reason is None:
                 trial = made.named_in(cell, trial)
             row = Planned(trial, reason, cell.task.kind, cell.model.family)
             duplicates += row.trial_id in rows
             rows.setdefault(row.trial_id, row)
-            if reason is not None:
+            if impossible is not None:
                 break
     return Plan(
         sweep=sweep.name,

@@ -87,6 +87,28 @@ def test_an_objective_that_does_not_suit_the_task_is_a_skipped_row(plan: Planner
     assert impossible.reason.endswith("tasks; 'trec' is classification")
 
 
+def test_arguments_that_the_model_cannot_take_are_skipped_alone(plan: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "PARAMETERS", tiny.PARAMETERS + "\nshots = 0")
+    made = plan(models=["minilm-l6-22m", "smollm2-135m"], methods={"baseline": {"shots": [0, 4]}})
+    assert [(row.trial.model, row.trial.method_args["shots"]) for row in made.runnable] == [
+        ("minilm-l6-22m", 0),
+        ("smollm2-135m", 0),
+        ("smollm2-135m", 4),
+    ]
+    (skipped,) = made.skipped
+    assert skipped.reason == (
+        "baseline.shots: 4 needs decoder models: an encoder reads one text and no solved examples before it; "
+        "'minilm-l6-22m' is encoder"
+    )
+
+
+def test_encoder_decoders_are_skipped_with_the_reason(plan: Planner) -> None:
+    made = plan(models=["t5-small"])
+    (skipped,) = made.skipped
+    assert skipped.reason == "no objective is written for seq2seq models yet; 't5-small' is one"
+    assert not made.runnable
+
+
 def test_excluded_cells_are_counted_and_leave_no_row(plan: Planner) -> None:
     made = plan(
         seeds=[0, 1], methods={"full": {}, "lora": {"r": [4, 8]}}, exclude=[{"method": "lora", "r": [4]}, {"seed": 1}]

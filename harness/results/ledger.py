@@ -23,7 +23,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -220,6 +220,20 @@ class Ledger:
         except FileNotFoundError:
             return None
         return aside
+
+    def set_aside_parents(self, trial_ids: Collection[str]) -> None:
+        """Have the parents run again whose checkpoint one of these trials waits for and nobody has kept.
+
+        A trial that is added later may start from one that had no children when it ran. Repeated, it gives the same
+        numbers. Other records stay as they are.
+        """
+        waiting = [row for row in self.pending() if row.trial_id in trial_ids]
+        while waiting:
+            for parent in waiting.pop().trial.parents.values():
+                record = self.record(parent)
+                if record is not None and record.status == "ok" and not self.artifact_dir(parent).exists():
+                    self.set_aside(parent)
+                    waiting.append(self.row(parent))
 
     def skip(self, row: Planned, reason: str) -> bool:
         """Write the record of a trial that cannot run."""

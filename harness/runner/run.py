@@ -66,6 +66,7 @@ def run(
             record = ledger.record(row.trial_id)
             if row.trial_id in wanted and record is not None and record.status != "ok":
                 ledger.set_aside(row.trial_id)
+    ledger.set_aside_parents(wanted)
     pending = {row.trial_id for row in ledger.pending()} & wanted
     if pending:
         durations = [record.duration_s for record in ledger.records() if record.duration_s is not None]
