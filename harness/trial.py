@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 #: Raised whenever a change makes new rows incomparable with old ones; it is part of every trial's id.
 PROTOCOL_VERSION = 1
@@ -31,11 +31,20 @@ class Budget(Frozen):
     epochs: int = Field(1, gt=0, description="passes over the training examples")
     max_length: int = Field(128, gt=0, description="tokens of prompt and completion together; longer examples are cut")
     eval_examples: int | None = Field(None, gt=0, description="examples scored per split; null scores all of them")
+    max_new_tokens: int | None = Field(None, gt=0, description="tokens of an answer at most; null: as the task says")
 
     @property
     def train_steps(self) -> int:
         """Optimiser steps: the same number for every method."""
         return self.epochs * math.ceil(self.train_examples / self.batch_size)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is null and was added after the first trials: it would give them all new ids."""
+        written: dict[str, Any] = handler(self)
+        if self.max_new_tokens is None:
+            written.pop("max_new_tokens", None)
+        return written
 
 
 class Trial(Frozen):

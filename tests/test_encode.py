@@ -34,5 +34,11 @@ def test_a_completion_ends_with_the_end_token_and_starts_with_a_space_after_plai
     assert TOKENIZER.decode(encoded.completion, skip_special_tokens=True) == " yes"
 
 
+def test_without_an_end_token_a_completion_ends_with_the_separator() -> None:
+    like_bert = transformers.ByT5Tokenizer(extra_ids=0)
+    like_bert.sep_token, like_bert.eos_token = like_bert.unk_token, None
+    assert encode(like_bert, "Q:", "yes", 40).completion[-1] == like_bert.sep_token_id
+
+
 def test_the_prompt_does_not_depend_on_the_completion_when_there_is_room() -> None:
     assert encode(TOKENIZER, "Q: a\nA:", "b", 60).prompt == encode(TOKENIZER, "Q: a\nA:", "", 60).prompt

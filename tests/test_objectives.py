@@ -218,6 +218,16 @@ def test_relatives_learn_to_prefer_the_chosen_answer(objective: ModuleType, meth
     assert {name: p.dtype for name, p in tuned.trainable.items()} == dtypes, "what trains has changed"
 
 
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+@pytest.mark.parametrize("objective", [kto, orpo])
+def test_virtual_tokens_do_not_shift_what_trl_reads(objective: ModuleType, method: str) -> None:
+    tuned = methods.apply(method, toy.base(), num_virtual_tokens=4)
+    before = preference(tuned)
+    objective.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(1e-1, batch_size=8, epochs=8))
+    assert preference(tuned) > before
+    assert not tuned.model._forward_hooks, "nothing of the trainer's is left on the network"
+
+
 def test_kto_starts_at_half() -> None:
     """With policy and reference alike every value is sigmoid(0)."""
     tuned = methods.apply("lora", toy.base())

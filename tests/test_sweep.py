@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness import catalog, matrix, notebooks, sweep, yamlfile
 from harness.errors import InputError
 from harness.plan import Plan, Planned, in_order
-from harness.trial import Trial
+from harness.trial import Budget, Trial
 
 Planner = Callable[..., Plan]
 
@@ -43,6 +43,15 @@ def test_every_parameter_of_the_notebook_is_in_the_trial(plan: Planner) -> None:
     args = {"act": "ok", "r": 8, "scale": 1.0, "layers": ["q", "v"], "note": None}
     assert implicit.rows[0].trial.method_args == args
     assert implicit.rows[0].trial_id == explicit.rows[0].trial_id
+
+
+def test_a_limit_of_answers_that_is_not_set_leaves_the_id_alone() -> None:
+    trial = Trial(notebook="methods/full", method="full", objective="sft", model="m", task="t", learning_rate=1e-3)
+    assert trial.trial_id == "90389bd474de", "an id once given stays"
+    short = trial.model_copy(update={"budget": Budget(max_new_tokens=8)})
+    assert short.trial_id != trial.trial_id
+    assert Trial.from_json(short.canonical_json()) == short
+    assert short.parameters()["budget"]["max_new_tokens"] == 8
 
 
 def test_a_list_of_lists_is_the_axis_of_a_list(plan: Planner) -> None:

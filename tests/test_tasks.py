@@ -201,6 +201,12 @@ def test_training_examples_follow_from_task_and_seed_alone(tmp_path: Path) -> No
     assert first.test == data.load(path, large).test[:4]
 
 
+def test_a_budget_may_shorten_the_answers(tmp_path: Path) -> None:
+    path = own(tmp_path)
+    assert data.load(path, Budget(max_new_tokens=3)).spec.max_new_tokens == 3
+    assert data.load(path, Budget()).spec.max_new_tokens == data.load(path).spec.max_new_tokens
+
+
 def test_a_budget_beyond_the_data_gets_all_of_it_with_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="task 'tickets': the budget allows 256 training examples, there are 35"):
         assert len(data.load(own(tmp_path), Budget()).train) == 35

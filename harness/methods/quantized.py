@@ -11,6 +11,7 @@ with one scale per matrix, per output channel, or per group of consecutive input
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -114,6 +115,8 @@ def apply(
         model = base.build()
         _replace_layers(body(model), lambda layer: AbsmaxLinear(layer, bits, granularity, group_size))
     elif scheme == "int8":
+        # It would say in every layer of every pass that the inputs are cast to float16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         model = base.build(
             quantization_config=BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(FULL_PRECISION))
         )

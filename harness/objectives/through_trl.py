@@ -5,6 +5,7 @@ What is set right around it:
 - every default that differs is written out (bfloat16, checkpointing of activations, the CPU);
 - TRL 1.16 casts the adapter on a 4-bit base to bfloat16, whatever the trial asked for: it is cast back;
 - what TRL leaves on the network (a second adapter that it takes as the reference) is taken off again;
+- soft prompts lengthen the outputs, where it expects logits of the input's length: they are cut;
 - the shares of its step that are generation, reward or reference are part of the step's time.
 
 TRL tokenises prompt and answer together, where the other objectives tokenise them apart; ids may differ at the seam.
@@ -57,13 +58,23 @@ def fit(
         return made
 
     datasets.disable_progress_bars()
+    cut = tuned.model.register_forward_hook(_cut_soft_prompt, with_kwargs=True)
     try:
         return run(tuned, make, settings, activations=None)
     finally:
+        cut.remove()
         if not progress:
             datasets.enable_progress_bars()
         if isinstance(tuned.model, PeftModel) and "ref" in tuned.model.peft_config:
             tuned.model.delete_adapter("ref")
+
+
+def _cut_soft_prompt(_model: Any, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> Any:
+    """``output`` without the logits of virtual tokens, which stand in front; all of it where there are none."""
+    ids = args[0] if args else inputs.get("input_ids")
+    if ids is not None and getattr(output, "logits", None) is not None:
+        output.logits = output.logits[:, -ids.shape[1] :]
+    return output
 
 
 def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> list[dict[str, str]]:

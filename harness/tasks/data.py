@@ -74,8 +74,9 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
     """The examples of the task called ``name`` (or of a YAML file), fetched if they are not in the cache.
 
     ``budget`` cuts the training split to its first ``train_examples`` in the order that ``seed`` gives, and the others
-    to their first ``eval_examples``; a budget that asks for more than there is gets all, with a warning. Raises
-    :class:`harness.errors.InputError` when the task is unknown, the data cannot be had, or does not fit the task.
+    to their first ``eval_examples``; it may shorten the answers. One that asks for more than there is gets all, with a
+    warning. Raises :class:`harness.errors.InputError` when the task is unknown, the data cannot be had, or does not
+    fit the task.
     """
     spec = load_spec(name)
     groups = _divide(spec)
@@ -94,6 +95,8 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
             f"task '{spec.name}': the budget allows {budget.train_examples} training examples, there are {len(train)}",
             stacklevel=2,
         )
+    if budget.max_new_tokens is not None:
+        spec = spec.model_copy(update={"max_new_tokens": budget.max_new_tokens})
     first = slice(budget.eval_examples)
     return TaskData(spec, tuple(train[: budget.train_examples]), validation[first], test[first])
 

@@ -39,7 +39,12 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: 
     if tokenizer.chat_template is None and not prompt.endswith((" ", "\n")):
         completion = " " + completion
     ids = list(tokenizer(completion, add_special_tokens=False)["input_ids"])
-    return [*ids, tokenizer.eos_token_id] if end else ids
+    return [*ids, _end_id(tokenizer)] if end else ids
+
+
+def _end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The end token; BERT has none and closes its texts with the separator."""
+    return int(tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, max_length: int) -> Encoded:
