@@ -1,31 +1,54 @@
 """The estimate against a real step: activations and peak, for methods x batch x length on the embedded models.
 
     python benchmarks/estimate.py [--models smollm2-135m minilm-l6-22m] [--methods full lora …] [--batches 1 16] …
+    python benchmarks/estimate.py --out docs/estimate.md
 
-Each row runs two training steps in a process of its own, so that the peak is its own. On CPU the estimate is of tensors
-and the peak is the process's, so what the process holds after a step of a tiny model, its libraries, is added. Aims:
-activations within 3 %, the total within 15 % of the peak on CPU, and within 7 % of the allocated peak on CUDA.
+Each row runs two training steps in a process of its own, so that the peak is its own; it prints a line of a Markdown
+table when it ends. Aims: activations within 3 %, the total within 15 % of the peak on CPU, and within 7 % of the
+allocated peak on CUDA. A row that does not fit in the memory that is free now is told and not run.
+
+What is compared on CPU. The estimate is of tensors, and the peak is the resident memory of a process, which also holds
+the interpreter and its libraries: about half a gigabyte that no setting changes. So the same process first takes a step
+with a network of a few thousand parameters and the same method, which loads and starts all that is used; what it holds
+then is added to the estimate, and shown. Two more things are not tensors and are kept out of the measurement: the pages
+of the mapped checkpoint (weights are copied to memory of their own) and blocks that glibc keeps after they are freed
+(it is told to give blocks above 128 kB back at once).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
 
 from harness import catalog
+from harness.errors import InputError
+from harness.estimate.estimate import Estimate, estimate
 
 LABELS = ("0", "1")
+
+#: Share by which the estimate may be off: of the activations, and of the peak by device.
+ACTIVATIONS = 0.03
+PEAK = {"cpu": 0.15, "cuda": 0.07}
+
+#: Room for the libraries, which the estimate leaves out.
+LIBRARIES = 10**9
 
 #: glibc gives freed blocks back at once. By default it keeps up to 32 MB blocks, in pieces that fit nothing: a few
 #: hundred megabytes that no tensor holds.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
-def step(model: str, method: str, batch: int, length: int, dtype: str, device: str, steps: int = 2) -> tuple[int, int]:
-    """Real training steps: bytes kept for backward, and the peak of the last step."""
+def step(model: str, method: str, batch: int, length: int, dtype: str, device: str) -> tuple[int, int]:
+    """Two real training steps: bytes kept for backward in the first, and the peak of the second."""
     import torch
 
     from harness import methods
@@ -44,19 +67,23 @@ def step(model: str, method: str, batch: int, length: int, dtype: str, device: s
             parameter.data = parameter.data.clone()
     optimizer = torch.optim.AdamW(tuned.trainable.values(), weight_decay=0.0, fused=True)
     tuned.model.train()
+
+    def update(loss: torch.Tensor) -> None:
+        loss.backward()
+        del loss
+        torch.nn.utils.clip_grad_norm_(tuned.trainable.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    # The first step counts what is kept and makes the optimiser's states; the second is what every further one is like.
     with saved_activations(tuned.model) as saved:
         loss = tuned.model(**inputs).loss
     activations = saved.bytes
-    del loss, saved
-    # The first step makes the optimiser's states; the second is what every further one is like.
-    for _ in range(steps):
-        with peak_memory(base.device) as peak:
-            loss = tuned.model(**inputs).loss
-            loss.backward()
-            del loss
-            torch.nn.utils.clip_grad_norm_(tuned.trainable.values(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+    del saved
+    update(loss)
+    del loss
+    with peak_memory(base.device) as peak:
+        update(tuned.model(**inputs).loss)
     assert peak.bytes is not None  # noqa: S101 - the block has ended
     return activations, peak.bytes
 
@@ -78,59 +105,144 @@ def measure(model: str, method: str, batch: int, length: int, dtype: str, device
     return {"activations_bytes": activations, "peak_bytes": peak, "held_bytes": held}
 
 
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    model: str
+    method: str
+    batch: int
+    length: int
+    found: Estimate
+    activations_bytes: int
+    peak_bytes: int
+    held_bytes: int
+    """What the process held before: its libraries; 0 on CUDA, whose peak is of tensors alone."""
+    tolerance: float
+
+    @property
+    def activations_off(self) -> float:
+        return self.found.activations_bytes / self.activations_bytes - 1 if self.activations_bytes else 0.0
+
+    @property
+    def peak_off(self) -> float:
+        return (self.held_bytes + self.found.total_bytes) / self.peak_bytes - 1
+
+    @property
+    def well(self) -> bool:
+        return abs(self.activations_off) <= ACTIVATIONS and abs(self.peak_off) <= self.tolerance
+
+    def __str__(self) -> str:
+        cells = (
+            self.model,
+            self.method,
+            self.batch,
+            self.length,
+            f"{self.found.activations_bytes / 1e6:,.1f}",
+            f"{self.activations_bytes / 1e6:,.1f}",
+            f"{self.activations_off:+.2%}",
+            f"{self.found.total_bytes / 1e6:,.0f}",
+            f"{self.held_bytes / 1e6:,.0f}",
+            f"{self.peak_bytes / 1e6:,.0f}",
+            f"{self.peak_off:+.1%}" + ("" if self.well else " **missed**"),
+        )
+        return line(*cells)
+
+
+def line(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+HEADER = (
+    line(
+        "model",
+        "method",
+        "batch",
+        "length",
+        *("activations, MB", "measured", ""),
+        *("tensors, MB", "+ held", "peak", ""),
+    )
+    + "\n"
+    + line("---", "---", *["---:"] * 9)
+)
+
+
+def run(model: str, method: str, batch: int, length: int, dtype: str, device: str) -> Row | str:
+    """A row from a process of its own, or why there is none."""
+    found = estimate(model, method, batch_size=batch, length=length, dtype=dtype, optimizer_dtype=None)
+    free = psutil.virtual_memory().available
+    if device == "cpu" and found.total_bytes + LIBRARIES > free:
+        return f"not run: needs {found.total_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    command = [sys.executable, __file__, "--one", json.dumps([model, method, batch, length, dtype, device])]
+    child = subprocess.run(command, capture_output=True, text=True, env=os.environ | ALLOCATOR)
+    if child.returncode:
+        return f"**failed**: {(child.stderr.strip().splitlines() or [f'exit code {child.returncode}'])[-1]}"
+    return Row(model, method, batch, length, found, **json.loads(child.stdout.splitlines()[-1]), tolerance=PEAK[device])
+
+
+def rows(given: argparse.Namespace) -> Iterator[Row | tuple[str, str, int, int, str]]:
+    for model, method in itertools.product(given.models, given.methods):
+        for batch, length in itertools.product(given.batches, given.lengths):
+            try:
+                row = run(model, method, batch, length, given.dtype, given.device)
+            except InputError as error:
+                yield model, method, batch, length, str(error)
+                break
+            yield row if isinstance(row, Row) else (model, method, batch, length, row)
+
+
 def main() -> None:
-    """Print the table; exit code 1 when a row misses an aim."""
+    """Print the table; exit code 1 when a row misses an aim or fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["smollm2-135m", "minilm-l6-22m"])
     parser.add_argument("--methods", nargs="+", default=[n for n, e in catalog.METHODS.items() if e.trains])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--lengths", nargs="+", type=int, default=[64, 512])
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", choices=list(PEAK), default="cpu")
+    parser.add_argument("--out", type=Path, help="write the table there too, with how it was made")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         print(json.dumps(measure(*json.loads(given.one))))
         return
-    from harness.errors import InputError
-    from harness.estimate.estimate import estimate
-
-    tolerance = 0.15 if given.device == "cpu" else 0.07
-    missed = 0
-    print(f"{'model':15}{'method':14}{'batch':>6}{'length':>7}{'activations MB':>24}{'':9}{'peak MB':>20}")
-    for model, method in ((m, n) for m in given.models for n in given.methods):
-        for batch, length in ((b, n) for b in given.batches for n in given.lengths):
-            try:
-                found = estimate(
-                    model, method, batch_size=batch, length=length, dtype=given.dtype, optimizer_dtype=None
-                )
-            except InputError as error:
-                print(f"{model:15}{method:14} {error}")
-                break
-            row = json.dumps([model, method, batch, length, given.dtype, given.device])
-            child = subprocess.run(
-                [sys.executable, __file__, "--one", row], capture_output=True, text=True, env=os.environ | ALLOCATOR
-            )
-            if child.returncode:
-                print(f"{model:15}{method:14}{batch:6}{length:7} failed: {child.stderr.strip().splitlines()[-1]}")
-                missed += 1
-                continue
-            real = json.loads(child.stdout.splitlines()[-1])
-            activations = found.activations_bytes / real["activations_bytes"] - 1
-            total = real["held_bytes"] + found.total_bytes
-            peak = total / real["peak_bytes"] - 1
-            well = abs(activations) <= 0.03 and abs(peak) <= tolerance
-            missed += not well
-            print(
-                f"{model:15}{method:14}{batch:6}{length:7}"
-                f"{found.activations_bytes / 1e6:12.1f}{real['activations_bytes'] / 1e6:12.1f}{activations:+9.2%}"
-                f"{total / 1e6:10.0f}{real['peak_bytes'] / 1e6:10.0f}{peak:+9.2%}{'' if well else '  *'}",
-                flush=True,
-            )
-    print(
-        "estimated, measured, difference; * misses an aim" if missed else "estimated, measured, difference: all within"
-    )
+    print(HEADER, flush=True)
+    done: list[Row] = []
+    lines, missed = [HEADER], 0
+    for row in rows(given):
+        if isinstance(row, Row):
+            done.append(row)
+            lines.append(str(row))
+            missed += not row.well
+        else:
+            missed += "**failed**" in row[-1]
+            lines.append(line(*row, *[""] * 6))
+        print(lines[-1], flush=True)
+    lines.append("")
+    if done:
+        lines.append(
+            f"Largest difference of {len(done)} rows: activations "
+            f"{max(abs(row.activations_off) for row in done):.2%} (aim: {ACTIVATIONS:.0%}), "
+            f"peak {max(abs(row.peak_off) for row in done):.1%} (aim: {PEAK[given.device]:.0%}); {missed} missed."
+        )
+        print(lines[-1])
+    if given.out:
+        given.out.write_text(document(lines), encoding="utf-8")
     sys.exit(1 if missed else 0)
+
+
+def document(lines: list[str]) -> str:
+    """The table as a page that says how it was made."""
+    command = " ".join(["python", "benchmarks/estimate.py", *sys.argv[1:]])
+    what = (__doc__ or "").split("\n\n")[-1].strip()
+    table = "\n".join(lines)
+    return (
+        "# The estimate against real training steps\n\n"
+        f"Made by `{command}`; not written by hand.\n\n"
+        "Activations are what the forward pass keeps for the backward pass, counted from the tensors that autograd\n"
+        "saves. *Tensors* is the estimated peak of a step, *held* what the process held before, and *peak* what it was\n"
+        f"measured to hold at most; a difference is the estimate's from the measurement.\n\n{what}\n\n{table}\n"
+    )
 
 
 if __name__ == "__main__":

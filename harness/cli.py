@@ -39,6 +39,11 @@ OnlyOption = Annotated[
     str | None,
     typer.Option(metavar="EXPR", help="a part of the sweep, such as 'method=lora|full,seed=0'"),
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="the memory that trials have, such as 24GB; default: their device's here"),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="skip nothing for its estimated memory")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -88,6 +93,8 @@ def run(
     set_: SetOption = None,
     only: OnlyOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="run again what did not end well")] = False,
+    memory: MemoryOption = None,
+    force: ForceOption = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="one JSON event a line")] = False,
     cold: Annotated[
         bool, typer.Option("--cold", help="each trial imports its libraries itself: seconds slower, the same results")
@@ -97,11 +104,16 @@ def run(
     ] = None,
 ) -> None:
     """Run the trials of a sweep that have not run yet."""
+    from functools import partial
+
     from harness import sweep as sweeps
+    from harness.estimate import planned
     from harness.runner.run import run as run_sweep
 
     loaded = sweeps.load(sweep, set_ or ())
     folder = out or Path("results") / loaded.name
+    # How much memory the machines of a cluster have is not to be seen from here.
+    limit = planned.limits(memory, force=force, elsewhere=executor != "local")
     with _stoppable():
         finished = run_sweep(
             loaded,
@@ -112,6 +124,7 @@ def run(
             retry=retry,
             log_json=log_json,
             cold=cold,
+            judge=partial(planned.judge, limit=limit),
         )
     if finished.ran or not (folder / "tables" / "trials.parquet").exists():
         from harness.results import tables
@@ -131,17 +144,27 @@ def run(
 
 
 @app.command()
-def plan(sweep: SweepArgument, set_: SetOption = None, only: OnlyOption = None, as_json: JsonOption = False) -> None:
-    """Show what would run, and what is skipped and why."""
+def plan(
+    sweep: SweepArgument,
+    set_: SetOption = None,
+    only: OnlyOption = None,
+    memory: MemoryOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what would run with its estimated memory, and what is skipped and why."""
     from dataclasses import replace
 
     from harness import matrix
     from harness import sweep as sweeps
+    from harness.estimate import planned
 
+    limit = planned.limits(memory, force=force)
     made = matrix.plan(sweeps.load(sweep, set_ or ()))
     if wanted := _only(only):
         ids = made.matching(wanted)
         made = replace(made, rows=tuple(row for row in made.rows if row.trial_id in ids))
+    made = planned.judge(made, limit)
     if as_json:
         _print_json(made.document())
     else:
@@ -353,11 +376,12 @@ def _print_plan(made: Plan) -> None:
             row.trial.seed,
             _number(row.trial.learning_rate),
             row.trial.budget.train_steps if row.trial.learning_rate is not None else 0,
+            "" if row.estimated_bytes is None else f"{row.estimated_bytes / 1e9:,.2f}",
             "" if row.reason is None else f"skipped: {row.reason}",
         )
         for row in made.rows
     ]
-    _print_table(("trial", "method", "objective", "model", "task", "seed", "lr", "steps", ""), rows)
+    _print_table(("trial", "method", "objective", "model", "task", "seed", "lr", "steps", "GB", ""), rows)
     out = sum(count for _, count in made.excluded)
     print(
         f"{len(made.runnable)} to run, {len(made.skipped)} skipped, {out} excluded, {made.duplicates} duplicates merged"
@@ -369,16 +393,21 @@ def _number(value: object) -> str:
 
 
 def _print_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Columns on a terminal, and the same columns unwrapped where the output goes elsewhere."""
+    """Columns that fit a terminal, and unwrapped ones, quick to make, where the output goes elsewhere."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+        for row in (header, *cells):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    console = Console() if sys.stdout.isatty() else Console(width=240)
     table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console.print(table)
+    for row in cells:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def _print_json(value: object) -> None:

@@ -23,6 +23,8 @@ class Planned:
     """Why it cannot run; null: it can."""
     task_kind: str | None = None
     model_family: str | None = None
+    estimated_bytes: int | None = None
+    """Peak memory of a training step (:mod:`harness.estimate.planned`); null: not estimated."""
 
     @cached_property
     def trial_id(self) -> str:
@@ -41,6 +43,7 @@ class Planned:
             "reason": self.reason,
             "task_kind": self.task_kind,
             "model_family": self.model_family,
+            "estimated_bytes": self.estimated_bytes,
             "trial": self.trial.model_dump(mode="json"),
         }
 
@@ -48,7 +51,8 @@ class Planned:
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """The row that :meth:`document` wrote. Raises KeyError or ValueError for anything else."""
         trial = Trial.model_validate(document["trial"])
-        return cls(trial, document["reason"], document["task_kind"], document["model_family"])
+        estimated = document.get("estimated_bytes")
+        return cls(trial, document["reason"], document["task_kind"], document["model_family"], estimated)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from harness import matrix
 from harness.errors import InputError
+from harness.plan import Plan
 from harness.results.ledger import Ledger
 from harness.results.record import Record
 from harness.runner import display, executors
@@ -49,14 +50,18 @@ def run(
     retry: bool = False,
     log_json: bool = False,
     cold: bool = False,
+    judge: Callable[[Plan], Plan] | None = None,
 ) -> Finished:
     """Run what has no record yet, ``jobs`` trials at a time.
 
     ``cold`` has every trial import its libraries instead of forking it from a process that has.
     ``only`` chooses trials by their facts; ``retry`` sets the records of trials that did not end well aside, so that
-    they run again. Raises :class:`InputError` for bad input, and KeyboardInterrupt after an orderly stop.
+    they run again; ``judge`` may skip rows of the plan, such as those that do not fit in memory. Raises
+    :class:`InputError` for bad input, and KeyboardInterrupt after an orderly stop.
     """
     plan = matrix.plan(sweep)
+    if judge is not None:
+        plan = judge(plan)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
     make_executor = executors.factory(executor)
     with _writable(folder):

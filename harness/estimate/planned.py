@@ -1,0 +1,230 @@
+"""The estimate in a plan: what every trial needs at most, and which trials cannot fit.
+
+Decisions that are worth knowing:
+
+* Planning imports no torch: what has to be traced is traced in other processes
+  (:mod:`harness.estimate.worker`), once for each distinct setting, and kept in the cache. Learning rates, seeds and
+  tasks of equal length share a setting, so a plan of ten thousand rows asks for a few dozen, and the next plan of the
+  same sweep for none.
+* A cached estimate is found by everything that it follows from: the setting, the model's shape, the versions of the
+  libraries, and the source of the rooms that estimate. A changed method is estimated anew.
+* A step is that of the whole batch at the budget's full length with a loss on every token. Shorter texts need less:
+  ``--force`` runs what was skipped.
+* What cannot be judged has no estimate and is never skipped: objectives whose step is more than one pass over the
+  batch, methods that train nothing or cannot be traced, optimisers whose states may leave the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cache as once
+from importlib import metadata
+from pathlib import Path
+
+from harness import cache, catalog
+from harness.estimate.fits import GB, parse_bytes
+from harness.estimate.limit import Limit, limit_of
+from harness.plan import Plan, Planned
+from harness.results.record import write_json
+from harness.trial import Trial
+
+#: Objectives whose optimiser step is one pass over the batch. The others score pairs, sample, or hold more networks.
+ONE_PASS = ("classification", "sft", "clm")
+
+#: The optimiser that the estimate knows.
+_ADAMW = "adamw_torch_fused"
+
+#: Settings after which another process pays for its start, and how many processes there are at most.
+_WORTH_A_WORKER, _MOST_WORKERS = 6, 4
+
+_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
+#: Rooms of the package that an estimate follows from.
+_ROOMS = ("estimate", "methods", "models", "measure")
+
+#: The memory behind a device, such as 'auto'; null: nothing is skipped for its size.
+LimitOf = Callable[[str], Limit | None]
+#: Peak bytes of each setting, null where it cannot be traced.
+Estimator = Callable[[list["Setting"]], dict["Setting", int | None]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the memory of a training step depends on."""
+
+    model: str
+    method: str
+    method_args: str
+    """As JSON with sorted keys."""
+    batch_size: int
+    length: int
+    dtype: str
+    labels: int
+
+    @classmethod
+    def of(cls, trial: Trial) -> Setting | None:
+        """The setting of a trial; null when the estimate cannot judge it."""
+        judged = catalog.METHODS[trial.method].trains and trial.objective in ONE_PASS
+        if not judged or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
+            return None
+        return cls(
+            model=trial.model,
+            method=trial.method,
+            method_args=json.dumps(trial.method_args, sort_keys=True),
+            batch_size=trial.budget.batch_size,
+            length=trial.budget.max_length,
+            dtype=trial.dtype,
+            labels=_labels(trial.task),
+        )
+
+    def key(self) -> str:
+        """Name of this setting's file in the cache."""
+        inputs = json.dumps([asdict(self), _shape(self.model), _code()], sort_keys=True)
+        return hashlib.sha256(inputs.encode()).hexdigest()[:24]
+
+
+def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = None) -> Plan:
+    """``plan`` with the estimated peak of each trial; what exceeds the ``limit`` of its device is skipped.
+
+    A trial whose parent is skipped is skipped too.
+    """
+    found = _estimates([row.trial for row in plan.runnable], estimator or _in_processes)
+    limit = once(limit)
+    skipped: set[str] = set()
+    rows = []
+    for row in plan.rows:
+        if row.reason is None:
+            row = replace(row, estimated_bytes=found.get(row.trial_id))
+            row = replace(row, reason=_lost_parent(row, skipped) or _too_large(row, limit))
+        if row.reason is not None:
+            skipped.add(row.trial_id)
+        rows.append(row)
+    return replace(plan, rows=tuple(rows))
+
+
+def limits(memory: str | None = None, *, force: bool = False, elsewhere: bool = False) -> LimitOf:
+    """What :func:`judge` holds trials against: ``memory``, such as 24GB, or what their devices have on this machine.
+
+    Nothing is skipped with ``force``, nor when the trials run ``elsewhere`` and nobody says on how much memory. Raises
+    :class:`harness.errors.InputError` when ``memory`` is not a size.
+    """
+    given = None if memory is None else Limit("--memory", parse_bytes(memory, "--memory"))
+    if given is None and not elsewhere and not force:
+        return limit_of
+    return lambda device: None if force else given
+
+
+def _too_large(row: Planned, limit: LimitOf) -> str | None:
+    """Why the row cannot fit; null: it can, or nobody knows."""
+    if row.estimated_bytes is None:
+        return None
+    found = limit(row.trial.device)
+    if found is None or row.estimated_bytes <= found.bytes:
+        return None
+    budget = row.trial.budget
+    return (
+        f"a step of {budget.batch_size} x {budget.max_length} tokens is estimated to need "
+        f"{row.estimated_bytes / GB:.3g} GB, more than the {found.bytes / GB:.3g} GB of {found.place}; "
+        f"--force runs it all the same"
+    )
+
+
+def _lost_parent(row: Planned, skipped: Collection[str]) -> str | None:
+    lost = [role for role, parent in row.trial.parents.items() if parent in skipped]
+    return f"its parent ({lost[0]}, trial {row.trial.parents[lost[0]]}) is skipped" if lost else None
+
+
+def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int | None]:
+    """Id of each trial -> estimated bytes; what the cache does not hold is asked of ``estimator`` in one call."""
+    settings = {trial.trial_id: setting for trial in trials if (setting := Setting.of(trial)) is not None}
+    files = {
+        setting: cache.root() / "estimates" / f"{setting.key()}.json" for setting in dict.fromkeys(settings.values())
+    }
+    known = {setting: size for setting, file in files.items() for size in _kept(file)}
+    if missing := [setting for setting in files if setting not in known]:
+        if len(missing) > 1:
+            print(f"estimating the memory of {len(missing)} settings, once", file=sys.stderr)
+        for setting, size in estimator(missing).items():
+            known[setting] = size
+            _keep(files[setting], size)
+    return {trial_id: known.get(setting) for trial_id, setting in settings.items()}
+
+
+def _in_processes(settings: list[Setting]) -> dict[Setting, int | None]:
+    """Trace ``settings`` in processes of their own; what one that dies was asked is not known, and not kept."""
+    workers = min(os.cpu_count() or 1, _MOST_WORKERS, math.ceil(len(settings) / _WORTH_A_WORKER))
+    with ThreadPoolExecutor(workers) as pool:
+        answers = pool.map(_in_a_process, [settings[start::workers] for start in range(workers)])
+    return {setting: size for answer in answers for setting, size in answer.items()}
+
+
+def _in_a_process(settings: list[Setting]) -> dict[Setting, int | None]:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.estimate.worker"],
+        input=json.dumps([asdict(setting) for setting in settings]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return {}
+    return dict(zip(settings, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+def _kept(file: Path) -> list[int | None]:
+    """The estimate in a file of the cache; empty where there is none, or none that can be read."""
+    try:
+        return [json.loads(file.read_text(encoding="utf-8"))["total_bytes"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
+def _keep(file: Path, size: int | None) -> None:
+    """Where there is no place to keep it, it is made again next time."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, json.dumps({"total_bytes": size}), durable=False)
+
+
+@once
+def _labels(task: str) -> int:
+    """Number of classes; 2 where the task has none, and no head that counts them."""
+    from harness.tasks.spec import load_spec
+
+    return len(load_spec(task).labels) or 2
+
+
+@once
+def _shape(model: str) -> str:
+    """The model's shape, as far as it is known without its library."""
+    from harness.models.spec import load_spec
+
+    spec = load_spec(model)
+    local = Path(getattr(spec.source, "local", ""), "config.json")
+    return spec.model_dump_json() + (local.read_text(encoding="utf-8") if local.is_file() else "")
+
+
+@once
+def _code() -> list[str]:
+    """Versions of the libraries, and a digest of the rooms that estimate."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for room in _ROOMS:
+        for file in sorted((package / room).glob("*.py")):
+            digest.update(file.read_bytes())
+    return [*map(_version, _LIBRARIES), digest.hexdigest()]
+
+
+def _version(library: str) -> str:
+    try:
+        return f"{library} {metadata.version(library)}"
+    except metadata.PackageNotFoundError:
+        return f"{library} missing"

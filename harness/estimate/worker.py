@@ -1,0 +1,52 @@
+"""Estimates for a plan, in a process of its own: settings as JSON on standard input, bytes as JSON on the last line."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from harness.estimate.start import quick_start
+
+
+def total_bytes(setting: Mapping[str, Any]) -> int | None:
+    """The peak of a training step; null for whatever cannot be traced.
+
+    Arguments that only the method's notebook takes, such as how much of a spectrum to draw, are left out.
+    """
+    from harness.estimate.estimate import estimate
+
+    module = importlib.import_module(f"harness.methods.{setting['method']}")
+    known = inspect.signature(module.apply).parameters
+    args = {name: value for name, value in json.loads(setting["method_args"]).items() if name in known}
+    try:
+        found = estimate(
+            setting["model"],
+            setting["method"],
+            args,
+            batch_size=setting["batch_size"],
+            length=setting["length"],
+            dtype=setting["dtype"],
+            optimizer_dtype=None,
+            labels=setting["labels"],
+        )
+    except Exception:
+        # Any library may refuse any combination in any way. A plan without an estimate is right; one that ends here
+        # is not.
+        return None
+    return found.total_bytes
+
+
+def main() -> None:
+    """Answer what stands on standard input."""
+    settings = json.load(sys.stdin)
+    with quick_start():
+        answers = [total_bytes(setting) for setting in settings]
+    print(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()
