@@ -240,7 +240,7 @@ def document(lines: list[str]) -> str:
         "# The estimate against real training steps\n\n"
         f"Made by `{command}`; not written by hand.\n\n"
         "Activations are what the forward pass keeps for the backward pass, counted from the tensors that autograd\n"
-        "saves. *Tensors* is the estimated peak of a step, *held* what the process held before, and *peak* what it was\n"
+        "saves. *Tensors* is the estimated peak of a step, *held* what the process held before, *peak* what it was\n"
         f"measured to hold at most; a difference is the estimate's from the measurement.\n\n{what}\n\n{table}\n"
     )
 
