@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -149,6 +150,21 @@ class Row:
         return line(*cells)
 
 
+@dataclass(frozen=True)
+class Remark:
+    """A line that says why there are no numbers."""
+
+    model: str
+    method: str
+    batch: int | str
+    length: int | str
+    why: str
+    well: bool = True
+
+    def __str__(self) -> str:
+        return line(self.model, self.method, self.batch, self.length, self.why, *[""] * 6)
+
+
 def line(*cells: object) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
@@ -167,28 +183,33 @@ HEADER = (
 )
 
 
-def run(model: str, method: str, batch: int, length: int, dtype: str, device: str) -> Row | str:
+def run(model: str, method: str, batch: int, length: int, dtype: str, device: str) -> Row | Remark:
     """A row from a process of its own, or why there is none."""
     found = estimate(model, method, batch_size=batch, length=length, dtype=dtype, optimizer_dtype=None)
     free = psutil.virtual_memory().available
     if device == "cpu" and found.total_bytes + LIBRARIES > free:
-        return f"not run: needs {found.total_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        why = f"not run: needs {found.total_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        return Remark(model, method, batch, length, why)
     command = [sys.executable, __file__, "--one", json.dumps([model, method, batch, length, dtype, device])]
     child = subprocess.run(command, capture_output=True, text=True, env=os.environ | ALLOCATOR)
     if child.returncode:
-        return f"**failed**: {(child.stderr.strip().splitlines() or [f'exit code {child.returncode}'])[-1]}"
+        why = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+        return Remark(model, method, batch, length, f"**failed**: {why}", well=False)
     return Row(model, method, batch, length, found, **json.loads(child.stdout.splitlines()[-1]), tolerance=PEAK[device])
 
 
-def rows(given: argparse.Namespace) -> Iterator[Row | tuple[str, str, int, int, str]]:
-    for model, method in itertools.product(given.models, given.methods):
-        for batch, length in itertools.product(given.batches, given.lengths):
+def rows(given: argparse.Namespace) -> Iterator[Row | Remark]:
+    """Small steps first: whatever stops this, most of the table is there."""
+    refused = set()
+    for batch, length in sorted(itertools.product(given.batches, given.lengths), key=math.prod):
+        for model, method in itertools.product(given.models, given.methods):
+            if (model, method) in refused:
+                continue
             try:
-                row = run(model, method, batch, length, given.dtype, given.device)
+                yield run(model, method, batch, length, given.dtype, given.device)
             except InputError as error:
-                yield model, method, batch, length, str(error)
-                break
-            yield row if isinstance(row, Row) else (model, method, batch, length, row)
+                refused.add((model, method))
+                yield Remark(model, method, "", "", str(error))
 
 
 def main() -> None:
@@ -207,35 +228,34 @@ def main() -> None:
         print(json.dumps(measure(*json.loads(given.one))))
         return
     print(HEADER, flush=True)
-    done: list[Row] = []
-    lines, missed = [HEADER], 0
+    done: list[Row | Remark] = []
     for row in rows(given):
-        if isinstance(row, Row):
-            done.append(row)
-            lines.append(str(row))
-            missed += not row.well
-        else:
-            missed += "**failed**" in row[-1]
-            lines.append(line(*row, *[""] * 6))
-        print(lines[-1], flush=True)
-    lines.append("")
-    if done:
-        lines.append(
-            f"Largest difference of {len(done)} rows: activations "
-            f"{max(abs(row.activations_off) for row in done):.2%} (aim: {ACTIVATIONS:.0%}), "
-            f"peak {max(abs(row.peak_off) for row in done):.1%} (aim: {PEAK[given.device]:.0%}); {missed} missed."
-        )
-        print(lines[-1])
-    if given.out:
-        given.out.write_text(document(lines), encoding="utf-8")
-    sys.exit(1 if missed else 0)
+        done.append(row)
+        print(row, flush=True)
+        if given.out:
+            given.out.write_text(document(done, given), encoding="utf-8")
+    print(summary(done, given.device))
+    sys.exit(0 if all(row.well for row in done) else 1)
 
 
-def document(lines: list[str]) -> str:
+def summary(done: list[Row | Remark], device: str) -> str:
+    """The largest differences."""
+    measured = [row for row in done if isinstance(row, Row)]
+    return (
+        f"Largest difference of {len(measured)} rows: "
+        f"activations {max((abs(row.activations_off) for row in measured), default=0):.2%} (aim: {ACTIVATIONS:.0%}), "
+        f"peak {max((abs(row.peak_off) for row in measured), default=0):.1%} (aim: {PEAK[device]:.0%}). "
+        f"Rows that miss an aim or fail: {sum(not row.well for row in done)}."
+    )
+
+
+def document(done: list[Row | Remark], given: argparse.Namespace) -> str:
     """The table as a page that says how it was made."""
+    places = list(itertools.product(given.models, given.methods))
+    ordered = sorted(done, key=lambda row: places.index((row.model, row.method)))
     command = " ".join(["python", "benchmarks/estimate.py", *sys.argv[1:]])
     what = (__doc__ or "").split("\n\n")[-1].strip()
-    table = "\n".join(lines)
+    table = "\n".join([HEADER, *map(str, ordered), "", summary(done, given.device)])
     return (
         "# The estimate against real training steps\n\n"
         f"Made by `{command}`; not written by hand.\n\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,14 +92,17 @@ def estimate(
     base = meta_base(spec, dtype, words)
 
     def traced(layers: int | None) -> Trace:
-        tuned = _apply(method, replace(base, layers=layers), args)
-        try:
-            return trace(tuned, batch_size, length, gradient_checkpointing=gradient_checkpointing)
-        except RuntimeError as error:
-            if not gradient_checkpointing:
-                raise
-            # Checkpointing computes layers again without the cache of keys and values, where prefixes live.
-            raise InputError(f"{method}: does not work with gradient checkpointing on {model}") from error
+        # What libraries advise about a model that is never run is of no use to anybody.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tuned = _apply(method, replace(base, layers=layers), args)
+            try:
+                return trace(tuned, batch_size, length, gradient_checkpointing=gradient_checkpointing)
+            except RuntimeError as error:
+                if not gradient_checkpointing:
+                    raise
+                # Checkpointing computes layers again without the cache of keys and values, where prefixes live.
+                raise InputError(f"{method}: does not work with gradient checkpointing on {model}") from error
 
     found = _whole_or_along(base, traced)
     size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None
