@@ -59,11 +59,11 @@ def run(
     they run again; ``judge`` may skip rows of the plan, such as those that do not fit in memory. Raises
     :class:`InputError` for bad input, and KeyboardInterrupt after an orderly stop.
     """
+    make_executor = executors.factory(executor)
     plan = matrix.plan(sweep)
     if judge is not None:
         plan = judge(plan)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
-    make_executor = executors.factory(executor)
     with _writable(folder):
         ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
     if retry:
