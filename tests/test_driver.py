@@ -104,12 +104,12 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    folder: Path, rows: list[Planned], end: Callable[[int], str], jobs: int = 1
+    folder: Path, rows: list[Planned], end: Callable[[int], str], jobs: int = 1, keep_artifacts: bool = True
 ) -> tuple[Instant, dict[int, Record], str]:
     ledger = Ledger.create(folder, Plan("s", tuple(rows)), "name: s\n")
     executor = Instant(ledger, end, jobs)
     stream = io.StringIO()
-    drive(ledger, [row.trial_id for row in rows], executor, jobs, display.Lines(stream))
+    drive(ledger, [row.trial_id for row in rows], executor, jobs, display.Lines(stream), keep_artifacts)
     return executor, {record.trial.seed: record for record in ledger.records()}, stream.getvalue()
 
 
@@ -242,6 +242,42 @@ def test_a_child_waits_for_its_parent_and_shares_its_fate(tmp_path: Path, ending
         assert executor.order == [0]
         assert records[1].reason == f"its parent (full, trial {parent.trial_id}) ended as oom"
         assert records[2].reason == f"its parent (child, trial {child.trial_id}) ended as skipped"
+
+
+def test_what_ran_out_of_memory_takes_larger_ones_with_it(tmp_path: Path) -> None:
+    sizes = {0: 5, 1: 9, 2: 5, 3: 4, 4: None, 5: 9, 6: 9}
+    others = {5: {"method": "lora"}, 6: {"model": "n"}}
+    rows = [Planned(trial(n, **others.get(n, {})), estimated_bytes=size and size * 10**9) for n, size in sizes.items()]
+    executor, records, _ = run(tmp_path, rows, lambda n: "oom" if n == 0 else "ok")
+    assert [records[n].status for n in sizes] == ["oom", "skipped", "ok", "ok", "ok", "ok", "ok"]
+    assert 1 not in executor.order
+    assert records[1].reason == (
+        f"trial {rows[0].trial_id} of the same method and model ran out of memory, "
+        "and was estimated to need less (5 of 9 GB)"
+    )
+    # A later run knows it from the ledger.
+    executor, records, _ = run(tmp_path, rows, lambda _: "ok")
+    assert (executor.order, records[1].status) == ([], "skipped")
+
+
+@pytest.mark.parametrize(
+    ("ending", "kept", "stays"), [("ok", False, False), ("ok", True, True), ("failed", False, True)]
+)
+def test_artefacts_go_with_the_last_trial_that_needs_them(tmp_path: Path, ending: str, kept: bool, stays: bool) -> None:
+    parent, other = trial(0), trial(9)
+    children = [trial(n, parents={"full": parent.trial_id}) for n in (1, 2)]
+    artifacts = [tmp_path / "artifacts" / of.trial_id for of in (parent, other)]
+    for artifact in artifacts:
+        artifact.mkdir(parents=True)
+    seen = []
+
+    def end(seed: int) -> str:
+        seen.append(artifacts[0].exists())
+        return ending if seed == 2 else "ok"
+
+    run(tmp_path, [Planned(t) for t in (parent, other, *children)], end, keep_artifacts=kept)
+    assert seen == [True] * 4, "it is there as long as a child may start"
+    assert [artifact.exists() for artifact in artifacts] == [stays, True]
 
 
 def test_a_child_of_a_mended_parent_runs_after_all(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from harness.plan import Planned
 from harness.results.ledger import PROGRESS_FILE, Ledger
 from harness.results.record import Record
+from harness.runner.consequences import Consequences
 from harness.runner.endings import Ending, record_of_loss
 from harness.runner.executors import Executor, Job
 
@@ -54,8 +55,17 @@ class Watcher(Protocol):
     def tick(self, board: Board) -> None: ...
 
 
-def drive(ledger: Ledger, only: Collection[str], executor: Executor, jobs: int, watcher: Watcher) -> None:
+def drive(
+    ledger: Ledger,
+    only: Collection[str],
+    executor: Executor,
+    jobs: int,
+    watcher: Watcher,
+    keep_artifacts: bool = True,
+) -> None:
     """Run every trial of ``only`` that has no record; ``jobs`` at a time is what the executor was made for.
+
+    Unless ``keep_artifacts``, what a parent left goes when no trial will start from it any more.
 
     Returns when all of them have one. On an interrupt the running trials are stopped, without a record, and
     KeyboardInterrupt goes on to the caller.
@@ -63,6 +73,7 @@ def drive(ledger: Ledger, only: Collection[str], executor: Executor, jobs: int, 
     board = Board(jobs, Counter(), {}, [row for row in ledger.plan.rows if row.trial_id in only])
     queued: dict[str, Running] = {}
     lost: dict[str, tuple[Running, Ending]] = {}
+    consequences = Consequences(ledger, keep_artifacts)
 
     try:
         while True:
@@ -79,11 +90,12 @@ def drive(ledger: Ledger, only: Collection[str], executor: Executor, jobs: int, 
             for row in list(board.waiting):
                 if any(row.trial_id in elsewhere for elsewhere in (queued, board.running, lost)):
                     continue
-                if (reason := _lost_parent(ledger, row)) is not None:
+                if (reason := consequences.obstacle(row)) is not None:
                     ledger.skip(row, reason)
                 if (record := ledger.record(row.trial_id)) is not None:
                     board.waiting.remove(row)
                     board.ended[record.status] += 1
+                    consequences.has_ended(row, record)
                     watcher.ended(record)
                 elif len(ready) < room and _is_ready(ledger, row):
                     ready.append(row)
@@ -107,14 +119,6 @@ def drive(ledger: Ledger, only: Collection[str], executor: Executor, jobs: int, 
 def _is_ready(ledger: Ledger, row: Planned) -> bool:
     """Whether its parents are done and nobody works on it."""
     return all(ledger.is_done(parent) for parent in row.trial.parents.values()) and not ledger.is_claimed(row.trial_id)
-
-
-def _lost_parent(ledger: Ledger, row: Planned) -> str | None:
-    """Why the row cannot run any more: a parent that did not end well."""
-    for role, parent in row.trial.parents.items():
-        if (record := ledger.record(parent)) is not None and record.status != "ok":
-            return f"its parent ({role}, trial {parent}) ended as {record.status}"
-    return None
 
 
 def _settle(ledger: Ledger, running: Running, ending: Ending) -> bool:

@@ -76,7 +76,7 @@ def run(
     if pending:
         durations = [record.duration_s for record in ledger.records() if record.duration_s is not None]
         with display.make(log_json, durations) as watcher, interruptible():
-            drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher)
+            drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher, sweep.keep_artifacts)
     records = [record for record in ledger.records() if record.trial_id in wanted]
     return Finished(ledger, records, len(pending))
 
