@@ -60,7 +60,7 @@ def gone(pid: int) -> bool:
 
 
 def test_every_ending_is_a_row(tmp_path: Path) -> None:
-    acts = ["ok", "raise", "oom", "diverged", "die", "silent"]
+    acts = ["ok", "raise", "oom", "diverged", "die", "silent", "lie"]
     tiny.bench(tmp_path, methods={"full": {"act": acts}}, objectives=["classification", "sft"])
     code, out, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml", "--jobs", "2"))
     assert code == 1, err
@@ -72,6 +72,12 @@ def test_every_ending_is_a_row(tmp_path: Path) -> None:
         "diverged": ("diverged", "Diverged: loss is nan at step 3", 2),
         "die": ("failed", "the kernel died with SIGKILL", 2),
         "silent": ("failed", "the notebook ended without writing outcome.json (write_outcome)", None),
+        "lie": (
+            "failed",
+            "outcome.json does not fit into the tables: table 'trials', column 'valid_score', "
+            f"row trial_id={found['lie'].trial_id}: 'half' is str, must be float",
+            None,
+        ),
     }
     statuses = [r.status for r in Ledger.open(tmp_path / "results" / "tiny").records()]
     assert statuses.count("skipped") == 1, "sft on a classification task"
@@ -88,7 +94,7 @@ def test_every_ending_is_a_row(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "tiny" / "tables" / "trials.parquet").exists()
 
     code, out, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
-    assert (code, out) == (1, "nothing to do: 7 trials done in results/tiny\n"), err
+    assert (code, out) == (1, "nothing to do: 8 trials done in results/tiny\n"), err
 
 
 def test_the_time_limit_is_that_of_the_whole_trial(tmp_path: Path) -> None:
@@ -209,9 +215,11 @@ def test_a_notebook_gets_what_it_declares_and_no_more(tmp_path: Path, monkeypatc
     parent = Trial(notebook="plain", objective="sft", **axes)
     child = Trial(notebook="own", objective="dpo", objective_args={"beta": 2}, parents={"sft": parent.trial_id}, **axes)
     ledger = Ledger.create(tmp_path / "out", Plan("s", (Planned(parent), Planned(child))), "name: s\n")
-    first = trials._parameters(ledger, Planned(parent), keep=False)
+    needed = [Ledger.of_trial(ledger.trial_dir(t.trial_id))[1] for t in (parent, child)]
+    assert needed == [True, False], "kept, because the other trial needs it"
+    first = trials._parameters(ledger, Planned(parent), keep=True)
     artifact = str(tmp_path / "out" / "artifacts" / parent.trial_id)
-    assert (first["r"], first["artifact_dir"]) == (8, artifact), "kept, because the other trial needs it"
+    assert (first["r"], first["artifact_dir"]) == (8, artifact)
     second = trials._parameters(ledger, Planned(child), keep=False)
     assert second["method_args"] == {"r": 8}
     assert (second["method"], second["beta"], second["parent_dirs"]) == ("lora", 2, {"sft": artifact})

@@ -62,8 +62,9 @@ match act:
         time.sleep(0.3)"""
 
 OUTCOME = """\
+score = 'half' if act == 'lie' else 0.5
 if act != 'silent':
-    write_outcome(trial_dir, {'valid_score': 0.5, 'primary_metric': 'accuracy', 'higher_is_better': True}, {})"""
+    write_outcome(trial_dir, {'valid_score': score, 'primary_metric': 'accuracy', 'higher_is_better': True}, {})"""
 
 
 def notebook(path: Path, parameters: str = PARAMETERS, cells: tuple[str, ...] = (ACT, OUTCOME)) -> None:

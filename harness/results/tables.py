@@ -24,7 +24,7 @@ from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TABLES
 from harness.results.validate import validate
 from harness.trial import Trial
 
-__all__ = ["build", "find", "read", "validate", "write"]
+__all__ = ["build", "check", "find", "read", "validate", "write"]
 
 PLAN_FILE = "plan.json"
 TRIALS_DIR = "trials"
@@ -62,6 +62,14 @@ def write(sweep_dir: Path) -> dict[str, int]:
         for file in files.values():
             file.keep()
     return rows
+
+
+def check(record: Record) -> None:
+    """Raise :class:`InputError`, with table, column and rule, when a record would not fit into the tables."""
+    for name, rows in {"trials": [_row(record)], **(record.outcome.tables if record.outcome else {})}.items():
+        builder = TableBuilder(TABLES[name])
+        builder.extend(rows, trial_id=record.trial_id)
+        validate(TABLES[name], builder.finish())
 
 
 def _batches(sweep_dir: Path) -> Iterator[tuple[str, pa.RecordBatch]]:

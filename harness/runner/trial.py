@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from harness import notebooks, sweep
 from harness.errors import InputError
 from harness.plan import Planned
+from harness.results import tables
 from harness.results.claims import LEASE_S, Claim
 from harness.results.ledger import LOG_FILE, PROGRESS_FILE, SWEEP_FILE, Ledger
 from harness.results.record import OUTCOME_FILE, Outcome, Record
@@ -52,7 +53,13 @@ def run_trial(trial_dir: Path) -> Record | None:
     except KeyboardInterrupt:
         claim.release()
         raise
-    record = record_of(ledger, row, ending, claim.attempt, claim.started_at, time.monotonic() - clock, outcome)
+    clocked = time.monotonic() - clock
+    record = record_of(ledger, row, ending, claim.attempt, claim.started_at, clocked, outcome)
+    try:
+        tables.check(record)
+    except InputError as error:  # one such record would keep the whole sweep from its tables
+        ending = Ending("failed", f"{OUTCOME_FILE} does not fit into the tables: {error}")
+        record = record_of(ledger, row, ending, claim.attempt, claim.started_at, clocked)
     ledger.finish(record)
     return record
 
