@@ -61,10 +61,10 @@ def run(
     """
     make_executor = executors.factory(executor)
     plan = matrix.plan(sweep)
-    if judge is not None:
-        plan = judge(plan)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
     with _writable(folder):
+        if judge is not None:
+            plan = judge(plan)
         ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
     if retry:
         for row in plan.runnable:
