@@ -71,7 +71,7 @@ class Objective:
     notebook: str | None = None
     """Null: the method's own notebook runs it."""
     parents: tuple[Parent, ...] = ()
-    """Trials whose artefact it starts from; planned by themselves, and shared between children."""
+    """Trials whose artefact it starts from, or is judged by; planned by themselves, and shared between children."""
     scalar: bool = False
     """The network ends in a single number for a text instead of the next token."""
 
@@ -233,7 +233,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="alignment/dpo",
-            parents=(_SFT,),
+            parents=(_SFT, _REWARD),
         ),
         Objective(
             "kto",
@@ -242,7 +242,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="alignment/kto",
-            parents=(_SFT,),
+            parents=(_SFT, _REWARD),
         ),
         Objective(
             "orpo",
@@ -251,6 +251,8 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="alignment/orpo",
+            # It starts from neither; they are what it is compared with, and what judges it.
+            parents=(_SFT, _REWARD),
         ),
         Objective(
             "rrhf",
@@ -259,7 +261,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="alignment/rrhf",
-            parents=(_SFT,),
+            parents=(_SFT, _REWARD),
         ),
         Objective(
             "ppo",
