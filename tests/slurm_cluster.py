@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -50,6 +50,10 @@ PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
 
+class NotStarted(Exception):
+    """Slurm is here and does not come up; with the ends of its logs."""
+
+
 def missing() -> str | None:
     """Why no Slurm can be started here; null if one can."""
     if sys.platform != "linux":
@@ -62,7 +66,7 @@ def missing() -> str | None:
 def running(folder: Path) -> Iterator[Mapping[str, str]]:
     """Start munge, a controller and a node, all on loopback; yields the environment that Slurm's commands need.
 
-    Raises RuntimeError with the end of the logs when the node does not come up.
+    Raises :class:`NotStarted` when the node does not come up.
     """
     environment = {**os.environ, "PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf")}
     _configure(folder)
@@ -128,11 +132,10 @@ def _is_idle(environment: Mapping[str, str]) -> bool:
     return asked.stdout.strip() == "idle"
 
 
-def _wait(folder: Path, condition: object, seconds: float = 20.0) -> None:
-    assert callable(condition)
+def _wait(folder: Path, condition: Callable[[], bool], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             logs = {path.name: path.read_text(errors="replace")[-600:] for path in folder.glob("*.log")}
-            raise RuntimeError(f"Slurm did not start: {logs}")
+            raise NotStarted(str(logs))
         time.sleep(0.1)

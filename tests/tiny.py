@@ -59,7 +59,13 @@ match act:
         kept = [bytearray(os.urandom(1) * 50_000_000) for _ in range(40)]
         time.sleep(600)
     case 'nap':
-        time.sleep(0.3)"""
+        time.sleep(0.3)
+    case 'once' if not (Path(trial_dir) / 'pid').exists():
+        (Path(trial_dir) / 'pid').write_text(str(os.getpid()))
+        time.sleep(600)
+    case 'hoard':
+        hoard = [b'x' * 2**20 * n for n in [2000]]
+        time.sleep(600)"""
 
 OUTCOME = """\
 score = 'half' if act == 'lie' else 0.5
@@ -84,6 +90,7 @@ def bench(folder: Path, **changes: Any) -> Path:
     """A sweep file whose notebooks stand beside it under ``notebooks/``."""
     for method in ("full", "lora"):
         notebook(folder / "notebooks" / "methods" / f"{method}.ipynb")
+    notebook(folder / "notebooks" / "methods" / "bitdelta.ipynb", PARAMETERS + "\nparent_dirs = {}")
     untrained = PARAMETERS.replace("learning_rate = 1e-3\n", "")
     notebook(folder / "notebooks" / "methods" / "baseline.ipynb", untrained)
     document = {"name": "tiny", "models": ["minilm-l6-22m"], "tasks": ["trec"], "methods": {"full": {}}, **changes}
@@ -112,3 +119,18 @@ def done(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, stdout and stderr."""
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
+
+
+#: Columns that differ from run to run.
+_PASSING = {"started_at", "duration_s"}
+
+
+def tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What the tables of a run say that another run of the same sweep must say too."""
+    import pyarrow.parquet as pq
+
+    found = {}
+    for path in sorted((folder / "results" / "tiny" / "tables").glob("*.parquet")):
+        rows = pq.read_table(path).to_pylist()
+        found[path.stem] = [{name: value for name, value in row.items() if name not in _PASSING} for row in rows]
+    return found

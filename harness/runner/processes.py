@@ -46,7 +46,7 @@ def interruptible() -> Iterator[None]:
 
     def interrupt(_number: int, _frame: object) -> None:
         for each in STOP_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, lambda _number, _frame: None)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}

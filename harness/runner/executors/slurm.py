@@ -8,6 +8,7 @@ lack.
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -38,12 +39,16 @@ _AGAIN_S = 60.0
 #: Seconds before the end of its time at which a job is warned; less where the whole time is short.
 _WARNING_S = 120
 
+_OUT_OF_MEMORY = "Slurm ended the job for want of memory; see resources.memory_gb"
+#: What Slurm writes into the log of a job that it ends so; its state may be any.
+_OUT_OF_MEMORY_LOG = re.compile(r"slurmstepd.*(memory limit|oom)", re.IGNORECASE)
+
 _QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _HERE = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 #: What befell the cluster and not the trial, which runs again.
 _NO_FAULT = {"COMPLETED", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"}
-_STATUS: Mapping[str, Ending] = {
-    "OUT_OF_MEMORY": Ending("oom", "Slurm ended the job for want of memory; see resources.memory_gb"),
+_ENDINGS: Mapping[str, Ending] = {
+    "OUT_OF_MEMORY": Ending("oom", _OUT_OF_MEMORY),
     "TIMEOUT": Ending("timeout", "Slurm ended the job at its time limit; see resources.time_min"),
     "DEADLINE": Ending("timeout", "Slurm ended the job at its deadline"),
     "CANCELLED": Ending("failed", "the Slurm job was cancelled"),
@@ -120,6 +125,8 @@ class SlurmJob:
 
     id: str
     queue: Queue
+    log: Path
+    """What Slurm and submitit said."""
     seen: bool = False
     """Whether Slurm has told of it: a new job may be missing from a look that began before it."""
 
@@ -136,8 +143,16 @@ class SlurmJob:
             return None
         if state in _NO_FAULT:
             return OK
-        known = _STATUS.get(state, Ending("failed", f"the Slurm job ended as {state}"))
-        return Ending(known.status, f"{known.reason} (job {self.id})")
+        ending = _ENDINGS.get(state, Ending("failed", f"the Slurm job ended as {state}; see {self.log.name}"))
+        if ending.status == "failed" and _OUT_OF_MEMORY_LOG.search(self._said()):
+            ending = Ending("oom", _OUT_OF_MEMORY)
+        return Ending(ending.status, f"{ending.reason} (job {self.id})")
+
+    def _said(self) -> str:
+        try:
+            return self.log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def state(self) -> str:
         """What Slurm says; a job that Slurm has forgotten ended while nobody looked."""
@@ -191,7 +206,7 @@ class SlurmExecutor:
                 self._refused = time.monotonic()
                 return []
             raise InputError(f"--executor slurm: sbatch refuses: {str(error).strip().splitlines()[-1]}") from error
-        jobs = [SlurmJob(job.job_id, self._queue) for job in made]
+        jobs = [SlurmJob(job.job_id, self._queue, job.paths.stderr) for job in made]
         self._submitted += jobs
         self._queue.soon()
         return jobs
