@@ -221,19 +221,22 @@ class Ledger:
             return None
         return aside
 
-    def set_aside_parents(self, trial_ids: Collection[str]) -> None:
+    def set_aside_parents(self, trial_ids: Collection[str]) -> set[str]:
         """Have the parents run again whose checkpoint one of these trials waits for and nobody has kept.
 
-        A trial that is added later may start from one that had no children when it ran. Repeated, it gives the same
-        numbers. Other records stay as they are.
+        A trial that is added later may start from one that had no children when it ran, or whose children have ended.
+        Repeated, it gives the same numbers. Other records stay as they are. Returns the ids of what is to run again.
         """
+        again: set[str] = set()
         waiting = [row for row in self.pending() if row.trial_id in trial_ids]
         while waiting:
             for parent in waiting.pop().trial.parents.values():
-                record = self.record(parent)
+                record = self.head(parent)
                 if record is not None and record.status == "ok" and not self.artifact_dir(parent).exists():
                     self.set_aside(parent)
+                    again.add(parent)
                     waiting.append(self.row(parent))
+        return again
 
     def skip(self, row: Planned, reason: str) -> bool:
         """Write the record of a trial that cannot run."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Protocol
 
 from harness.plan import Planned
@@ -19,8 +20,11 @@ from harness.results.record import Record
 from harness.runner.consequences import Consequences
 from harness.runner.endings import Ending, record_of_loss
 from harness.runner.executors import Executor, Job
+from harness.runner.schedule import Schedule
 
 _POLL_S = 0.05
+#: In polls: how often what is shown is read, and how often it is looked at trials that others have.
+_OFTEN, _SELDOM = 5, 20
 
 
 @dataclass
@@ -40,10 +44,10 @@ class Board:
     """What a watcher can show."""
 
     jobs: int
-    ended: Counter[str]
+    ended: Counter[str] = field(default_factory=Counter)
     """Status -> trials."""
-    running: dict[str, Running]
-    waiting: list[Planned]
+    running: dict[str, Running] = field(default_factory=dict)
+    waiting: Collection[Planned] = ()
     """Without a record: those that run, those in the executor's queue and those not handed out."""
 
 
@@ -51,7 +55,9 @@ class Watcher(Protocol):
     """Told what happens, in this order: started, ticks, ended."""
 
     def started(self, row: Planned) -> None: ...
-    def ended(self, record: Record) -> None: ...
+    def ended(self, record: Record) -> None:
+        """``record`` is without its outcome."""
+
     def tick(self, board: Board) -> None: ...
 
 
@@ -70,50 +76,121 @@ def drive(
     Returns when all of them have one. On an interrupt the running trials are stopped, without a record, and
     KeyboardInterrupt goes on to the caller.
     """
-    board = Board(jobs, Counter(), {}, [row for row in ledger.plan.rows if row.trial_id in only])
-    queued: dict[str, Running] = {}
-    lost: dict[str, tuple[Running, Ending]] = {}
-    consequences = Consequences(ledger, keep_artifacts)
-
+    rows = [row for row in ledger.plan.rows if row.trial_id in only]
+    driver = _Driver(ledger, rows, executor, Board(jobs), watcher, Consequences(ledger, keep_artifacts))
     try:
-        while True:
-            for trial_id, running in list(board.running.items()):
-                if (ending := running.job.ended()) is not None:
-                    del board.running[trial_id]
-                    if ending.status != "ok":
-                        lost[trial_id] = running, ending
-            for trial_id, (running, ending) in list(lost.items()):
-                if _settle(ledger, running, ending):
-                    del lost[trial_id]
-            room = executor.room()
-            ready: list[Planned] = []
-            for row in list(board.waiting):
-                if any(row.trial_id in elsewhere for elsewhere in (queued, board.running, lost)):
-                    continue
-                if (reason := consequences.obstacle(row)) is not None:
-                    ledger.skip(row, reason)
-                if (record := ledger.record(row.trial_id)) is not None:
-                    board.waiting.remove(row)
-                    board.ended[record.status] += 1
-                    consequences.has_ended(row, record)
-                    watcher.ended(record)
-                elif len(ready) < room and _is_ready(ledger, row):
-                    ready.append(row)
-            if ready:
-                made = executor.submit([ledger.trial_dir(row.trial_id) for row in ready])
-                queued |= {row.trial_id: Running(row, job) for row, job in zip(ready, made, strict=False)}
-            for trial_id in [trial_id for trial_id, handed in queued.items() if not handed.job.waits()]:
-                began = board.running[trial_id] = queued.pop(trial_id)
-                began.since = time.monotonic()
-                watcher.started(began.row)
-            for trial_id, running in board.running.items():
-                running.progress = _progress(ledger, trial_id) or running.progress
-            watcher.tick(board)
-            if not board.waiting:
+        for tick in count():
+            driver.step(tick)
+            watcher.tick(driver.board)
+            if not driver.board.waiting:
                 return
             time.sleep(_POLL_S)
     finally:
         executor.close()
+
+
+class _Driver:
+    """One run. A step looks at the trials that its own jobs have, and at no more than it can start.
+
+    With ten thousand trials waiting, and a folder on a server, anything else would keep the slots idle.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rows: Sequence[Planned],
+        executor: Executor,
+        board: Board,
+        watcher: Watcher,
+        consequences: Consequences,
+    ) -> None:
+        self.board = board
+        self._ledger = ledger
+        self._executor = executor
+        self._watcher = watcher
+        self._consequences = consequences
+        self._schedule = Schedule(rows)
+        self._waiting = {row.trial_id: row for row in rows}
+        self._queued: dict[str, Running] = {}
+        self._lost: dict[str, tuple[Running, Ending]] = {}
+        self._elsewhere: dict[str, Planned] = {}
+        """Somebody else's, as far as one knows: their claim lives, or a parent is theirs."""
+        board.waiting = self._waiting.values()
+
+    def step(self, tick: int) -> None:
+        self._reap()
+        if tick % _SELDOM == 0:
+            self._look_elsewhere()
+        self._hand_out()
+        self._begin()
+        if tick % _OFTEN == 0:
+            for trial_id, running in self.board.running.items():
+                running.progress = _progress(self._ledger, trial_id) or running.progress
+
+    def _reap(self) -> None:
+        for trial_id, running in list(self.board.running.items()):
+            if (ending := running.job.ended()) is not None:
+                del self.board.running[trial_id]
+                if ending.status == "ok" or _settle(self._ledger, running, ending):
+                    self._place(running.row)
+                else:
+                    self._lost[trial_id] = running, ending
+
+    def _look_elsewhere(self) -> None:
+        for trial_id, (running, ending) in list(self._lost.items()):
+            if _settle(self._ledger, running, ending):
+                del self._lost[trial_id]
+                self._place(running.row)
+        for row in list(self._elsewhere.values()):
+            self._place(row)
+
+    def _hand_out(self) -> None:
+        room = self._executor.room()
+        ready: list[Planned] = []
+        while len(ready) < room and (row := self._schedule.take()) is not None:
+            if self._may_start(row):
+                ready.append(row)
+        if ready:
+            made = self._executor.submit([self._ledger.trial_dir(row.trial_id) for row in ready])
+            self._queued |= {row.trial_id: Running(row, job) for row, job in zip(ready, made, strict=False)}
+            for row in ready[len(made) :]:
+                self._schedule.give_back(row)
+
+    def _begin(self) -> None:
+        for trial_id in [trial_id for trial_id, handed in self._queued.items() if not handed.job.waits()]:
+            began = self.board.running[trial_id] = self._queued.pop(trial_id)
+            began.since = time.monotonic()
+            self._watcher.started(began.row)
+
+    def _place(self, row: Planned) -> None:
+        """Have a row that is nobody's here run in its turn, if it is to run at all."""
+        if self._may_start(row):
+            self._schedule.give_back(row)
+
+    def _may_start(self, row: Planned) -> bool:
+        """Whether the ledger lets the row start now; if not, it has ended, or is kept to be looked at again."""
+        trial_id = row.trial_id
+        self._elsewhere.pop(trial_id, None)
+        if trial_id not in self._waiting:
+            return False
+        if (reason := self._consequences.obstacle(row)) is not None:
+            self._ledger.skip(row, reason)
+        if (record := self._ledger.head(trial_id)) is not None:
+            self._end(row, record)
+            return False
+        if not _is_ready(self._ledger, row):
+            self._elsewhere[trial_id] = row
+            return False
+        return True
+
+    def _end(self, row: Planned, record: Record) -> None:
+        del self._waiting[record.trial_id]
+        self.board.ended[record.status] += 1
+        self._consequences.has_ended(row, record)
+        self._watcher.ended(record)
+        for child in self._schedule.ended(record.trial_id):
+            if record.status != "ok":  # told at once, room or not
+                self._may_start(child)
 
 
 def _is_ready(ledger: Ledger, row: Planned) -> bool:

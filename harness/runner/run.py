@@ -31,7 +31,7 @@ class Finished:
 
     ledger: Ledger
     records: Sequence[Record]
-    """Of the trials that were asked for, in the order of the plan."""
+    """Of the trials that were asked for, in the order of the plan; without their outcomes."""
     ran: int
     """How many of them ran now; the others had ended before."""
 
@@ -66,19 +66,20 @@ def run(
         if judge is not None:
             plan = judge(plan)
         ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
+    heads = dict(zip((row.trial_id for row in plan.rows), ledger.heads(), strict=True))
     if retry:
-        for row in plan.runnable:
-            record = ledger.record(row.trial_id)
-            if row.trial_id in wanted and record is not None and record.status != "ok":
-                ledger.set_aside(row.trial_id)
-    ledger.set_aside_parents(wanted)
-    pending = {row.trial_id for row in ledger.pending()} & wanted
+        for trial_id in wanted.intersection(row.trial_id for row in plan.runnable):
+            if (head := heads[trial_id]) is not None and head.status != "ok":
+                ledger.set_aside(trial_id)
+                heads[trial_id] = None
+    heads |= dict.fromkeys(ledger.set_aside_parents(wanted))
+    pending = {row.trial_id for row in plan.runnable if row.trial_id in wanted and heads[row.trial_id] is None}
     if pending:
-        durations = [record.duration_s for record in ledger.records() if record.duration_s is not None]
+        durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
         with display.make(log_json, durations) as watcher, interruptible():
             drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher, sweep.keep_artifacts)
-    records = [record for record in ledger.records() if record.trial_id in wanted]
-    return Finished(ledger, records, len(pending))
+    heads |= {trial_id: ledger.head(trial_id) for trial_id in pending}
+    return Finished(ledger, [head for name, head in heads.items() if name in wanted and head is not None], len(pending))
 
 
 @contextmanager
