@@ -57,6 +57,8 @@ class Method:
     limits: tuple[Limit, ...] = ()
     parents: tuple[Parent, ...] = ()
     """Trials whose artefact it starts from; planned by themselves, and shared between children."""
+    shards: bool = False
+    """Several processes can train it together, each with a part of every layer."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Objective:
     """Null: the method's own notebook runs it."""
     parents: tuple[Parent, ...] = ()
     """Trials whose artefact it starts from, or is judged by; planned by themselves, and shared between children."""
+    shards: bool = False
+    """Several processes can share a batch of it."""
     scalar: bool = False
     """The network ends in a single number for a text instead of the next token."""
 
@@ -96,7 +100,7 @@ METHODS = _methods(
         "studies/quantization",
         trains=False,
     ),
-    Method("full", "every parameter trains", "Howard & Ruder 2018, arXiv:1801.06146", "methods/full"),
+    Method("full", "every parameter trains", "Howard & Ruder 2018, arXiv:1801.06146", "methods/full", shards=True),
     Method(
         "full_top_k",
         "only the last k layers and the norm behind them train",
@@ -152,6 +156,7 @@ METHODS = _methods(
         "low-rank update BA beside frozen linear layers; can be merged",
         "Hu et al. 2021, arXiv:2106.09685",
         "methods/lora",
+        shards=True,
     ),
     Method(
         "dora",
@@ -201,6 +206,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Devlin et al. 2019, arXiv:1810.04805",
             task_kinds=("classification",),
             model_kinds=("encoder", "decoder"),
+            shards=True,
         ),
         Objective(
             "sft",
@@ -208,6 +214,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Ouyang et al. 2022, arXiv:2203.02155",
             task_kinds=("generation", "preference"),
             model_kinds=_DECODER,
+            shards=True,
         ),
         Objective(
             "clm",
@@ -216,6 +223,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=("corpus",),
             model_kinds=_DECODER,
             notebook="alignment/pretraining",
+            shards=True,
         ),
         Objective(
             "reward",

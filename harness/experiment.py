@@ -35,6 +35,7 @@ from harness.methods.baseline import in_context
 from harness.methods.tuned import Tuned, load
 from harness.models import load as models
 from harness.objectives.training import History, Settings
+from harness.parallel import launch, processes
 from harness.results.ledger import PROGRESS_FILE
 from harness.results.record import Outcome, write_json, write_outcome
 from harness.tasks import data as tasks
@@ -120,7 +121,10 @@ class Experiment:
         if self.learning_rate is None:
             raise ValueError("learning_rate: training needs one")
         settings = Settings(self.budget, self.learning_rate, self.seed, on_step=self._on_step)
-        self.history = objectives.fit(self.objective, self._applied(), self.data, settings, **args)
+        if (together := processes()) > 1:
+            self.history = launch.fit(self.objective, self._applied(), self.data.spec.name, settings, args, together)
+        else:
+            self.history = objectives.fit(self.objective, self._applied(), self.data, settings, **args)
         return self.history
 
     def add_scores(self, split: str, *scores: Score) -> None:

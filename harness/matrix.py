@@ -117,9 +117,26 @@ class _Cell:
         if method.objectives and objective.name not in method.objectives:
             because = method.objectives_because
             return f"method '{method.name}' cannot be trained with objective '{objective.name}': {because}"
+        if (reason := self.on_one_device()) is not None:
+            return reason
         for parent in self.parents:
             if (reason := self.parent(parent).impossible()) is not None:
                 return f"its parent ({parent.role}) cannot run: {reason}"
+        return None
+
+    def on_one_device(self) -> str | None:
+        """Why several devices cannot train together here; null: they can, or are not asked for."""
+        together = self.sweep.resources.together
+        if together == 1 or not self.method.trains:
+            return None
+        kinds: tuple[tuple[str, Any, Mapping[str, Any]], ...] = (
+            ("method", self.method, catalog.METHODS),
+            ("objective", self.objective, catalog.OBJECTIVES),
+        )
+        for what, entry, known in kinds:
+            if not entry.shards:
+                others = ", ".join(name for name, other in known.items() if other.shards)
+                return f"{what} '{entry.name}' trains on one device, and is given {together}; on several train {others}"
         return None
 
     def limit(self, trial: Trial) -> str | None:

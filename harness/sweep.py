@@ -46,12 +46,20 @@ class Resources(Frozen):
     """What each trial is given. Every executor takes what it has a use for."""
 
     gpus: NonNegativeInt | None = Field(None, description="GPUs that no other trial uses; null: all, to share")
+    processes: PositiveInt | None = Field(
+        None, description="that train together and share the model's layers (FSDP); null: one for each of its GPUs"
+    )
     cpus: PositiveInt | None = Field(None, description="cores (ray, slurm)")
     memory_gb: float | None = Field(None, gt=0, description="main memory, in 10^9 bytes (ray, slurm)")
     time_min: PositiveInt | None = Field(None, description="wall minutes after which the cluster ends a job (slurm)")
     partition: str | None = Field(None, description="partition, or several with commas (slurm)")
     sbatch: dict[str, str | int] = Field(default_factory=dict, description="further options of sbatch (slurm)")
     address: str | None = Field(None, description="of a running cluster, such as 'auto' (ray); null: a local one")
+
+    @property
+    def together(self) -> int:
+        """How many processes train a trial together."""
+        return self.processes or max(1, self.gpus or 1)
 
 
 class Override(Frozen):

@@ -84,9 +84,10 @@ def storage_key(storage: torch.UntypedStorage) -> int:
 def storage_bytes(tensors: Iterable[torch.Tensor | None]) -> int:
     """Bytes of the distinct storages behind ``tensors``: what is shared or tied counts once.
 
-    A tensor on the meta device counts what it would take.
+    A tensor on the meta device counts what it would take, a sharded one this process's part.
     """
-    storages = [tensor.untyped_storage() for tensor in tensors if tensor is not None]
+    parts = [t.to_local() if hasattr(t, "to_local") else t for t in tensors if t is not None]
+    storages = [part.untyped_storage() for part in parts]
     return sum({storage_key(storage): storage.nbytes() for storage in storages}.values())
 
 

@@ -17,6 +17,7 @@ from harness.measure.energy import energy
 from harness.measure.memory import peak_memory, saved_activations, weights_bytes
 from harness.measure.training import Step, StepTimer
 from harness.methods.tuned import Tuned
+from harness.objectives.sharding import Sharding, weight_of_this_part, world_size
 from harness.tasks.logprobs import Batch
 from harness.trial import Budget
 
@@ -96,12 +97,13 @@ def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> di
     """Every setting that matters, written out: library defaults differ and change.
 
     AdamW without weight decay, linear decay after a warm-up of 6 % of the steps, gradients clipped at norm 1, no mixed
-    precision (the arithmetic is the weights' own), no checkpointing of activations.
+    precision (the arithmetic is the weights' own), no checkpointing of activations. Processes that train together
+    share each batch.
     """
     budget = settings.budget
     return {
         "output_dir": tempfile.gettempdir(),
-        "per_device_train_batch_size": budget.batch_size,
+        "per_device_train_batch_size": budget.batch_size // world_size(),
         "gradient_accumulation_steps": 1,
         "num_train_epochs": budget.epochs,
         "learning_rate": settings.learning_rate,
@@ -186,7 +188,7 @@ def real_tokens(batch: Batch) -> torch.Tensor:
     return torch.stack([m.sum() for m in masks]).sum() if masks else torch.tensor(batch["input_ids"].numel())
 
 
-class _LossTrainer(Counting, Trainer):
+class _LossTrainer(Counting, Sharding, Trainer):
     """A ``Trainer`` that minimises a :data:`Loss` and leaves the printing to the notebook."""
 
     objective_loss: Loss
@@ -197,7 +199,7 @@ class _LossTrainer(Counting, Trainer):
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         self.count(inputs)
         loss, self._seen = self.objective_loss(model, inputs)
-        return loss
+        return loss * weight_of_this_part(inputs) if world_size() > 1 else loss
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return SequentialSampler(self.train_dataset) if self.ordered else super()._get_train_sampler(*args, **kwargs)

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from harness import notebooks, sweep
+from harness import notebooks, parallel, sweep
 from harness.errors import InputError
 from harness.plan import Planned
 from harness.results import tables
@@ -43,6 +43,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     if claim is None:
         return None
     clock = time.monotonic()
+    os.environ[parallel.VARIABLE] = str(settings.resources.together)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernel forks; its tokenizers would warn
     try:
         with (trial_dir / LOG_FILE).open("a", encoding="utf-8") as log:

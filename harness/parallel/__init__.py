@@ -1,0 +1,18 @@
+"""Training on several devices of one machine: one process for each, weights, gradients and states sharded (FSDP2).
+
+``accelerate`` shards (Zhao et al. 2023, arXiv:2304.11277): of every layer each process keeps its part, gathers the
+others' when the layer is computed, and updates its part alone. The budget stays the same: the processes share each
+batch. The notebook starts them (:mod:`harness.parallel.launch`), waits, and takes back what was trained.
+"""
+
+from __future__ import annotations
+
+import os
+
+#: In the environment of a notebook: how many processes train together. Set by the runner from the sweep's resources.
+VARIABLE = "TUNEBENCH_PROCESSES"
+
+
+def processes() -> int:
+    """How many processes are to train together; 1 where nobody says."""
+    return int(os.environ.get(VARIABLE) or 1)

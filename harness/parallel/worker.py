@@ -1,0 +1,93 @@
+"""One of the processes that train together: ``python -m torch.distributed.run … -m harness.parallel.worker FOLDER``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import distributed
+from torch.distributed.tensor import DTensor
+
+from harness import objectives
+from harness.methods import tuned as methods
+from harness.models import load as models
+from harness.objectives.training import History, Settings
+from harness.parallel.launch import ERROR_FILE, HISTORY_FILE, ORDER_FILE, START_DIR, TRAINED_FILE, history_document
+from harness.results.record import write_json
+from harness.runner.processes import die_with
+from harness.tasks import data as tasks
+from harness.trial import Budget
+
+
+def main(folder: Path) -> None:
+    """Train as ``folder`` orders; the first process writes there what came of it."""
+    die_with(os.getppid())
+    try:
+        _train(folder)
+    except Exception as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        write_json(folder / ERROR_FILE, json.dumps({"name": type(error).__name__, "message": first_line}))
+        raise
+
+
+def _train(folder: Path) -> None:
+    order = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))
+    first = os.environ["RANK"] == "0"
+    budget = Budget(**order["budget"])
+    device = f"cuda:{os.environ['LOCAL_RANK']}" if order["device"] == "cuda" else order["device"]
+    base = models.load(
+        order["model"],
+        labels=tuple(order["labels"]) if order["labels"] else None,
+        scalar=order["scalar"],
+        dtype=order["dtype"],
+        device=device,
+        seed=order["seed"],
+    )
+    tuned = methods.load(base, folder / START_DIR)
+    data = tasks.load(order["task"], budget, order["seed"])
+    settings = Settings(budget, order["learning_rate"], order["seed"], on_step=_say if first else None)
+    history = objectives.fit(order["objective"], tuned, data, settings, **order["args"])
+    history = _of_all(history, base.device)
+    trained = {name: _whole(parameter) for name, parameter in tuned.trainable.items()}
+    if first:
+        save_file(trained, folder / TRAINED_FILE)
+        write_json(folder / HISTORY_FILE, history_document(history))
+    distributed.destroy_process_group()
+
+
+def _say(step: int, steps: int, loss: float | None) -> None:
+    print(json.dumps({"step": step, "steps": steps, "loss": loss}))
+
+
+def _whole(parameter: torch.Tensor) -> torch.Tensor:
+    """All of a parameter of which this process keeps a part; every process has to ask."""
+    return (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach().cpu().contiguous()
+
+
+def _of_all(history: History, device: torch.device) -> History:
+    """The history of all processes: tokens, places and FLOPs summed up, the largest peak."""
+    counts = torch.tensor(
+        [[step.tokens for step in history.steps], [step.slots or 0 for step in history.steps]], device=device
+    )
+    flops = torch.tensor(history.first_step_flops or 0, device=device)
+    peak = torch.tensor(history.peak_train_bytes or 0, device=device)
+    distributed.all_reduce(counts)
+    distributed.all_reduce(flops)
+    distributed.all_reduce(peak, distributed.ReduceOp.MAX)
+    tokens, slots = counts.tolist()
+    steps = zip(history.steps, tokens, slots, strict=True)
+    return replace(
+        history,
+        steps=tuple(replace(step, tokens=count, slots=places or None) for step, count, places in steps),
+        first_step_flops=int(flops) or None,
+        peak_train_bytes=int(peak) or None,
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
