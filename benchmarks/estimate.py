@@ -233,7 +233,11 @@ def main() -> None:
         done.append(row)
         print(row, flush=True)
         if given.out:
-            given.out.write_text(document(done, given), encoding="utf-8")
+            given.out.write_text(
+                document(done, given, "Not complete: it was stopped, or still runs."), encoding="utf-8"
+            )
+    if given.out:
+        given.out.write_text(document(done, given), encoding="utf-8")
     print(summary(done, given.device))
     sys.exit(0 if all(row.well for row in done) else 1)
 
@@ -249,13 +253,13 @@ def summary(done: list[Row | Remark], device: str) -> str:
     )
 
 
-def document(done: list[Row | Remark], given: argparse.Namespace) -> str:
+def document(done: list[Row | Remark], given: argparse.Namespace, state: str = "") -> str:
     """The table as a page that says how it was made."""
     places = list(itertools.product(given.models, given.methods))
     ordered = sorted(done, key=lambda row: places.index((row.model, row.method)))
     command = " ".join(["python", "benchmarks/estimate.py", *sys.argv[1:]])
     what = (__doc__ or "").split("\n\n")[-1].strip()
-    table = "\n".join([HEADER, *map(str, ordered), "", summary(done, given.device)])
+    table = "\n".join([HEADER, *map(str, ordered), "", summary(done, given.device), state]).strip()
     return (
         "# The estimate against real training steps\n\n"
         f"Made by `{command}`; not written by hand.\n\n"

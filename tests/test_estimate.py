@@ -120,8 +120,25 @@ def test_a_deep_model_lies_on_the_line_through_shallow_ones(
     settings = {"batch_size": 2, "length": 32, "gradient_checkpointing": checkpointing}
     model = "pythia-160m"  # twelve layers
     along = estimate(model, method, **settings)  # type: ignore[arg-type]
-    monkeypatch.setattr("harness.estimate.estimate._repeating", lambda base: None)
+    monkeypatch.setattr("harness.estimate.estimate._shallow", lambda *_: None)
     assert along == estimate(model, method, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("method", "args"), [("llama_adapter", {}), ("full_top_k", {"k": 3})])
+def test_methods_that_treat_some_layers_in_their_own_way_do_so_in_the_shallow_copies(
+    method: str, args: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All layers but the first two, and the last three: copies of two layers and of four have another share of them.
+    along = estimate("smollm2-135m", method, args, length=32)
+    monkeypatch.setattr("harness.estimate.estimate._shallow", lambda *_: None)
+    whole = estimate("smollm2-135m", method, args, length=32)
+    assert along == whole
+
+
+def test_a_method_on_nearly_every_layer_is_traced_whole() -> None:
+    assert estimate("tiny-llama", "llama_adapter", {"adapter_layers": 2}, length=16).trainable_params > 0
+    with pytest.raises(InputError, match="not between 1 and the model's 2 layers"):
+        estimate("tiny-llama", "llama_adapter", {"adapter_layers": 3})
 
 
 def test_checkpointing_keeps_what_enters_each_layer() -> None:

@@ -91,20 +91,22 @@ def estimate(
 
     base = meta_base(spec, dtype, words)
 
-    def traced(layers: int | None) -> Trace:
-        # What libraries advise about a model that is never run is of no use to anybody.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tuned = _apply(method, replace(base, layers=layers), args)
-            try:
-                return trace(tuned, batch_size, length, gradient_checkpointing=gradient_checkpointing)
-            except RuntimeError as error:
-                if not gradient_checkpointing:
-                    raise
-                # Checkpointing computes layers again without the cache of keys and values, where prefixes live.
-                raise InputError(f"{method}: does not work with gradient checkpointing on {model}") from error
+    def applied(layers: int | None) -> Tuned:
+        return _apply(method, replace(base, layers=layers), args)
 
-    found = _whole_or_along(base, traced)
+    def traced(layers: int | None) -> Trace:
+        try:
+            return trace(applied(layers), batch_size, length, gradient_checkpointing=gradient_checkpointing)
+        except RuntimeError as error:
+            if not gradient_checkpointing:
+                raise
+            # Checkpointing computes layers again without the cache of keys and values, where prefixes live.
+            raise InputError(f"{method}: does not work with gradient checkpointing on {model}") from error
+
+    # What libraries advise about a model that is never run is of no use to anybody.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = _whole_or_along(base, applied, traced)
     size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None
     states = 2 * (found.gradients_bytes if size is None else size * found.trained_elements)
     optimizer = states + _COUNTER_BYTES * found.trained_tensors
@@ -148,26 +150,45 @@ def _apply(method: str, base: MetaBase, args: Mapping[str, Any]) -> Tuned:
         raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error
 
 
-def _whole_or_along(base: MetaBase, traced: Callable[[int | None], Trace]) -> Trace:
+def _whole_or_along(
+    base: MetaBase, applied: Callable[[int | None], Tuned], traced: Callable[[int | None], Trace]
+) -> Trace:
     """Trace the whole model, or two shallow copies of a deep one: every number lies on the line through them."""
-    if (few := _repeating(base)) is None:
+    layers = base.config().num_hidden_layers
+    if (few := _shallow(base, applied)) is None:
         return traced(None)
-    return traced(few).at(base.config().num_hidden_layers, few, traced(2 * few), 2 * few)
+    return traced(few).at(layers, few, traced(2 * few), 2 * few)
 
 
-def _repeating(base: MetaBase) -> int | None:
-    """Number of layers after which they repeat (at least 2); null when they do not, or the model is shallow."""
+def _shallow(base: MetaBase, applied: Callable[[int | None], Tuned]) -> int | None:
+    """The smallest number of layers from which on more of them are more of the same; null: trace the whole model.
+
+    A method may treat some layers in its own way, such as the last k. Copies that are too shallow for that either do
+    not have those layers, or their parameters do not lie on a line.
+    """
     config = base.config()
     layers = config.num_hidden_layers
     types = getattr(config, "layer_types", None) or ["all alike"] * layers
     period = next(p for p in range(1, layers + 1) if all(types[i] == types[i - p] for i in range(p, layers)))
     few = max(period, 2)
-    if layers < 4 * few or layers % period:
+    if layers % period:
         return None
 
-    def parameters(number: int) -> int:
-        return sum(p.numel() for p in replace(base, layers=number).build().parameters())
+    def parameters(number: int) -> tuple[int, int] | None:
+        try:
+            tuned = applied(number)
+        except InputError:  # the method asks for more layers than a copy has
+            return None
+        return tuned.total_params, tuned.trainable_params
 
-    first, second = parameters(few), parameters(2 * few)
-    straight = first + (second - first) * (layers - few) // few == parameters(layers)
-    return few if straight else None
+    while layers >= 4 * few:
+        first, second, third = (parameters(number * few) for number in (1, 2, 4))
+        if (
+            first
+            and second
+            and third
+            and all(c - b == 2 * (b - a) for a, b, c in zip(first, second, third, strict=True))
+        ):
+            return few
+        few *= 2
+    return None
