@@ -335,3 +335,18 @@ def test_a_sweep_survives_its_own_yaml(plan: Planner, tmp_path: Path) -> None:
     made = sweep.load(tiny.bench(tmp_path, overrides=[{"match": {"task": "trec"}, "budget": {"epochs": 2}}]))
     (tmp_path / "again.yaml").write_text(made.to_yaml())
     assert sweep.load(tmp_path / "again.yaml").model_dump() == made.model_dump()
+
+
+def test_the_sweep_of_all_methods_leaves_none_out() -> None:
+    made = matrix.plan(sweep.load("all_methods"))
+    trials = [row.trial for row in made.runnable]
+    pairs = {(trial.method, trial.objective) for trial in trials}
+    assert {method for method, _ in pairs} == set(catalog.METHODS)
+    assert pairs >= {(method, objective) for method in ("full", "lora", "qlora") for objective in catalog.OBJECTIVES}
+    trained = {name for name, method in catalog.METHODS.items() if method.trains}
+    central = {"sft", "clm", "reward", "dpo", "ppo"}
+    assert pairs >= {(m, o) for m in trained for o in central if o in (catalog.METHODS[m].objectives or central)}
+    on = {(trial.method, trial.model) for trial in trials}
+    left_out = {(row.trial.method, row.trial.model) for row in made.skipped} - on
+    assert left_out == {("llama_adapter", "minilm-l6-22m")}
+    assert on == {(m, model) for m in catalog.METHODS for model in ("minilm-l6-22m", "smollm2-135m")} - left_out
