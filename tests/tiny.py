@@ -7,6 +7,7 @@ replaced, by way of ``$TUNEBENCH_NOTEBOOKS``.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -115,9 +116,13 @@ def tunebench(folder: Path, *arguments: str, cold: bool = True, **environment: s
     )
 
 
-def done(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def done(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
     """Exit code, stdout and stderr."""
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return process.returncode, out, err
 
 
@@ -134,3 +139,9 @@ def tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
         rows = pq.read_table(path).to_pylist()
         found[path.stem] = [{name: value for name, value in row.items() if name not in _PASSING} for row in rows]
     return found
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -7,6 +7,7 @@ trial ends when Ray's worker does.
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -27,12 +28,18 @@ _PATIENCE_S = 10.0
 _STORE_BYTES = 80 * 10**6
 
 #: For a cluster of this machine alone, before Ray is imported: stay on loopback (there is no other setting for it),
-#: tell nobody, and leave a trial that asks for no GPU of its own those that the driver sees.
-_LOCAL = {
+#: tell nobody, give workers no lower priority, which would spoil every time that is measured, and leave a trial that
+#: asks for no GPU of its own those that the driver sees.
+_OWN = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+_QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
 class RayJob:
@@ -110,26 +117,45 @@ class RayExecutor:
 
 def _connect(resources: Resources) -> Any:
     """The module ``ray``, connected."""
-    address = resources.address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local":
-        os.environ.update({name: value for name, value in _LOCAL.items() if name not in os.environ})
+    address = resources.address or os.environ.get("RAY_ADDRESS", "local")
+    return _own(resources) if address == "local" else _join(address)
+
+
+def _join(address: str) -> Any:
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address != "local":
-        try:
-            _knock(address)
-            ray.init(address=address, **quiet)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"resources.address: no Ray cluster answers at '{address}': {error}") from error
-        return ray
-    ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
-    there = ray.cluster_resources()
-    for name, key, wanted in (("gpus", "GPU", resources.gpus), ("cpus", "CPU", resources.cpus)):
-        if (wanted or 0) > there.get(key, 0):
-            ray.shutdown()
-            raise InputError(f"resources.{name}: {wanted} for each trial, and this machine has {there.get(key, 0):g}")
+    try:
+        _knock(address)
+        ray.init(address=address, **_QUIET)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise InputError(f"resources.address: no Ray cluster answers at '{address}': {error}") from error
     return ray
+
+
+def _own(resources: Resources) -> Any:
+    """A cluster of this machine, which ends with this process. Only who has its token may use it."""
+    cores, cards = _cores(), len(gpus.visible())
+    for name, wanted, there in (("gpus", resources.gpus, cards), ("cpus", resources.cpus, cores)):
+        if (wanted or 0) > there:
+            raise InputError(f"resources.{name}: {wanted} for each trial, and this machine has {there}")
+    os.environ.update({name: value for name, value in _OWN.items() if name not in os.environ})
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=cores,
+        num_gpus=cards,
+        include_dashboard=False,
+        object_store_memory=_STORE_BYTES,
+        **_QUIET,
+    )
+    return ray
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _knock(address: str) -> None:
