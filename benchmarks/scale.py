@@ -20,7 +20,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -193,37 +192,41 @@ def commands(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 class Simulated:
-    """An executor without processes: a trial waits, then has a record."""
+    """An executor without processes: a trial does nothing for some seconds, then has a record."""
 
     class Job:
-        """One wait."""
+        """One trial; its record is written when somebody looks whether it has ended."""
 
-        def __init__(self, ledger: Ledger, row: Planned, seconds: float) -> None:
-            self._timer = threading.Timer(seconds, ledger.finish, [record_of(ledger, row, OK, 1, duration_s=seconds)])
-            self._timer.start()
+        def __init__(self, path: Path, record: str, seconds: float) -> None:
+            self._path = path
+            self._record = record
+            self._end = time.monotonic() + seconds
+            self.is_over = False
 
         def waits(self) -> bool:
             return False
 
         def ended(self) -> Ending | None:
-            return None if self._timer.is_alive() else OK
+            if not self.is_over and time.monotonic() >= self._end:
+                self._path.write_text(self._record, encoding="utf-8")
+                self.is_over = True
+            return OK if self.is_over else None
 
     def __init__(self, ledger: Ledger, slots: int, seconds: float) -> None:
-        self._ledger = ledger
-        self._free = slots
-        self._jobs: list[Simulated.Job] = []
-        self._rows = {row.trial_id: row for row in ledger.plan.rows}
+        self._records = {
+            row.trial_id: record_of(ledger, row, OK, 1, duration_s=seconds).model_dump_json()
+            for row in ledger.plan.rows
+        }
+        self._slots = slots
         self._seconds = seconds
+        self._jobs: list[Simulated.Job] = []
 
     def room(self) -> int:
-        running = [job for job in self._jobs if job.ended() is None]
-        self._free += len(self._jobs) - len(running)
-        self._jobs = running
-        return self._free
+        self._jobs = [job for job in self._jobs if not job.is_over]
+        return self._slots - len(self._jobs)
 
     def submit(self, trial_dirs: Sequence[Path]) -> Sequence[Job]:
-        made = [self.Job(self._ledger, self._rows[trial_dir.name], self._seconds) for trial_dir in trial_dirs]
-        self._free -= len(made)
+        made = [self.Job(path / RECORD_FILE, self._records[path.name], self._seconds) for path in trial_dirs]
         self._jobs += made
         return made
 
@@ -235,9 +238,10 @@ def efficiency(folder: Path, plan: Plan, slots: int, seconds: float) -> tuple[fl
     """Drive the whole plan on ``slots`` simulated slots: ideal and actual seconds."""
     ledger = Ledger.create(folder, plan, "name: scale\n")
     pending = [row.trial_id for row in ledger.pending()]
+    executor = Simulated(ledger, slots, seconds)
     with (folder / "events.jsonl").open("w", encoding="utf-8") as stream:
         begin = time.perf_counter()
-        drive(ledger, pending, Simulated(ledger, slots, seconds), slots, display.JsonLines(stream))
+        drive(ledger, pending, executor, slots, display.JsonLines(stream))
     return math.ceil(len(pending) / slots) * seconds, time.perf_counter() - begin
 
 

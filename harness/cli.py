@@ -8,16 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from harness import __version__
 from harness.errors import InputError, unknown
-
-if TYPE_CHECKING:
-    from harness.plan import Plan
-    from harness.results.record import Record
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -136,7 +132,12 @@ def run(
     elif not finished.ran:
         print(f"nothing to do: {len(finished.records)} trials done in {folder}")
     else:
-        _summary(finished.records)
+        from harness import shown
+
+        lines = shown.outcome(folder, finished.records)
+        _print_table(lines.header, lines.rows)
+        for line in shown.reasons(finished.records):
+            print(line)
     if report is not None:
         _report(folder, report)
     if not finished.all_well:
@@ -168,7 +169,15 @@ def plan(
     if as_json:
         _print_json(made.document())
     else:
-        _print_plan(made)
+        from harness import shown
+
+        lines = shown.plan(made)
+        _print_table(lines.header, lines.rows)
+        out = sum(count for _, count in made.excluded)
+        print(
+            f"{len(made.runnable)} to run, {len(made.skipped)} skipped, {out} excluded, "
+            f"{made.duplicates} duplicates merged"
+        )
 
 
 @app.command()
@@ -336,60 +345,6 @@ def _report(folder: Path, out: Path) -> None:
     from harness.report import build
 
     print(build(folder, out))
-
-
-def _summary(records: Iterable[Record]) -> None:
-    """One line a trial: what ran, how it ended, and what came out."""
-    header = ("method", "objective", "model", "task", "seed", "lr", "status", "metric", "valid", "test", "train s")
-    rows = []
-    for record in records:
-        trial, columns = record.trial, (record.outcome.columns if record.outcome else {})
-        rows.append(
-            (
-                trial.method,
-                trial.objective,
-                trial.model,
-                trial.task,
-                trial.seed,
-                _number(trial.learning_rate),
-                record.status,
-                columns.get("primary_metric") or "",
-                _number(columns.get("valid_score")),
-                _number(columns.get("test_score")),
-                _number(columns.get("train_s")),
-            )
-        )
-    _print_table(header, rows)
-    for record in records:
-        if record.reason and record.status != "skipped":
-            print(f"{record.trial_id} {record.status}: {record.reason}")
-
-
-def _print_plan(made: Plan) -> None:
-    rows = [
-        (
-            row.trial_id,
-            row.trial.method,
-            row.trial.objective,
-            row.trial.model,
-            row.trial.task,
-            row.trial.seed,
-            _number(row.trial.learning_rate),
-            row.trial.budget.train_steps if row.trial.learning_rate is not None else 0,
-            "" if row.estimated_bytes is None else f"{row.estimated_bytes / 1e9:,.2f}",
-            "" if row.reason is None else f"skipped: {row.reason}",
-        )
-        for row in made.rows
-    ]
-    _print_table(("trial", "method", "objective", "model", "task", "seed", "lr", "steps", "GB", ""), rows)
-    out = sum(count for _, count in made.excluded)
-    print(
-        f"{len(made.runnable)} to run, {len(made.skipped)} skipped, {out} excluded, {made.duplicates} duplicates merged"
-    )
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def _print_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
