@@ -1,6 +1,6 @@
 """How TuneBench copes with ten thousand trials: time and memory of what people wait for, and how busy the slots are.
 
-    python benchmarks/scale.py [--trials 1000 3000 10000] [--slots 64] [--trial-s 0.5] [--like results/quick]
+    python benchmarks/scale.py [--trials 1000 3000 10000] [--slots 64] [--trial-s 1] [--like results/quick]
 
 A sweep of N cells is planned, and every trial gets a record made from a real one by small changes. Then each command
 runs in a process of its own; memory is the peak of what it and its children hold together. The aims at 10,000: plan
@@ -249,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[1000, 3000, 10_000])
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--trial-s", type=float, default=0.5, help="seconds of a simulated trial")
+    parser.add_argument("--trial-s", type=float, default=1.0, help="seconds of a simulated trial")
     parser.add_argument("--like", type=Path, help="folder of a sweep whose records are cloned")
     parser.add_argument("--only", nargs="+", help="of the commands, these; 'slots' is the simulation")
     given = parser.parse_args()

@@ -34,14 +34,7 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
     out = Path(out_dir).resolve()
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
-        for csv in sorted(found.glob("*.csv")):
-            copy = out / "tables" / csv.name
-            if csv.parent == copy.parent:
-                continue
-            if csv.stat().st_size <= _LARGE_BYTES:
-                shutil.copyfile(csv, copy)
-            else:
-                copy.unlink(missing_ok=True)  # that of an earlier report
+        _copy(found, out / "tables")
     except OSError as error:
         raise InputError(f"{out_dir}: cannot be written: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix="tunebench-report-") as folder:
@@ -60,6 +53,17 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
     part.write_text(render(executed), encoding="utf-8")
     part.replace(page)
     return page
+
+
+def _copy(tables_dir: Path, out: Path) -> None:
+    """Put the tables that are not too large beside the page."""
+    if tables_dir == out:
+        return
+    for csv in sorted(tables_dir.glob("*.csv")):
+        if csv.stat().st_size <= _LARGE_BYTES:
+            shutil.copyfile(csv, out / csv.name)
+        else:
+            (out / csv.name).unlink(missing_ok=True)  # that of an earlier report
 
 
 def _private_wires(folder: Path) -> Any:
