@@ -86,6 +86,7 @@ class Experiment:
         self.peak_inference_bytes: int | None = None
         self.eval_s: float | None = None
         self.forgetting: float | None = None
+        self._together: str | None = None
         self._trial_dir = Path(trial_dir) if trial_dir else None
         self.setup_s = time.perf_counter() - start
 
@@ -122,6 +123,7 @@ class Experiment:
             raise ValueError("learning_rate: training needs one")
         settings = Settings(self.budget, self.learning_rate, self.seed, on_step=self._on_step)
         if (together := processes()) > 1:
+            self._together = f"trained by {together} processes, each with a part of every layer; memory is that of one"
             self.history = launch.fit(self.objective, self._applied(), self.data.spec.name, settings, args, together)
         else:
             self.history = objectives.fit(self.objective, self._applied(), self.data, settings, **args)
@@ -210,7 +212,7 @@ class Experiment:
             "model_family": self.base.spec.family,
             "model_params": self.base.spec.params,
             "task_kind": self.data.kind,
-            "note": "; ".join(note for note in (tuned.note, self.base.spec.note) if note) or None,
+            "note": "; ".join(filter(None, (tuned.note, self.base.spec.note, self._together))) or None,
             "device": str(self.base.device),
             "accelerator": accelerator(self.base.device),
             "setup_s": self.setup_s,
