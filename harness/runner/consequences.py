@@ -22,19 +22,25 @@ class Consequences:
         self._ledger = ledger
         self._keep = keep
         self._children: dict[str, list[str]] = defaultdict(list)
-        for row in ledger.plan.rows:
+        """Parent -> the children that are not known to be at rest."""
+        self._exhausted: dict[tuple[str, ...], Planned] = {}
+        """Kind of trial -> the smallest that ran out of memory."""
+        for row, head in zip(ledger.plan.rows, ledger.heads(), strict=True):
             for parent in row.trial.parents.values():
                 self._children[parent].append(row.trial_id)
-        heads = zip(ledger.plan.rows, ledger.heads(), strict=True)
-        self._exhausted = [row for row, head in heads if head is not None and head.status == "oom"]
+            if head is not None and head.status == "oom":
+                self._has_exhausted(row)
 
     def has_ended(self, row: Planned, record: Record) -> None:
         """Take note of one ending; the artefacts of parents go with the last child that needed them."""
         if record.status == "oom":
-            self._exhausted.append(row)
+            self._has_exhausted(row)
         if not self._keep:
             for parent in row.trial.parents.values():
-                if all(map(self._is_at_rest, self._children[parent])):
+                children = self._children[parent]
+                while children and self._is_at_rest(children[-1]):  # each is seen at rest once, however many there are
+                    children.pop()
+                if not children:
                     shutil.rmtree(self._ledger.artifact_dir(parent), ignore_errors=True)
 
     def obstacle(self, row: Planned) -> str | None:
@@ -42,23 +48,25 @@ class Consequences:
         for role, parent in row.trial.parents.items():
             if (record := self._ledger.head(parent)) is not None and record.status != "ok":
                 return f"its parent ({role}, trial {parent}) ended as {record.status}"
-        for smaller in self._exhausted:
-            if _is_larger(row, smaller):
-                return (
-                    f"trial {smaller.trial_id} of the same method and model ran out of memory, and was estimated to "
-                    f"need less ({(smaller.estimated_bytes or 0) / _GB:.3g} of "
-                    f"{(row.estimated_bytes or 0) / _GB:.3g} GB)"
-                )
+        needed, smaller = row.estimated_bytes, self._exhausted.get(_kind(row))
+        if needed is not None and smaller is not None and needed > (too_much := smaller.estimated_bytes or 0):
+            return (
+                f"trial {smaller.trial_id} of the same method and model ran out of memory, and was estimated to "
+                f"need less ({too_much / _GB:.3g} of {needed / _GB:.3g} GB)"
+            )
         return None
+
+    def _has_exhausted(self, row: Planned) -> None:
+        before = self._exhausted.get(_kind(row))
+        if row.estimated_bytes is not None and (before is None or row.estimated_bytes < (before.estimated_bytes or 0)):
+            self._exhausted[_kind(row)] = row
 
     def _is_at_rest(self, trial_id: str) -> bool:
         record = self._ledger.head(trial_id)
         return record is not None and record.status in _AT_REST
 
 
-def _is_larger(row: Planned, than: Planned) -> bool:
-    """Whether a row needs strictly more memory than another of the same method, objective, model and number format."""
-    if row.estimated_bytes is None or than.estimated_bytes is None:
-        return False
-    kinds = [(r.trial.method, r.trial.objective, r.trial.model, r.trial.dtype, r.trial.device) for r in (row, than)]
-    return kinds[0] == kinds[1] and row.estimated_bytes > than.estimated_bytes
+def _kind(row: Planned) -> tuple[str, ...]:
+    """Trials of one kind can be compared by the memory that they are estimated to need."""
+    trial = row.trial
+    return trial.method, trial.objective, trial.model, trial.dtype, trial.device
