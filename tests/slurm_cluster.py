@@ -12,7 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+
+from harness.runner.processes import die_with
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "srun")
 #: Debian keeps the daemons where a user's PATH may not lead.
@@ -74,7 +77,8 @@ def running(folder: Path) -> Iterator[Mapping[str, str]]:
 
     def start(name: str, *command: str) -> None:
         with (folder / f"{name}.log").open("ab") as log:
-            daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
+            tied = partial(die_with, os.getpid())
+            daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, preexec_fn=tied))
 
     try:
         munge = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "seed-file": "munge.seed"}
