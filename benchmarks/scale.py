@@ -5,6 +5,7 @@
 A sweep of N cells is planned, and every trial gets a record made from a real one by small changes. Then each command
 runs in a process of its own; memory is the peak of what it and its children hold together. The aims at 10,000: plan
 10 s, resume scan 5 s, tables 30 s, report 90 s, all below 1 GB. The exponent says how time grows with N: 1 is linear.
+The first plan also estimates the memory of every distinct setting, which takes as long for any number of trials.
 
 The slots are simulated: trials that only wait, all of them planned in one ledger. Ideal is ceil(N / slots) times the
 seconds of one trial; the aim is at least 90 % of it.
@@ -146,7 +147,7 @@ class Cost:
 
     seconds: float
     peak_bytes: int
-    """The most that it and its children held together, resident; shared pages count once for each."""
+    """The most that it and its children held together; a page that several share counts once."""
 
 
 def cost(*command: str, cwd: Path) -> Cost:
@@ -156,11 +157,12 @@ def cost(*command: str, cwd: Path) -> Cost:
     """
     with (cwd / "errors.txt").open("wb") as errors:
         begin = time.perf_counter()
-        process = psutil.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=errors)
+        environment = {**os.environ, "TUNEBENCH_CACHE": str(cwd / "cache")}
+        process = psutil.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
         peak = 0
         while process.poll() is None:
-            peak = max(peak, _resident(process))
-            time.sleep(0.02)
+            peak = max(peak, _held(process))
+            time.sleep(0.05)
         seconds = time.perf_counter() - begin
     if process.returncode not in (0, 1):
         raise subprocess.CalledProcessError(
@@ -169,11 +171,12 @@ def cost(*command: str, cwd: Path) -> Cost:
     return Cost(seconds, peak)
 
 
-def _resident(process: psutil.Process) -> int:
+def _held(process: psutil.Process) -> int:
     total = 0
     try:
         for one in (process, *process.children(recursive=True)):
-            total += one.memory_info().rss
+            memory = one.memory_full_info()
+            total += getattr(memory, "pss", memory.rss)
     except psutil.NoSuchProcess:
         pass
     return total
@@ -182,6 +185,7 @@ def _resident(process: psutil.Process) -> int:
 def commands(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What is measured: name -> command line."""
     ledger = "ledger"
+    yield "plan, nothing estimated yet", (*TUNEBENCH, "plan", "scale.yaml")
     yield "plan", (*TUNEBENCH, "plan", "scale.yaml")
     yield "plan, new ledger", (sys.executable, "-c", NEW, "scale.yaml", "new")
     yield "resume scan", (sys.executable, "-c", RESUME, ledger)
