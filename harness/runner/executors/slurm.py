@@ -34,6 +34,11 @@ _ARRAY = 1000
 _LOOK_S = (1.0, 15.0)
 #: Seconds that a trial gets to end in peace; Slurm itself gives 30.
 _PATIENCE_S = 45.0
+#: Seconds for which a job has to look failed: one that is put back into the queue does so for a moment, and one that
+#: has put itself back until its last step is cleared away.
+_SETTLES_S, _COMES_BACK_S = 4.0, 300.0
+#: What submitit prints when it starts a job, and when it puts it back.
+_STARTED, _PUT_BACK = "Starting with JobEnvironment", "Requeued job"
 #: Seconds until the next try after Slurm would not take jobs any more.
 _AGAIN_S = 60.0
 #: Seconds before the end of its time at which a job is warned; less where the whole time is short.
@@ -119,6 +124,13 @@ class Queue:
         self._next = time.monotonic() + self._every
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 @dataclass(eq=False)
 class SlurmJob:
     """One job, of an array or alone."""
@@ -129,6 +141,8 @@ class SlurmJob:
     """What Slurm and submitit said."""
     seen: bool = False
     """Whether Slurm has told of it: a new job may be missing from a look that began before it."""
+    _failed_since: float | None = None
+    """Monotonic seconds."""
 
     @property
     def array(self) -> str:
@@ -140,19 +154,24 @@ class SlurmJob:
     def ended(self) -> Ending | None:
         state = self.state()
         if state in _QUEUED or state in _HERE:
+            self._failed_since = None
             return None
         if state in _NO_FAULT:
             return OK
+        if self._failed_since is None:
+            self._failed_since = time.monotonic()
+            self.queue.soon()
+        if time.monotonic() - self._failed_since < (_COMES_BACK_S if self._comes_back() else _SETTLES_S):
+            return None
         ending = _ENDINGS.get(state, Ending("failed", f"the Slurm job ended as {state}; see {self.log.name}"))
-        if ending.status == "failed" and _OUT_OF_MEMORY_LOG.search(self._said()):
+        if ending.status == "failed" and _OUT_OF_MEMORY_LOG.search(_text(self.log)):
             ending = Ending("oom", _OUT_OF_MEMORY)
         return Ending(ending.status, f"{ending.reason} (job {self.id})")
 
-    def _said(self) -> str:
-        try:
-            return self.log.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
+    def _comes_back(self) -> bool:
+        """Whether the job has put itself back into the queue, and was not started again."""
+        said = _text(self.log.with_suffix(".out"))
+        return said.count(_PUT_BACK) >= said.count(_STARTED) > 0
 
     def state(self) -> str:
         """What Slurm says; a job that Slurm has forgotten ended while nobody looked."""
