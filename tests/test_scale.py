@@ -238,8 +238,10 @@ def test_planning_again_touches_only_what_is_new(tmp_path: Path) -> None:
     for path in tmp_path.glob(f"trials/*/{TRIAL_FILE}"):
         os.utime(path, (1, 1))
     before = stamps()
+    os.utime(tmp_path / PLAN_FILE, (1, 1))
     Ledger.create(tmp_path, Plan("s", tuple(first)), "name: s\n")
     assert stamps() == before
+    assert (tmp_path / PLAN_FILE).stat().st_mtime == 1
     child = Planned(trial(100, full=first[7].trial_id))
     Ledger.create(tmp_path, Plan("s", (*first, child)), "name: s\n")
     changed = {trial_id for trial_id, stamp in stamps().items() if before.get(trial_id) != stamp}

@@ -74,7 +74,8 @@ class Ledger:
         ledger._add(document["trials"], _standing(earlier))
         side_by_side(ledger._settle, plan.rows)
         write_json(folder / SWEEP_FILE, sweep_yaml)
-        write_json(folder / PLAN_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        if document != earlier:
+            write_json(folder / PLAN_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         return ledger
 
     @classmethod
