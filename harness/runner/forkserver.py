@@ -27,7 +27,9 @@ from harness.runner.processes import DRIVER_VARIABLE, die_with, fork, reap
 #: What trials and their notebooks import; what a machine lacks is left out.
 PRELOAD = (
     "typer",
-    "pydantic",
+    "pydantic.json_schema",
+    "pydantic.main",
+    "pydantic.types",
     "papermill",
     "ipykernel.kernelapp",
     "torch",
@@ -42,6 +44,7 @@ PRELOAD = (
     "trl.trainer.sft_trainer",
     "datasets",
     "pandas",
+    "pyarrow.csv",
     "pyarrow.parquet",
     "matplotlib.pyplot",
     "rouge_score.rouge_scorer",
