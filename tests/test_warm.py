@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import tiny
+from test_runner import kernels as hanging
+from test_runner import wait_for
 
 from harness.results.ledger import Ledger
 from harness.results.record import Record
@@ -30,13 +30,6 @@ plt.plot([0, 1]);"""
 TELL = """\
 write_outcome(trial_dir, {'valid_score': float(warm), 'primary_metric': 'accuracy', 'higher_is_better': True}, {})"""
 ACTS = (LOOK, tiny.ACT, TELL)
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"never happened: {what}"
-        time.sleep(0.05)
 
 
 def bench(folder: Path, **changes: object) -> None:
@@ -61,10 +54,6 @@ def alone(pids: set[int]) -> bool:
 def family(driver: subprocess.Popen[str]) -> set[int]:
     """What runs below a driver."""
     return {child.pid for child in psutil.Process(driver.pid).children(recursive=True)}
-
-
-def hanging(folder: Path) -> list[int]:
-    return [int(path.read_text()) for path in folder.glob("results/tiny/trials/*/pid") if path.read_text()]
 
 
 def start_and_hang(folder: Path) -> subprocess.Popen[str]:
