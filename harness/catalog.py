@@ -181,7 +181,7 @@ METHODS = _methods(
         "a full fine-tune kept as one bit per weight and one distilled scale per matrix",
         "Liu et al. 2024, arXiv:2402.10193",
         "methods/bitdelta",
-        objectives=("classification", "sft", "clm"),
+        objectives=("classification", "sft"),
         objectives_because="its scales learn from the logits of a full fine-tune, so a loss of its own has no say",
         parents=(Parent("full", method="full"),),
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness import catalog, objectives
+from harness import catalog, methods, objectives
 from harness.experiment import Experiment
 from harness.methods.tuned import Tuned, load
 from harness.models.load import Base
@@ -31,7 +31,8 @@ def parent(
     """
     if parent_dirs and objective in parent_dirs:
         return Path(parent_dirs[objective])
-    tuned = method.apply(_base(run, objective), **args)
+    scheduled = methods.schedule(method, run.budget.train_steps)
+    tuned = method.apply(_base(run, objective), **{**scheduled, **args})
     objectives.fit(objective, tuned, run.data, Settings(run.budget, learning_rate, run.seed))
     folder = Path(tempfile.mkdtemp(prefix=f"tunebench-{objective}-"))
     tuned.save(folder)

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from harness import catalog, objectives
+from harness import catalog, methods, objectives
 from harness.measure.environment import accelerator
 from harness.measure.latency import Latency, generation_latency, prediction_latency
 from harness.measure.memory import Peak, peak_memory, weights_bytes
@@ -105,6 +105,7 @@ class Experiment:
         """
         start = time.perf_counter()
         self._tell("apply")
+        args = {**methods.schedule(method, self.budget.train_steps), **args}
         with peak_memory(self.base.device) as peak:
             self.tuned = method.apply(self.base, **args) if start_from is None else load(self.base, start_from)
         self._load_peak = peak.bytes
@@ -212,26 +213,29 @@ class Experiment:
             "model_family": self.base.spec.family,
             "model_params": self.base.spec.params,
             "task_kind": self.data.kind,
-            "note": "; ".join(filter(None, (tuned.note, self.base.spec.note, self._together))) or None,
+            "note": "; ".join(filter(None, (tuned.note, self.base.spec.remark, self._together))) or None,
             "device": str(self.base.device),
             "accelerator": accelerator(self.base.device),
             "setup_s": self.setup_s,
             "eval_s": self.eval_s,
-            "forgetting": self.forgetting,
             "total_params": tuned.total_params,
             "trainable_params": tuned.trainable_params,
             "trainable_share": tuned.trainable_params / tuned.total_params,
             "checkpoint_bytes": self.checkpoint_bytes,
             "primary_metric": self.data.spec.primary_metric,
             "higher_is_better": self.data.spec.higher_is_better,
-            "valid_score": valid.primary.value if valid else None,
-            "test_score": test.primary.value if test else None,
-            "test_stderr": test.primary.stderr if test else None,
-            "test_examples": test.primary.n if test else None,
             "weights_bytes": self._weights_bytes,
             "peak_inference_bytes": self.peak_inference_bytes,
             "train_steps": 0,
         }
+        if not self.base.spec.is_random:  # what random weights answer means nothing
+            columns |= {
+                "valid_score": valid.primary.value if valid else None,
+                "test_score": test.primary.value if test else None,
+                "test_stderr": test.primary.stderr if test else None,
+                "test_examples": test.primary.n if test else None,
+                "forgetting": self.forgetting,
+            }
         single = {row.phase: row for row in self.latency if row.batch_size == 1 and row.variant == "plain"}
         prefill, decode = single.get("prefill") or single.get("predict"), single.get("decode")
         if prefill is not None:
@@ -249,6 +253,7 @@ class Experiment:
                 "optimizer_bytes": history.optimizer_bytes,
                 "activations_bytes": history.activations_bytes,
                 "energy_j": history.energy_j,
+                "energy_reason": history.energy_reason,
                 **self._utilisation(history),
             }
             if (fast := speed(list(history.steps))) is not None:
@@ -291,6 +296,8 @@ class Experiment:
         curves += [dataclasses.asdict(point) for point in (self.history.curves if self.history else ())]
         scores = [(split, score) for split, found in self.evaluations.items() for score in found.scores]
         scores += [(split, score) for split, found in self.scores.items() for score in found]
+        if self.base.spec.is_random:
+            scores = []
         return {
             "scores": [{"split": split, **dataclasses.asdict(score)} for split, score in scores],
             "curves": curves,

@@ -100,3 +100,38 @@ def test_the_report_is_one_page(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "qlora" in (folder / "page" / "index.html").read_text()
     assert len(list((folder / "page" / "figures").glob("*.png"))) >= 6
+
+
+RANDOM = """
+name: random
+models: [tiny-llama]
+tasks: [factual_preference]
+seeds: [0]
+budget: {train_examples: 8, batch_size: 4, epochs: 1, max_length: 160, eval_examples: 2, max_new_tokens: 4}
+objectives: {dpo: {}, ppo: {}}
+methods:
+  peft:
+    peft_type: ADALORA
+    config: {init_r: 4, target_r: 2, target_modules: all-linear}
+    learning_rate: 1e-3
+limits: {time_s: 300}
+"""
+
+
+def test_random_weights_are_measured_and_have_no_quality(tmp_path: Path) -> None:
+    """With AdaLoRA, whose schedule needs the length of the training, in every link of a chain."""
+    (tmp_path / "random.yaml").write_text(RANDOM)
+    out = tmp_path / "random"
+    done = tunebench("run", tmp_path / "random.yaml", "--out", out, "--report", tmp_path / "page")
+    assert done.returncode == 0, done.stdout + done.stderr
+    frames = tables.read(out)
+    trials = frames["trials"]
+    assert dict(zip(trials.objective, trials.status, strict=True)) == dict.fromkeys(
+        ("sft", "reward", "dpo", "ppo"), "ok"
+    )
+    assert trials[["valid_score", "test_score", "test_stderr"]].isna().all(axis=None)
+    assert frames["scores"].empty
+    assert trials.note.str.contains("random weights").all()
+    assert trials[["train_tokens", "peak_train_bytes", "checkpoint_bytes"]].notna().all(axis=None)
+    assert (trials.energy_j.isna() == trials.energy_reason.notna()).all()
+    assert "ok" in (tmp_path / "page" / "index.html").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness import catalog
+from harness import catalog, methods, notebooks
 from harness.results import schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,14 @@ def test_every_method_and_objective_has_its_notebook() -> None:
     wanted = {entry.notebook for entry in catalog.METHODS.values()}
     wanted |= {entry.notebook for entry in catalog.OBJECTIVES.values() if entry.notebook}
     assert wanted <= there, sorted(wanted - there)
+
+
+@pytest.mark.parametrize("name", [name for name, method in catalog.METHODS.items() if method.trains])
+def test_a_method_takes_what_its_notebook_lets_a_sweep_set(name: str) -> None:
+    """The notebooks of objectives hand these arguments to any method."""
+    declared = notebooks.parameters(catalog.METHODS[name].notebook)
+    known = {*notebooks.COMMON, *notebooks.RUNNER, *inspect.signature(methods.module(name).apply).parameters}
+    assert not declared.keys() - known
 
 
 def test_every_objective_has_its_file() -> None:

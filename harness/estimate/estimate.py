@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness import catalog
+from harness import methods
 from harness.errors import InputError, unknown
 from harness.estimate.meta import MetaBase, meta_base
 from harness.estimate.trace import Trace, trace
@@ -138,13 +137,14 @@ def estimate(
 
 
 def _apply(method: str, base: MetaBase, args: Mapping[str, Any]) -> Tuned:
-    module = importlib.import_module(f"harness.methods.{catalog.method(method).name}")
+    module = methods.module(method)
     known = list(inspect.signature(module.apply).parameters)[1:]
     for name in args:
         if name not in known:
             raise unknown(f"{method}: argument", name, known)
     try:
-        tuned: Tuned = module.apply(base, **args)
+        # How long the training is changes no size.
+        tuned: Tuned = module.apply(base, **{**methods.schedule(module, 1), **args})
         return tuned
     except NotImplementedError as error:
         raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error

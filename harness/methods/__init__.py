@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 def module(name: str) -> ModuleType:
     """The module of the method called ``name``; :class:`harness.errors.InputError` if there is none."""
     return importlib.import_module(f"harness.methods.{catalog.method(name).name}")
+
+
+def schedule(method: ModuleType, train_steps: int) -> dict[str, int]:
+    """The argument ``train_steps`` for a method whose module asks how long the training is; nothing for others."""
+    return {"train_steps": train_steps} if "train_steps" in inspect.signature(method.apply).parameters else {}
 
 
 def apply(name: str, base: Base, **args: Any) -> Tuned:

@@ -131,8 +131,10 @@ def _with_adapter(tuned: Tuned, folder: Path) -> Tuned:
         _place_virtual_tokens(model)
         return replace(tuned, model=model)
     if ranks := getattr(PeftConfig.from_pretrained(str(folder)), "rank_pattern", None):
-        # Training may have changed the shapes (AdaLoRA); PEFT reads the new ones from the configuration.
+        # Training may have changed the shapes (AdaLoRA); PEFT reads the new ones from the configuration. What trains on
+        # from here keeps them: the budget of ranks is spent.
         model.peft_config["default"].rank_pattern = ranks
+        tuned = replace(tuned, after_step=None)
     model.load_adapter(str(folder), "default", is_trainable=True)
     model.set_adapter("default")
     model.eval()

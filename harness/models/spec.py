@@ -72,6 +72,11 @@ class ModelSpec(Frozen):
         return isinstance(self.source, RandomSource)
 
     @property
+    def remark(self) -> str | None:
+        """What a row of the results has to say about these weights."""
+        return "random weights: no quality is recorded" if self.is_random else self.note
+
+    @property
     def is_pinned(self) -> bool:
         """Whether the weights cannot change under the same name; a comparison that is kept needs that."""
         if isinstance(self.source, HubSource):

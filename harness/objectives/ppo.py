@@ -30,6 +30,7 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
+from harness.measure.energy import energy
 from harness.measure.environment import synchronize
 from harness.measure.memory import gradients_bytes, optimizer_bytes, peak_memory, weights_bytes
 from harness.measure.training import Step
@@ -111,6 +112,7 @@ class _Learner:
         """Seconds of the last :meth:`learn` that went into counting."""
         self._options = options
         self._reference = Reference(tuned)
+        self._after_step, self._updates = tuned.after_step, 0
         self._parameters = [*tuned.trainable.values(), *self.actor.value.parameters()]
         self.optimizer, self.schedule = _optimizer(self._parameters, tuned, settings, steps)
 
@@ -155,6 +157,9 @@ class _Learner:
             norm = nn.utils.clip_grad_norm_(self._parameters, 1.0)
             self._count_gradients()
             self.optimizer.step()
+            self._updates += 1
+            if self._after_step is not None:
+                self._after_step(self._updates)
             self.optimizer.zero_grad(set_to_none=True)
             moved = (ratio.detach()[mask] - 1).abs()
             seen.append((loss, policy, value, (moved > options.clip).float().mean(), ratio[mask].mean(), norm))
@@ -209,7 +214,7 @@ def fit(
     points: list[Point] = []
     state_bytes: int | None = None
 
-    with peak_memory(device) as peak:
+    with peak_memory(device) as peak, energy(device) as used:
         for number, prompts in enumerate(_batches([e.prompt for e in data.train], settings), start=1):
             learning_rate = learner.schedule.get_last_lr()[0]
             synchronize(device)
@@ -241,6 +246,8 @@ def fit(
         gradients_bytes=learner.gradients_bytes,
         optimizer_bytes=state_bytes,
         activations_bytes=kept,
+        energy_j=used.joules,
+        energy_reason=used.reason,
         curves=tuple(points),
     )
 

@@ -70,6 +70,8 @@ class History:
     activations_bytes: int | None
     first_step_flops: int | None = None
     energy_j: float | None = None
+    energy_reason: str | None = None
+    """Why there is no energy."""
     peak_reserved_bytes: int | None = None
     process_bytes: int | None = None
     """What the driver counts for this process at the end; null on CPU."""
@@ -308,6 +310,7 @@ def run(
         activations_bytes=activations,
         first_step_flops=timer.flops,
         energy_j=used.joules,
+        energy_reason=used.reason,
         peak_reserved_bytes=peak.reserved_bytes,
         process_bytes=peak.process_bytes,
         curves=tuple(

@@ -225,7 +225,8 @@ TRIALS = Table(
                 minimum=0,
                 maximum=1,
             ),
-            _C("energy_j", "float", "joules of the training call", minimum=0),
+            _C("energy_j", "float", "joules of the training call, of the whole GPU or processor", minimum=0),
+            _C("energy_reason", "string", "why there is no energy, where something was trained"),
         ),
         *_group(
             "memory",
