@@ -228,9 +228,10 @@ def test_virtual_tokens_do_not_shift_what_trl_reads(objective: ModuleType, metho
     assert not tuned.model._forward_hooks, "nothing of the trainer's is left on the network"
 
 
-def test_kto_starts_at_half() -> None:
+@pytest.mark.parametrize("method", ["lora", "llama_adapter"])
+def test_kto_starts_at_half(method: str) -> None:
     """With policy and reference alike every value is sigmoid(0)."""
-    tuned = methods.apply("lora", toy.base())
+    tuned = methods.apply(method, toy.base())
     history = kto.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=8))
     assert history.losses[0] == pytest.approx(0.5, abs=1e-4)
 
@@ -252,7 +253,7 @@ def test_online_objectives_reach_for_the_reward(objective: ModuleType) -> None:
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.3
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "llama_adapter"])
 @pytest.mark.parametrize("objective", [rloo, grpo])
 def test_online_objectives_train_the_adapter_and_leave_no_other(objective: ModuleType, method: str) -> None:
     tuned = methods.apply(method, toy.base())

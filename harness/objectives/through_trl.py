@@ -3,6 +3,7 @@
 What is set right around it:
 
 - every default that differs is written out (bfloat16, checkpointing of activations, the CPU);
+- TRL puts a forward of its own on the network; a tuner that keeps a copy (adaption prompts) gets the new one;
 - TRL 1.16 casts the adapter on a 4-bit base to bfloat16, whatever the trial asked for: it is cast back;
 - what TRL leaves on the network (a second adapter that it takes as the reference) is taken off again;
 - soft prompts lengthen the outputs, where it expects logits of the input's length: they are cut;
@@ -52,6 +53,9 @@ def fit(
             callbacks=callbacks,
             **trainer_args,
         )
+        tuner = getattr(tuned.model, "base_model", None)
+        if isinstance(tuned.model, PeftModel) and "forward" in vars(tuner):
+            tuner.forward = tuned.model.get_base_model().forward
         for name, parameter in tuned.trainable.items():
             if name in dtypes:
                 parameter.data = parameter.data.to(dtypes[name])
