@@ -200,16 +200,15 @@ def run(model: str, method: str, batch: int, length: int, dtype: str, device: st
 
 def rows(given: argparse.Namespace) -> Iterator[Row | Remark]:
     """Small steps first: whatever stops this, most of the table is there."""
-    refused = set()
+    refused: set[Remark] = set()
     for batch, length in sorted(itertools.product(given.batches, given.lengths), key=math.prod):
         for model, method in itertools.product(given.models, given.methods):
-            if (model, method) in refused:
-                continue
             try:
                 yield run(model, method, batch, length, given.dtype, given.device)
             except InputError as error:
-                refused.add((model, method))
-                yield Remark(model, method, "", "", str(error))
+                if (remark := Remark(model, method, "", "", str(error))) not in refused:
+                    refused.add(remark)
+                    yield remark
 
 
 def main() -> None:

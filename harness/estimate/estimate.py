@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PromptLearningConfig
+from torch import nn
 
 from harness import methods
 from harness.errors import InputError, unknown
@@ -75,7 +77,8 @@ def estimate(
     the states in the format of what trains, as PyTorch's AdamW does. An encoder classifies into ``labels`` classes.
     Nothing is fetched, and neither weights nor an accelerator are needed.
 
-    Raises :class:`harness.errors.InputError` for an unknown model, method, argument or format.
+    Raises :class:`harness.errors.InputError` for an unknown model, method, argument or format, and for a length that the
+    model has no positions for.
     """
     for where, name in (("dtype", dtype), ("optimizer-dtype", optimizer_dtype)):
         if name is not None and name not in DTYPES:
@@ -94,8 +97,10 @@ def estimate(
         return _apply(method, replace(base, layers=layers), args)
 
     def traced(layers: int | None) -> Trace:
+        tuned = applied(layers)
+        _check_length(tuned, length, model)
         try:
-            return trace(applied(layers), batch_size, length, gradient_checkpointing=gradient_checkpointing)
+            return trace(tuned, batch_size, length, gradient_checkpointing=gradient_checkpointing)
         except RuntimeError as error:
             if not gradient_checkpointing:
                 raise
@@ -148,6 +153,22 @@ def _apply(method: str, base: MetaBase, args: Mapping[str, Any]) -> Tuned:
         return tuned
     except NotImplementedError as error:
         raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error
+
+
+#: What transformers calls the table of an architecture that learns its positions.
+_POSITIONS = ("position_embeddings", "embed_positions", "wpe")
+
+
+def _check_length(tuned: Tuned, length: int, model: str) -> None:
+    """:class:`InputError` where learned positions end before the input does; virtual tokens take places, too."""
+    configs = getattr(tuned.model, "peft_config", {}).values()
+    virtual = sum(c.num_virtual_tokens for c in configs if isinstance(c, PromptLearningConfig))
+    for name, module in tuned.model.named_modules():
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS:
+            places = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if length + virtual > places:
+                beside = f" and {virtual} virtual tokens" if virtual else ""
+                raise InputError(f"length: {length}{beside} are more than the {places} positions of {model}")
 
 
 def _whole_or_along(
