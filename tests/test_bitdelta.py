@@ -166,6 +166,11 @@ def test_the_loss_is_the_squared_distance_of_the_logits_padding_left_out(base: B
     mask = batch(base)["attention_mask"]
     expected = squared.mean() if base.has_head else (squared * mask).sum() / mask.sum()
     torch.testing.assert_close(tuned.model(**batch(base)).loss.detach(), expected)
+    inputs = {name: value for name, value in batch(base).items() if name != "labels"}
+    assert bitdelta.distance(tuned, inputs) == pytest.approx(float(expected))
+    bitdelta.release_teacher(tuned)
+    with pytest.raises(RuntimeError, match="released"):
+        bitdelta.distance(tuned, inputs)
 
 
 def test_without_its_teacher_the_model_has_its_own_loss_again(base: Base, parent: Path) -> None:

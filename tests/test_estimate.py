@@ -178,6 +178,11 @@ def test_a_config_file_is_enough(tmp_path: Path) -> None:
             {"model": "tiny-llama", "method": "prefix", "gradient_checkpointing": True},
             "prefix: does not work with gradient checkpointing",
         ),
+        ({"model": "tiny-bert", "length": 513}, "length: 513 are more than the 512 positions of tiny-bert"),
+        (
+            {"model": "tiny-bert", "method": "prompt", "length": 500},
+            "length: 500 and 16 virtual tokens are more than the 512 positions of tiny-bert",
+        ),
     ],
 )
 def test_bad_input_is_told_in_one_line(given: dict[str, Any], message: str) -> None:

@@ -77,8 +77,8 @@ def estimate(
     the states in the format of what trains, as PyTorch's AdamW does. An encoder classifies into ``labels`` classes.
     Nothing is fetched, and neither weights nor an accelerator are needed.
 
-    Raises :class:`harness.errors.InputError` for an unknown model, method, argument or format, and for a length that the
-    model has no positions for.
+    Raises :class:`harness.errors.InputError` for an unknown model, method, argument or format, and for a length beyond
+    the model's positions.
     """
     for where, name in (("dtype", dtype), ("optimizer-dtype", optimizer_dtype)):
         if name is not None and name not in DTYPES:

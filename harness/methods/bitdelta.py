@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -137,16 +137,20 @@ class Distillation:
         """``output`` with another loss."""
         if self._teacher is None or inputs.get("labels") is None:
             return output
-        asked = {name: value for name, value in inputs.items() if name != "labels"}
+        output.loss = self.distance({name: value for name, value in inputs.items() if name != "labels"}, output.logits)
+        return output
+
+    def distance(self, inputs: Mapping[str, Any], logits: torch.Tensor) -> torch.Tensor:
+        """Mean squared distance of ``logits`` from the fine-tune's on the same inputs; padding does not count."""
+        if self._teacher is None:
+            raise RuntimeError("bitdelta: the fine-tune has been released")
         with torch.no_grad():
-            wanted = self._teacher(**asked).logits
-        squared = (output.logits.float() - wanted.float()).square().mean(-1)
+            wanted = self._teacher(**inputs).logits
+        squared = (logits.float() - wanted.float()).square().mean(-1)
         mask = inputs.get("attention_mask")
         if mask is None or mask.shape != squared.shape:  # a classifier has one row of logits for a text
-            output.loss = squared.mean()
-        else:
-            output.loss = (squared * mask).sum() / mask.sum()
-        return output
+            return squared.mean()
+        return (squared * mask).sum() / mask.sum()
 
 
 def apply(base: Base, parent: str | None = None, embeddings: bool = True) -> Tuned:
@@ -210,11 +214,25 @@ def _kept_whole(model: nn.Module, embeddings: bool) -> list[str]:
     return [name for name, p in model.named_parameters() if id(p) not in one_bit | scales | left_out]
 
 
+def _distillations(tuned: Tuned) -> list[Distillation]:
+    return [hook for hook in tuned.model._forward_hooks.values() if isinstance(hook, Distillation)]
+
+
+@torch.no_grad()
+def distance(tuned: Tuned, inputs: Mapping[str, torch.Tensor]) -> float:
+    """How far the logits are from the fine-tune's on ``inputs``: the loss, but on texts of the caller's choice.
+
+    Raises RuntimeError when there is no fine-tune, or no more.
+    """
+    for hook in _distillations(tuned):
+        return float(hook.distance(inputs, tuned.model(**inputs).logits))
+    raise RuntimeError("bitdelta: there is no fine-tune to compare with")
+
+
 def release_teacher(tuned: Tuned) -> None:
     """Free the memory of the fine-tune that the scales were distilled from."""
-    for hook in tuned.model._forward_hooks.values():
-        if isinstance(hook, Distillation):
-            hook.release()
+    for hook in _distillations(tuned):
+        hook.release()
 
 
 @contextlib.contextmanager
