@@ -53,9 +53,8 @@ def fit(
             callbacks=callbacks,
             **trainer_args,
         )
-        tuner = getattr(tuned.model, "base_model", None)
-        if isinstance(tuned.model, PeftModel) and "forward" in vars(tuner):
-            tuner.forward = tuned.model.get_base_model().forward
+        if isinstance(tuned.model, PeftModel) and "forward" in vars(tuned.model.base_model):
+            tuned.model.base_model.forward = tuned.model.get_base_model().forward
         for name, parameter in tuned.trainable.items():
             if name in dtypes:
                 parameter.data = parameter.data.to(dtypes[name])
