@@ -31,8 +31,7 @@ def parent(
     """
     if parent_dirs and objective in parent_dirs:
         return Path(parent_dirs[objective])
-    scheduled = methods.schedule(method, run.budget.train_steps)
-    tuned = method.apply(_base(run, objective), **{**scheduled, **args})
+    tuned = methods.apply_for(run.budget.train_steps, method, _base(run, objective), **args)
     objectives.fit(objective, tuned, run.data, Settings(run.budget, learning_rate, run.seed))
     folder = Path(tempfile.mkdtemp(prefix=f"tunebench-{objective}-"))
     tuned.save(folder)

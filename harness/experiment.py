@@ -105,9 +105,11 @@ class Experiment:
         """
         start = time.perf_counter()
         self._tell("apply")
-        args = {**methods.schedule(method, self.budget.train_steps), **args}
         with peak_memory(self.base.device) as peak:
-            self.tuned = method.apply(self.base, **args) if start_from is None else load(self.base, start_from)
+            if start_from is None:
+                self.tuned = methods.apply_for(self.budget.train_steps, method, self.base, **args)
+            else:
+                self.tuned = load(self.base, start_from)
         self._load_peak = peak.bytes
         self._weights_bytes = weights_bytes(self.tuned.model)
         self.setup_s += time.perf_counter() - start

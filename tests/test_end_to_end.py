@@ -134,4 +134,4 @@ def test_random_weights_are_measured_and_have_no_quality(tmp_path: Path) -> None
     assert trials.note.str.contains("random weights").all()
     assert trials[["train_tokens", "peak_train_bytes", "checkpoint_bytes"]].notna().all(axis=None)
     assert (trials.energy_j.isna() == trials.energy_reason.notna()).all()
-    assert "ok" in (tmp_path / "page" / "index.html").read_text()
+    assert "random weights" in (tmp_path / "page" / "index.html").read_text()

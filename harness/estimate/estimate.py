@@ -149,8 +149,7 @@ def _apply(method: str, base: MetaBase, args: Mapping[str, Any]) -> Tuned:
             raise unknown(f"{method}: argument", name, known)
     try:
         # How long the training is changes no size.
-        tuned: Tuned = module.apply(base, **{**methods.schedule(module, 1), **args})
-        return tuned
+        return methods.apply_for(1, module, base, **args)
     except NotImplementedError as error:
         raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error
 

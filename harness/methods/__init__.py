@@ -19,9 +19,12 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"harness.methods.{catalog.method(name).name}")
 
 
-def schedule(method: ModuleType, train_steps: int) -> dict[str, int]:
-    """The argument ``train_steps`` for a method whose module asks how long the training is; nothing for others."""
-    return {"train_steps": train_steps} if "train_steps" in inspect.signature(method.apply).parameters else {}
+def apply_for(train_steps: int, method: ModuleType, base: Base, **args: Any) -> Tuned:
+    """Apply ``method``'s module; one that asks how long the training is (``train_steps``) is told."""
+    if "train_steps" in inspect.signature(method.apply).parameters:
+        args = {"train_steps": train_steps, **args}
+    tuned: Tuned = method.apply(base, **args)
+    return tuned
 
 
 def apply(name: str, base: Base, **args: Any) -> Tuned:
