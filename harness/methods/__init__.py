@@ -19,7 +19,7 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"harness.methods.{catalog.method(name).name}")
 
 
-def apply_for(train_steps: int, method: ModuleType, base: Base, **args: Any) -> Tuned:
+def apply_for(train_steps: int, method: ModuleType, base: Base, /, **args: Any) -> Tuned:
     """Apply ``method``'s module; one that asks how long the training is (``train_steps``) is told."""
     if "train_steps" in inspect.signature(method.apply).parameters:
         args = {"train_steps": train_steps, **args}
