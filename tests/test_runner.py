@@ -16,12 +16,14 @@ import psutil
 import pytest
 import tiny
 
+from harness import matrix, sweep
 from harness.plan import Plan, Planned
 from harness.results.ledger import Ledger
 from harness.results.record import Record
 from harness.runner import endings
 from harness.runner import trial as trials
 from harness.runner.endings import Ending
+from harness.runner.executors import process
 from harness.trial import Trial
 
 HANG = {"full": {"act": ["hang"]}}
@@ -172,6 +174,22 @@ def test_a_lost_trial_process_is_a_failed_row(tmp_path: Path) -> None:
     assert events[1]["step"] == 3
     assert events[2]["reason"] == "the trial's process ended with SIGKILL; see log.txt"
     wait_for(lambda: gone(kernel), "the end of the kernel")
+
+
+def test_a_process_that_left_a_record_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another driver may set the record aside before the first one sees the end of the process."""
+    tiny.bench(tmp_path, methods={"full": {"act": "raise"}})
+    monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "notebooks"))
+    ledger = Ledger.create(
+        tmp_path / "out", matrix.plan(sweep.load(tmp_path / "tiny.yaml")), (tmp_path / "tiny.yaml").read_text()
+    )
+    (row,) = ledger.plan.rows
+    folder = ledger.trial_dir(row.trial_id)
+    ending = endings.of_process(process.start(folder).wait())
+    assert ledger.set_aside(row.trial_id), "it is recorded"
+    assert ending == endings.OK, "which is all that a driver asks"
+    code, out, _ = tiny.done(tiny.tunebench(tmp_path, "trial", str(folder)))
+    assert (code, out) == (1, f"{row.trial_id}: failed: ValueError: first line\n"), "a user is told"
 
 
 @pytest.mark.slow
