@@ -69,13 +69,15 @@ def generation_latency(
 ) -> list[Latency]:
     """Prefill (up to the first new token) and decode (each further token) of greedy generation with the KV cache.
 
-    Random prompts: the time of a dense model does not depend on which tokens it reads. One warm-up run is left out.
+    Random prompts: the time of a dense model does not depend on which tokens it reads. A first run of two tokens, one
+    for each phase, warms up and is left out.
     """
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(10, vocab_size, (batch_size, prompt_tokens), generator=generator).to(device)
     prefill: list[float] = []
     decode: list[float] = []
     for repeat in range(repeats + 1):
+        length = new_tokens if repeat else min(2, new_tokens)
         clock = _Clock(device)
         synchronize(device)
         start = time.perf_counter()
@@ -83,8 +85,8 @@ def generation_latency(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             do_sample=False,
-            min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens,
+            min_new_tokens=length,
+            max_new_tokens=length,
             stopping_criteria=StoppingCriteriaList([clock]),
         )
         if repeat:
