@@ -32,8 +32,8 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="change the sweep: dotted key, YAML value; may be repeated"),
 ]
 OnlyOption = Annotated[
-    str | None,
-    typer.Option(metavar="EXPR", help="a part of the sweep, such as 'method=lora|full,seed=0'"),
+    list[str] | None,
+    typer.Option(metavar="EXPR", help="a part of the sweep, such as 'method=lora|full,seed=0'; may be repeated"),
 ]
 MemoryOption = Annotated[
     str | None,
@@ -331,18 +331,19 @@ def trial(
         raise typer.Exit(1)
 
 
-def _only(text: str | None) -> dict[str, Sequence[Any]] | None:
-    """``method=lora|full,seed=0`` as name -> wanted values."""
+def _only(texts: Sequence[str] | None) -> dict[str, Sequence[Any]]:
+    """``method=lora|full,seed=0``, once or more often, as name -> wanted values."""
     from harness import yamlfile
 
-    if text is None:
-        return None
     wanted: dict[str, Sequence[Any]] = {}
-    for part in text.split(","):
-        name, separator, values = part.partition("=")
-        if not separator or not name.strip():
-            raise InputError(f"--only {text}: write KEY=VALUE,KEY=VALUE; '|' between values that will do")
-        wanted[name.strip()] = [yamlfile.parse(value, f"--only {text}") for value in values.split("|")]
+    for text in texts or ():
+        for part in text.split(","):
+            name, separator, values = part.partition("=")
+            if not separator or not (name := name.strip()):
+                raise InputError(f"--only {text}: write KEY=VALUE,KEY=VALUE; '|' between values that will do")
+            if name in wanted:
+                raise InputError(f"--only {text}: '{name}' is given twice; write {name}=A|B for either")
+            wanted[name] = [yamlfile.parse(value, f"--only {text}") for value in values.split("|")]
     return wanted
 
 

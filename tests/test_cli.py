@@ -72,6 +72,7 @@ def test_version_and_help(call: Call) -> None:
         (["plan", "tiny.yaml", "--only", "metod=full"], "error: --only: unknown name 'metod'; did you mean 'method'?"),
         (["plan", "tiny.yaml", "--only", "method=head"], "error: --only: no trial of the sweep matches"),
         (["plan", "tiny.yaml", "--only", "method"], "error: --only method: write KEY=VALUE"),
+        (["plan", "tiny.yaml", "--only", "r=4", "--only", "r=8"], "error: --only r=8: 'r' is given twice; write r=A|B"),
         (["run", "tiny.yaml", "--executor", "lokal"], "error: --executor: unknown name 'lokal'; did you mean 'local'?"),
         (["run", "tiny.yaml", "--out", "tiny.yaml/x"], "error: tiny.yaml/x: cannot be written: Not a directory"),
         (["status", "nowhere"], "error: nowhere: no plan.json here"),
@@ -119,7 +120,7 @@ def test_list_gives_names_and_descriptions(call: Call, what: str) -> None:
 
 
 def test_run_only_then_the_rest_then_nothing(call: Call, tmp_path: Path) -> None:
-    code, out, _ = call("run", "tiny.yaml", "--only", "method=lora,r=4", "--out", "here")
+    code, out, _ = call("run", "tiny.yaml", "--only", "method=lora", "--only", "r=4", "--out", "here")
     assert code == 0, out
     ledger = Ledger.open(tmp_path / "here")
     assert ledger.status() == {"ok": 1, "skipped": 2, "pending": 2}
