@@ -1,4 +1,4 @@
-"""Chains of trials: the parent that a trial starts from, found where a plan left it, or trained here by hand."""
+"""Chains of trials: the parents of a trial, found where a plan left them, or trained here; and what came of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from harness import catalog, methods, objectives
 from harness.experiment import Experiment
 from harness.methods.tuned import Tuned, load
 from harness.models.load import Base
+from harness.objectives import alignment
+from harness.objectives.reward import scorer
+from harness.objectives.rollout import Reference
 from harness.objectives.training import Settings
+from harness.tasks.evaluate import Evaluation, evaluate
+from harness.tasks.metrics import Score
 
 
 def parent(
@@ -41,6 +46,47 @@ def parent(
 def load_parent(run: Experiment, objective: str, folder: str | Path) -> Tuned:
     """The parent's network, such as a reward model, in evaluation mode."""
     return load(_base(run, objective), folder)
+
+
+class Comparison:
+    """A policy against the SFT model whose evaluation on test is ``before``, with the reward model ``judge`` over both.
+
+    Made after :meth:`Experiment.apply` and before the training: the policy as it is now is the reference. Records at
+    once the mean reward of the SFT model's answers (split ``base``), and as ``reward_accuracy`` the share of the test
+    pairs that the reward model has in the right order.
+    """
+
+    def __init__(self, run: Experiment, judge: Tuned, before: Evaluation) -> None:
+        self.before = before
+        self.reward = scorer(judge, run.budget.max_length)
+        self.prompts = [example.prompt for example in run.data.test]
+        self._run = run
+        self._tuned = run.applied()
+        self._reference = Reference(self._tuned)
+        of_pairs = evaluate(judge, run.data, "test", run.budget.max_length).primary
+        run.add_scores("base", self._mean_reward(before))
+        run.add_scores("test", dataclasses.replace(of_pairs, metric="reward_accuracy"))
+
+    def record(self) -> Evaluation:
+        """Evaluate the policy, and record how it compares on test: win rate, KL and mean reward.
+
+        The win rate is under the first of the task's metrics of text, and is left out where the task has none.
+        """
+        run, spec = self._run, self._run.data.spec
+        evaluation = run.evaluate()
+        if of_text := spec.metrics_of_text:
+            run.add_scores("test", alignment.win_rate(of_text[0], evaluation, self.before))
+        run.add_scores(
+            "test",
+            alignment.kl_to_reference(
+                self._tuned, self._reference, self.prompts, spec.max_new_tokens, run.budget.max_length
+            ),
+            self._mean_reward(evaluation),
+        )
+        return evaluation
+
+    def _mean_reward(self, evaluation: Evaluation) -> Score:
+        return alignment.mean_reward(self.reward, self.prompts, [answer.output for answer in evaluation.answers])
 
 
 def _base(run: Experiment, objective: str) -> Base:

@@ -115,7 +115,8 @@ class Experiment:
         self.setup_s += time.perf_counter() - start
         return self.tuned
 
-    def _applied(self) -> Tuned:
+    def applied(self) -> Tuned:
+        """The model with its method. Raises RuntimeError before :meth:`apply`."""
         if self.tuned is None:
             raise RuntimeError("apply a method first")
         return self.tuned
@@ -127,9 +128,9 @@ class Experiment:
         settings = Settings(self.budget, self.learning_rate, self.seed, on_step=self._on_step)
         if (together := processes()) > 1:
             self._together = f"trained by {together} processes, each with a part of every layer; memory is that of one"
-            self.history = launch.fit(self.objective, self._applied(), self.data.spec.name, settings, args, together)
+            self.history = launch.fit(self.objective, self.applied(), self.data.spec.name, settings, args, together)
         else:
-            self.history = objectives.fit(self.objective, self._applied(), self.data, settings, **args)
+            self.history = objectives.fit(self.objective, self.applied(), self.data, settings, **args)
         return self.history
 
     def add_scores(self, split: str, *scores: Score) -> None:
@@ -157,7 +158,7 @@ class Experiment:
         with self._inference():
             for split in splits or ("validation", "test"):
                 self._tell(f"evaluate {split}")
-                self.evaluations[split] = evaluate(self._applied(), self.data, split, self._max_length)
+                self.evaluations[split] = evaluate(self.applied(), self.data, split, self._max_length)
         self.eval_s = (self.eval_s or 0.0) + time.perf_counter() - start
         return self.evaluations[split]
 
@@ -173,7 +174,7 @@ class Experiment:
 
         A method whose change can be folded into the weights is measured both ways: ``plain`` and ``merged``.
         """
-        tuned = self._applied()
+        tuned = self.applied()
         self._tell("latency")
         measure = prediction_latency if self.base.has_head else generation_latency
         device, vocabulary = self.base.device, self.base.tokenizer.vocab_size
@@ -190,7 +191,7 @@ class Experiment:
         It stays in ``artifact_dir``, for trials that start from it; null: it is not kept. Raises AssertionError when
         the reloaded model answers differently.
         """
-        tuned = self._applied()
+        tuned = self.applied()
         self._tell("save and reload")
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(10, self.base.tokenizer.vocab_size, (2, 16), generator=generator).to(self.base.device)
@@ -209,7 +210,7 @@ class Experiment:
         return write_outcome(self._trial_dir, self._columns(), self._tables())
 
     def _columns(self) -> dict[str, Any]:
-        tuned = self._applied()
+        tuned = self.applied()
         valid, test = self.evaluations.get("validation"), self.evaluations.get("test")
         columns: dict[str, Any] = {
             "model_family": self.base.spec.family,

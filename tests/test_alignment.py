@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
 import toy
 
-from harness import methods
+from harness import chain, methods
+from harness.experiment import Experiment
 from harness.objectives import alignment, clm, reward
 from harness.objectives.rollout import Reference
 from harness.tasks.evaluate import Answer, Evaluation, evaluate
 from harness.tasks.likelihood import blocks, prefers_chosen, text_nats
+from harness.tasks.metrics import Score
 
 
 def test_a_language_model_and_a_reward_model_judge_pairs() -> None:
@@ -24,14 +27,17 @@ def test_a_language_model_and_a_reward_model_judge_pairs() -> None:
     # The better answers of a data set that says the opposite are the worse ones here.
     opposite = [toy.example(e.prompt, e.rejected or "", e.completion) for e in toy.PAIRS]
     assert not any(prefers_chosen(judge, opposite, 48))
-    spoken = evaluate(
-        methods.apply("full", toy.base()),
-        toy.data("preference", toy.PAIRS, metrics=["accuracy", "rouge_1"]),
-        "test",
-        48,
-    )
-    assert [s.metric for s in spoken.scores] == ["accuracy", "rouge_1"]
+
+
+@pytest.mark.parametrize("metrics", [["accuracy", "rouge_1"], ["accuracy"]])
+def test_a_language_model_answers_the_prompts_of_pairs(metrics: list[str]) -> None:
+    """Its own words, whatever the metrics are: what a reward model judges are answers, not the pairs themselves."""
+    data = toy.data("preference", toy.PAIRS, metrics=metrics)
+    spoken = evaluate(methods.apply("full", toy.base()), data, "test", 48)
+    assert [s.metric for s in spoken.scores] == metrics
     assert len(spoken.answers) == len(toy.PAIRS)
+    known = {answer for pair in toy.PAIRS for answer in (pair.completion, pair.rejected)}
+    assert not known & {answer.output for answer in spoken.answers}
 
 
 def test_the_perplexity_of_a_model_that_knows_nothing_is_its_vocabulary() -> None:
@@ -91,3 +97,33 @@ def test_win_rate_counts_a_tie_half() -> None:
     found = alignment.win_rate("exact_match", ours, theirs)
     assert found.value == pytest.approx((1 + 0.5 + 0 + 0.5) / 4)
     assert found.stderr == pytest.approx(math.sqrt((0.25 + 0 + 0.25 + 0) / 3) / 2)
+
+
+def _comparison(task: str = "factual_preference") -> tuple[Experiment, chain.Comparison]:
+    budget = {"train_examples": 4, "batch_size": 2, "max_length": 64, "eval_examples": 4, "max_new_tokens": 4}
+    run = Experiment("tiny-llama", task, "dpo", budget, learning_rate=1e-3)
+    run.apply(methods.module("lora"), r=2)
+    judge = methods.apply("lora", dataclasses.replace(run.base, scalar=True), r=2)
+    return run, chain.Comparison(run, judge, run.evaluate("test"))
+
+
+def test_a_policy_that_has_not_moved_is_neither_better_nor_elsewhere() -> None:
+    run, against = _comparison()
+    against.record()
+    (before,) = run.scores["base"]
+    accuracy, wins, kl, after = run.scores["test"]
+    assert (accuracy.metric, accuracy.n) == ("reward_accuracy", 4)
+    assert (wins.metric, wins.value) == ("win_rate", 0.5)
+    assert (kl.metric, kl.value) == ("kl", pytest.approx(0, abs=1e-5))
+    assert (after.metric, after.value) == ("reward", pytest.approx(before.value))
+    assert before.metric == "reward"
+
+
+def test_wins_are_counted_by_the_task_s_own_metric_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    monkeypatch.setattr(alignment, "win_rate", lambda metric, *_: counted.append(metric) or Score(metric, 1.0, 0.0, 4))
+    for metrics in (("accuracy", "chrf", "rouge_l"), ("rouge_2",), ("accuracy",)):
+        run, against = _comparison()
+        run.data = dataclasses.replace(run.data, spec=run.data.spec.model_copy(update={"metrics": metrics}))
+        against.record()
+    assert counted == ["chrf", "rouge_2"], "and where there is none, not at all"

@@ -153,7 +153,8 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
     """Every metric of the task on ``split`` ('validation' or 'test'); the model is put into evaluation mode.
 
     Of a preference task, 'accuracy' is the share of pairs whose better answer the model rates higher; metrics of text
-    compare what it generates with the better answer, and are left out for a model with a scalar output.
+    compare what it generates with the better answer. A model with a scalar output has but the first; its answers are
+    those of the pair that it rates higher.
     """
     tuned.model.eval()
     examples: Sequence[Example] = getattr(data, split)
@@ -191,14 +192,13 @@ def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Examp
     preferred = prefers_chosen(tuned, examples, max_length)
     picks = ["chosen" if right else "rejected" for right in preferred]
     accuracy = score("accuracy", picks, ["chosen"] * len(picks))
-    of_text = [name for name in data.spec.metrics if name != "accuracy"]
-    if tuned.base.scalar or not of_text:
+    if tuned.base.scalar:
         rated = zip(examples, preferred, strict=True)
         answers = tuple(
             Answer(e.prompt, (e.completion if right else e.rejected) or "", e.references) for e, right in rated
         )
         return Evaluation(split, (accuracy,), answers)
-    generated = _of_answers(tuned, data, split, examples, max_length, of_text)
+    generated = _of_answers(tuned, data, split, examples, max_length, data.spec.metrics_of_text)
     return Evaluation(split, (accuracy, *generated.scores), generated.answers)
 
 

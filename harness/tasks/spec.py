@@ -31,7 +31,7 @@ FORMATS = {
 _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "generation": ("rouge_l", "exact_match"),
-    "preference": ("accuracy",),
+    "preference": ("accuracy", "rouge_l"),
     "corpus": ("perplexity",),
 }
 
@@ -211,6 +211,11 @@ class TaskSpec(Frozen):
         names = {name for template in templates if template for name in placeholders(template)}
         names |= {*self.input_fields, *([self.label] if self.label else [])}
         return frozenset(names - {"label_word"} if self.kind == "classification" else names)
+
+    @property
+    def metrics_of_text(self) -> tuple[str, ...]:
+        """Those of :attr:`metrics` that rate an answer; of pairs, 'accuracy' is about which one is likelier."""
+        return tuple(name for name in self.metrics if self.kind != "preference" or name != "accuracy")
 
     @property
     def pool_file(self) -> str | None:
