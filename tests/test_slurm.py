@@ -68,9 +68,12 @@ class Bench:
         self.slurm("scancel", "--signal=USR2", self.job())
 
     def begin_again(self) -> None:
-        """Bring a job forward that Slurm has put back into the queue: it would wait for two minutes."""
+        """Bring a job forward that Slurm has put back into the queue: it would wait for two minutes.
+
+        Not to this second: a job that starts in the second in which it was killed is refused as killed already.
+        """
         wait_for(lambda: self.slurm("squeue", "--noheader", "--format=%T") == "PENDING", "a job in the queue")
-        self.slurm("scontrol", "update", f"JobId={self.job()}", "StartTime=now")
+        self.slurm("scontrol", "update", f"JobId={self.job()}", "StartTime=now+2")
 
 
 @pytest.fixture
