@@ -97,6 +97,7 @@ def test_win_rate_counts_a_tie_half() -> None:
     found = alignment.win_rate("exact_match", ours, theirs)
     assert found.value == pytest.approx((1 + 0.5 + 0 + 0.5) / 4)
     assert found.stderr == pytest.approx(math.sqrt((0.25 + 0 + 0.25 + 0) / 3) / 2)
+    assert alignment.win_rate("exact_match", answers("right"), answers("wrong")).stderr is None, "of one example"
 
 
 def _comparison(task: str = "factual_preference") -> tuple[Experiment, chain.Comparison]:

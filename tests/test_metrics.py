@@ -101,7 +101,10 @@ def test_the_bootstrap_gives_the_same_number_twice() -> None:
 
 
 def test_one_example_has_no_standard_error() -> None:
-    assert score("accuracy", ["a"], ["a"]).stderr is None
+    single = score("accuracy", ["a"], ["a"])
+    assert single.stderr is None
+    assert str(single) == "accuracy: 1.000 (n = 1)"
+    assert str(score("accuracy", ["a", "b"], ["a", "a"])) == "accuracy: 0.500 ± 0.500 (n = 2)"
 
 
 def test_mistakes_are_told() -> None:

@@ -18,7 +18,7 @@ from harness.tasks.metrics import Score, score
 def _mean(metric: str, values: Sequence[float]) -> Score:
     numbers = torch.tensor(values, dtype=torch.float64)
     n = len(values)
-    return Score(metric, float(numbers.mean()), float(numbers.std()) / math.sqrt(n) if n > 1 else float("nan"), n)
+    return Score(metric, float(numbers.mean()), float(numbers.std()) / math.sqrt(n) if n > 1 else None, n)
 
 
 def mean_reward(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Score:

@@ -40,6 +40,10 @@ class Score:
     n: int
     """Examples."""
 
+    def __str__(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.3f}"
+        return f"{self.metric}: {self.value:.3f}{error} (n = {self.n})"
+
 
 @dataclass(frozen=True)
 class Statistics:
