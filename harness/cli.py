@@ -319,7 +319,7 @@ def trial(
     from harness.runner.processes import DRIVER_VARIABLE
     from harness.runner.trial import run_trial
 
-    driven = DRIVER_VARIABLE in os.environ
+    driven = DRIVER_VARIABLE in os.environ  # asked now, because run_trial takes it out of there
     with _stoppable():
         record = run_trial(folder)
     if record is None:

@@ -100,9 +100,9 @@ def test_win_rate_counts_a_tie_half() -> None:
     assert alignment.win_rate("exact_match", answers("right"), answers("wrong")).stderr is None, "of one example"
 
 
-def _comparison(task: str = "factual_preference") -> tuple[Experiment, chain.Comparison]:
+def _comparison() -> tuple[Experiment, chain.Comparison]:
     budget = {"train_examples": 4, "batch_size": 2, "max_length": 64, "eval_examples": 4, "max_new_tokens": 4}
-    run = Experiment("tiny-llama", task, "dpo", budget, learning_rate=1e-3)
+    run = Experiment("tiny-llama", "factual_preference", "dpo", budget, learning_rate=1e-3)
     run.apply(methods.module("lora"), r=2)
     judge = methods.apply("lora", dataclasses.replace(run.base, scalar=True), r=2)
     return run, chain.Comparison(run, judge, run.evaluate("test"))

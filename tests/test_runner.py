@@ -178,11 +178,9 @@ def test_a_lost_trial_process_is_a_failed_row(tmp_path: Path) -> None:
 
 def test_a_process_that_left_a_record_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another driver may set the record aside before the first one sees the end of the process."""
-    tiny.bench(tmp_path, methods={"full": {"act": "raise"}})
+    settings = sweep.load(tiny.bench(tmp_path, methods={"full": {"act": "raise"}}))
     monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "notebooks"))
-    ledger = Ledger.create(
-        tmp_path / "out", matrix.plan(sweep.load(tmp_path / "tiny.yaml")), (tmp_path / "tiny.yaml").read_text()
-    )
+    ledger = Ledger.create(tmp_path / "out", matrix.plan(settings), settings.to_yaml())
     (row,) = ledger.plan.rows
     folder = ledger.trial_dir(row.trial_id)
     ending = endings.of_process(process.start(folder).wait())

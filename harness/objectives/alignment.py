@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -12,18 +11,12 @@ from harness.objectives.online import kl_of_answers
 from harness.objectives.reward import Reward
 from harness.objectives.rollout import Reference, sample
 from harness.tasks.evaluate import Evaluation
-from harness.tasks.metrics import Score, score
-
-
-def _mean(metric: str, values: Sequence[float]) -> Score:
-    numbers = torch.tensor(values, dtype=torch.float64)
-    n = len(values)
-    return Score(metric, float(numbers.mean()), float(numbers.std()) / math.sqrt(n) if n > 1 else None, n)
+from harness.tasks.metrics import Score, mean_score, score
 
 
 def mean_reward(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Score:
     """Mean reward of the answers, in the reward model's own unit: comparable under one reward model only."""
-    return _mean("reward", reward(prompts, answers).tolist())
+    return mean_score("reward", reward(prompts, answers).tolist())
 
 
 def kl_to_reference(
@@ -35,7 +28,7 @@ def kl_to_reference(
     """
     torch.manual_seed(seed)
     answers = sample(tuned, prompts, max_new_tokens, max_length)
-    return _mean("kl", kl_of_answers(tuned, reference, [answer.ids for answer in answers]).tolist())
+    return mean_score("kl", kl_of_answers(tuned, reference, [answer.ids for answer in answers]).tolist())
 
 
 def win_rate(metric: str, ours: Evaluation, theirs: Evaluation) -> Score:
@@ -45,4 +38,4 @@ def win_rate(metric: str, ours: Evaluation, theirs: Evaluation) -> Score:
         return [score(metric, [answer.output], [answer.references]).value for answer in evaluation.answers]
 
     pairs = zip(values(ours), values(theirs), strict=True)
-    return _mean("win_rate", [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs])
+    return mean_score("win_rate", [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs])

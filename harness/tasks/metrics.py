@@ -79,10 +79,12 @@ def score(name: str, predictions: Sequence[object], references: Sequence[object 
     if len(predictions) != len(references) or not predictions:
         raise ValueError(f"{name}: {len(predictions)} predictions for {len(references)} references")
     answers = [str(prediction) for prediction in predictions]
-    statistics = metric.statistics(answers, [_several(reference) for reference in references])
-    n = len(answers)
-    value = statistics.value(statistics.rows.sum(0), n)
-    return Score(name, float(value), _stderr(statistics, n), n)
+    return _score(name, metric.statistics(answers, [_several(reference) for reference in references]))
+
+
+def mean_score(name: str, values: Sequence[float]) -> Score:
+    """The mean of a value per example under ``name``, which need not be that of a metric."""
+    return _score(name, _mean(values))
 
 
 def metric_info(name: str) -> Metric:
@@ -96,6 +98,11 @@ def _several(reference: object | Sequence[object]) -> tuple[str, ...]:
     if isinstance(reference, (list, tuple)):
         return tuple(str(one) for one in reference)
     return (str(reference),)
+
+
+def _score(name: str, statistics: Statistics) -> Score:
+    n = len(statistics.rows)
+    return Score(name, float(statistics.value(statistics.rows.sum(0), n)), _stderr(statistics, n), n)
 
 
 def _stderr(statistics: Statistics, n: int) -> float | None:
