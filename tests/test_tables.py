@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from harness.errors import InputError
 from harness.results import tables
 from harness.results.builder import TableBuilder
+from harness.results.parents import fill_parent_settings
 from harness.results.record import RECORD_FILE
 from harness.results.schema import CURVES, LATENCY, SCORES, TABLES, TRIALS, Table
+from harness.trial import Trial
 
 
 @pytest.fixture
@@ -85,11 +87,24 @@ def test_base_score_is_the_zero_shot_score_of_the_same_seed(tmp_path: Path) -> N
         (lambda r: r["trial"]["method_args"].update(shots=4), None),
         (lambda r: r["trial"]["method_args"].update(shots=0), 0.25),
         (lambda r: r["trial"]["budget"].update(eval_examples=10), None),
+        (lambda r: r["trial"]["budget"].update(max_new_tokens=4), None),
+        (lambda r: r["trial"].update(task_version="2"), None),
+        (lambda r: r["trial"].update(model_revision="other"), None),
         (lambda r: r["outcome"]["columns"].update(primary_metric="bleu"), None),
         (lambda r: r.update(status="failed", reason="late"), None),
         (lambda r: r["trial"].update(dtype="bfloat16"), 0.25),
     ],
-    ids=["few-shot", "no shots", "other test examples", "other metric", "failed", "only another dtype"],
+    ids=[
+        "few-shot",
+        "no shots",
+        "other test examples",
+        "shorter answers",
+        "other task version",
+        "other weights",
+        "other metric",
+        "failed",
+        "only another dtype",
+    ],
 )
 def test_base_score_needs_a_comparable_baseline(tmp_path: Path, change, base: float | None) -> None:
     ids = make_sweep(tmp_path, n_methods=2, seeds=1, rates=1)
@@ -102,6 +117,50 @@ def test_a_base_score_measured_by_the_trial_itself_is_kept(tmp_path: Path) -> No
     ids = make_sweep(tmp_path, n_methods=2, seeds=1, rates=1)
     edit(tmp_path, ids[1], lambda r: r["outcome"]["columns"].update(base_score=0.125))
     assert tables.build(tmp_path)["trials"]["base_score"].to_pylist()[1] == 0.125
+
+
+def test_everything_that_the_id_holds_is_a_column(tmp_path: Path) -> None:
+    ids = make_sweep(tmp_path, n_methods=1, seeds=1)
+    spec = {
+        "objective_args": {"loss": "ipo", "beta": 0.1},
+        "parents": {"sft": "abc", "reward": "def"},
+        "model_revision": "0123456789ab",
+        "task_version": "1+abc",
+        "device": "auto",
+    }
+    edit(tmp_path, ids[0], lambda r: r["trial"].update(spec))
+    edit(tmp_path, ids[0], lambda r: r["trial"]["budget"].update(epochs=2, eval_examples=50, max_new_tokens=7))
+    edit(tmp_path, ids[0], lambda r: r["outcome"]["columns"].update(device="cuda:0"))
+    row = tables.build(tmp_path)["trials"].to_pylist()[0]
+    wanted = {
+        "objective_args": '{"beta": 0.1, "loss": "ipo"}',
+        "parents": '{"reward": "def", "sft": "abc"}',
+        "parent_settings": '{"reward": "def", "sft": "abc"}',
+        "model_revision": "0123456789ab",
+        "task_version": "1+abc",
+        "requested_device": "auto",
+        "device": "cuda:0",
+        "epochs": 2,
+        "eval_examples": 50,
+        "max_new_tokens": 7,
+    }
+    assert {name: row[name] for name in wanted} == wanted
+
+
+def test_parents_are_the_same_setting_on_every_seed_and_another_with_other_arguments() -> None:
+    def trial(seed: int, **fields: object) -> Trial:
+        return Trial(notebook="n", method="full", objective="sft", model="m", task="t", seed=seed, **fields)
+
+    parents = [trial(seed, learning_rate=rate) for rate in (1e-3, 1e-4) for seed in (0, 1)]
+    children = [trial(parent.seed, parents={"full": parent.trial_id}) for parent in parents]
+    grandchildren = [trial(child.seed, parents={"sft": child.trial_id}) for child in children]
+    everything = [*parents, *children, *grandchildren]
+    rows: list[dict[str, object]] = [{} for _ in everything]
+    fill_parent_settings(rows, everything)
+    found = [row["parent_settings"] for row in rows]
+    assert found[:4] == ["{}"] * 4
+    for a, b, c, d in (found[4:8], found[8:]):
+        assert a == b != c == d
 
 
 @pytest.mark.parametrize("keep", [0, 1, 500], ids=["empty", "one byte", "half"])
@@ -256,7 +315,7 @@ def test_reading_asks_for_tables_and_for_the_right_version(tmp_path: Path, sweep
     path = sweep / "tables" / "trials.parquet"
     old = pa.parquet.read_table(path)
     pa.parquet.write_table(old.replace_schema_metadata({"schema_version": "0"}), path)
-    with pytest.raises(InputError, match=r"trials\.parquet: schema version 0, not 1"):
+    with pytest.raises(InputError, match=r"trials\.parquet: schema version 0, not 2"):
         tables.read(sweep)
     path.write_bytes(b"not parquet")
     with pytest.raises(InputError, match="cannot be read as Parquet"):

@@ -9,20 +9,33 @@ from harness.trial import Trial
 
 BASELINE = "baseline"
 
+#: Columns in which trials agree that answered the same questions with the same base checkpoint.
+SAME_QUESTIONS = (
+    "sweep",
+    "model",
+    "model_revision",
+    "task",
+    "task_version",
+    "eval_examples",
+    "max_new_tokens",
+    "protocol_version",
+)
+
 
 def fill_base_scores(rows: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> None:
     """Set ``base_score`` of each row that has none to the zero-shot score of its model on its task.
 
-    That is the ``test_score`` of the ``baseline`` trial of the same sweep, model, task, metric and evaluation
-    budget; of several the one with the row's number format is taken first, then the one with its seed.
-    ``rows`` and ``trials`` correspond; rows are changed in place, and stay null without such a trial.
+    That is the ``test_score`` of the ``baseline`` trial that answered the same questions: of the same sweep, model and
+    task, in the same revision and version, with the same metric and evaluation budget. Of several the one with the
+    row's number format is taken first, then the one with its seed. ``rows`` and ``trials`` correspond; rows are changed
+    in place, and stay null without such a trial.
     """
     baselines: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row, trial in zip(rows, trials, strict=True):
         if _is_zero_shot(trial) and row["status"] == "ok" and row.get("test_score") is not None:
-            baselines.setdefault(_group(row, trial), []).append(row)
-    for row, trial in zip(rows, trials, strict=True):
-        candidates = baselines.get(_group(row, trial), ())
+            baselines.setdefault(_group(row), []).append(row)
+    for row in rows:
+        candidates = baselines.get(_group(row), ())
         if row.get("base_score") is None and row.get("test_score") is not None and candidates:
             nearest = min(candidates, key=lambda b: (b["dtype"] != row["dtype"], b["seed"] != row["seed"]))
             row["base_score"] = nearest["test_score"]
@@ -33,5 +46,5 @@ def _is_zero_shot(trial: Trial) -> bool:
     return trial.method == BASELINE and not any(trial.method_args.values())
 
 
-def _group(row: Mapping[str, Any], trial: Trial) -> tuple[Any, ...]:
-    return row["sweep"], trial.model, trial.task, trial.budget.eval_examples, row.get("primary_metric")
+def _group(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return *(row[name] for name in SAME_QUESTIONS), row.get("primary_metric")

@@ -6,72 +6,17 @@ Names carry units; a value that was not measured is null, never a sentinel. The 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
-import pyarrow as pa
+from harness.results.columns import SCHEMA_VERSION, Column, Kind, Table
 
-#: Raised when a column is added, removed or changes its meaning.
-SCHEMA_VERSION = 1
+__all__ = ["LONG_TABLES", "SCHEMA_VERSION", "STATUSES", "TABLES", "TRIALS", "Column", "Kind", "Table", "dictionary"]
 
 #: How a trial can end.
 STATUSES = ("ok", "oom", "timeout", "diverged", "failed", "skipped")
 
-Kind = Literal["string", "int", "float", "bool", "timestamp"]
-
-_ARROW: dict[Kind, pa.DataType] = {
-    "string": pa.string(),
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table."""
-
-    name: str
-    kind: Kind
-    description: str
-    required: bool = False
-    """False: null means 'not measured' or 'does not apply'."""
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One tidy table: what a row is, its key and its columns."""
-
-    name: str
-    row: str
-    key: tuple[str, ...]
-    columns: tuple[Column, ...]
-
-    @property
-    def arrow(self) -> pa.Schema:
-        """The Arrow schema, with the schema version in its metadata."""
-        fields = [
-            pa.field(c.name, _ARROW[c.kind], nullable=not c.required, metadata={"description": c.description})
-            for c in self.columns
-        ]
-        return pa.schema(fields, metadata={"table": self.name, "schema_version": str(SCHEMA_VERSION)})
-
-    def column(self, name: str) -> Column:
-        """The column called ``name``; KeyError if there is none."""
-        for column in self.columns:
-            if column.name == name:
-                return column
-        raise KeyError(name)
-
 
 def _group(group: str, *columns: Column) -> tuple[Column, ...]:
-    from dataclasses import replace
-
     return tuple(replace(column, group=group) for column in columns)
 
 
@@ -95,7 +40,16 @@ TRIALS = Table(
             _C("method", "string", "which parameters train", True),
             _C("method_args", "string", "arguments of the method, as JSON with sorted keys", True),
             _C("objective", "string", "which loss trains them", True),
+            _C("objective_args", "string", "arguments of the objective, as JSON with sorted keys", True),
+            _C("parents", "string", "role -> trial_id of the trials it starts from, as JSON with sorted keys", True),
+            _C(
+                "parent_settings",
+                "string",
+                "role -> digest of the parent's specification without its seed, as JSON: the same for all seeds",
+                True,
+            ),
             _C("model", "string", "name of the base checkpoint", True),
+            _C("model_revision", "string", "which revision of the checkpoint; null where its source has none"),
             _C("model_family", "string", "architecture family of the model, such as llama or bert"),
             _C(
                 "model_params",
@@ -104,10 +58,12 @@ TRIALS = Table(
                 minimum=0,
             ),
             _C("task", "string", "name of the task", True),
+            _C("task_version", "string", "version of the task's data, splits and metrics; null where it has none"),
             _C("task_kind", "string", "classification, generation, preference or corpus"),
             _C("seed", "int", "seed of data order, initialisation and dropout", True, minimum=0),
             _C("learning_rate", "float", "peak learning rate; null when nothing is trained", minimum=0),
             _C("batch_size", "int", "examples per optimiser step", True, minimum=1),
+            _C("epochs", "int", "passes over the training examples", True, minimum=1),
             _C("max_length", "int", "tokens of prompt and completion together at most", True, minimum=1),
             _C(
                 "train_examples",
@@ -116,6 +72,8 @@ TRIALS = Table(
                 True,
                 minimum=1,
             ),
+            _C("eval_examples", "int", "examples scored per split at most; null: all of them", minimum=1),
+            _C("max_new_tokens", "int", "tokens of an answer at most; null: as the task says", minimum=1),
             _C(
                 "train_steps",
                 "int",
@@ -130,6 +88,7 @@ TRIALS = Table(
                 "device that ran the trial, such as cpu or cuda:0; what was asked for where it did not run",
                 True,
             ),
+            _C("requested_device", "string", "device that was asked for, such as auto or cpu", True),
             _C(
                 "protocol_version",
                 "int",

@@ -5,39 +5,47 @@ All functions take the ``trials`` table as a data frame (:func:`harness.results.
 
 from __future__ import annotations
 
-from functools import lru_cache
+import json
+import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats as scipy_stats
 
-from harness.results.baseline import BASELINE
+from harness.results import uncertainty
+from harness.results.baseline import BASELINE, SAME_QUESTIONS
+from harness.results.uncertainty import Mean, Part
 
 #: What is compared: one cell gets one row of a comparison, whatever was tried within it. ``baseline_args`` comes
 #: from :func:`with_cells`: zero-shot and few-shot stand beside each other, none is selected.
 CELL = [
     "sweep",
+    "notebook",
     "model",
+    "model_revision",
     "task",
+    "task_version",
     "objective",
     "method",
     "baseline_args",
     "dtype",
+    "requested_device",
+    "device",
     "train_examples",
     "batch_size",
+    "epochs",
     "max_length",
+    "eval_examples",
+    "max_new_tokens",
+    "protocol_version",
 ]
 
 #: What may be tuned within a cell.
-SETTING = ["method_args", "learning_rate"]
+SETTING = ["method_args", "objective_args", "parent_settings", "learning_rate"]
 
-CONFIDENCE = 0.95
-BOOTSTRAP_SEEDS = 3
-"""Fewer seeds than this say nothing about the spread over seeds."""
-
-#: Half-width of a normal 95 % interval, in standard errors.
-_NORMAL = float(scipy_stats.norm.ppf((1 + CONFIDENCE) / 2))
+#: Where settings are counted as tried: a trial that did not run has no measured device.
+_PLANNED = [name for name in CELL if name != "device"]
 
 _MEDIANS = [
     "forgetting",
@@ -79,7 +87,7 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
     """
     trials = with_cells(trials)
     ran = trials[trials.status != "skipped"]
-    tried = ran[[*CELL, *SETTING]].drop_duplicates().groupby(CELL, dropna=False).size()
+    tried = ran[[*_PLANNED, *SETTING]].drop_duplicates().groupby(_PLANNED, dropna=False).size()
     ok = trials[trials.status == "ok"]
     if ok.empty:
         return ok.assign(settings_tried=pd.Series(dtype="int64"))
@@ -92,35 +100,38 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
         .sort_values(["_seeds", "_goodness"], ascending=False, kind="stable", na_position="last")
     )
     best = settings.drop_duplicates(CELL)[[*CELL, *SETTING]]
-    best = best.merge(tried.rename("settings_tried").reset_index(), on=CELL, how="left")
+    best = best.merge(tried.rename("settings_tried").reset_index(), on=_PLANNED, how="left")
     return ok.merge(best, on=[*CELL, *SETTING], how="inner")
 
 
 def aggregate(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: the selected setting's mean scores, the 95 % interval, and medians of the costs.
 
-    ``ci_low`` and ``ci_high`` bound the mean ``test_score``; ``interval`` says where they come from (see
-    :func:`interval`). ``seeds`` counts the trials that ended well. Every other number is a median over seeds.
+    ``ci_low`` and ``ci_high`` bound the mean ``test_score``; ``interval`` says in words what they cover (see
+    :mod:`harness.results.uncertainty`), :func:`mean_of` gives the mean of a row back. ``seeds`` counts the seeds whose
+    trial ended well. Every other number is a median over seeds.
     """
     groups = select(trials).groupby([*CELL, *SETTING], dropna=False, sort=False)
     rows = []
     for key, group in groups:
-        low, high, basis = interval(group.test_score, group.test_stderr)
+        found = _mean(group)
+        low, high = found.bounds
         rows.append(
             dict(zip([*CELL, *SETTING], key, strict=True))
             | {
                 "settings_tried": int(group.settings_tried.iloc[0]),
-                "seeds": len(group),
+                "seeds": group.seed.nunique(),
                 "task_kind": group.task_kind.iloc[0],
                 "primary_metric": group.primary_metric.iloc[0],
                 "higher_is_better": bool(_higher(group).iloc[0]),
                 "valid_score": group.valid_score.mean(),
-                "test_score": group.test_score.mean(),
+                "test_score": found.value,
                 "base_score": group.base_score.mean(),
                 "ci_low": low,
                 "ci_high": high,
-                "interval": basis,
-                "test_stderr": _root_mean_square(group.test_stderr),
+                "interval": found.basis,
+                "seed_stderr": math.sqrt(found.of_seeds.variance) if found.of_seeds else np.nan,
+                "test_stderr": math.sqrt(found.of_examples.variance) if found.of_examples else np.nan,
                 "test_examples": group.test_examples.max(),
             }
         )
@@ -144,35 +155,49 @@ _AGGREGATE_COLUMNS = [
     "ci_low",
     "ci_high",
     "interval",
+    "seed_stderr",
     "test_stderr",
     "test_examples",
     *_MEDIANS,
 ]
 
 
-def interval(scores: pd.Series, stderrs: pd.Series) -> tuple[float, float, str]:
-    """A 95 % interval of the mean of ``scores`` (one per seed): lower bound, upper bound, and what it rests on.
+def _mean(group: pd.DataFrame) -> Mean:
+    """The mean test score of trials that differ in nothing but the seed."""
+    by_seed = group.groupby("seed").test_score.mean()
+    return uncertainty.mean(by_seed.tolist(), group.test_stderr.tolist(), float(group.test_examples.min()))
 
-    From three seeds on that differ, a percentile bootstrap over seeds (Efron 1979): the spread of training, on these
-    test examples. Otherwise, mean ± 1.96 standard errors over the test examples, the seeds sharing them. Null bounds
-    where neither is known.
+
+def mean_of(row: Any) -> Mean:
+    """The mean test score of a row of :func:`aggregate` (a column per attribute), and what is known of its error."""
+    examples = None if pd.isna(row.test_examples) else int(row.test_examples)
+    of_seeds = None if pd.isna(row.seed_stderr) else Part(row.seed_stderr**2, row.seeds - 1)
+    df = examples - 1 if examples is not None and examples > 1 else math.inf
+    of_examples = None if pd.isna(row.test_stderr) else Part(row.test_stderr**2, df)
+    return Mean(row.test_score, row.seeds, examples, of_seeds, of_examples)
+
+
+def is_ahead(a: Any, b: Any) -> bool:
+    """Whether row ``a`` of :func:`aggregate` is better than row ``b``: the 95 % interval of the difference says so.
+
+    False also where that cannot be known: other questions were asked, or one of them was trained on one seed only,
+    which knows nothing of the spread between runs. An untrained model has no such spread.
     """
-    known = scores.dropna().to_numpy(dtype=float)
-    if len(known) >= BOOTSTRAP_SEEDS and np.ptp(known) > 0:
-        return *_bootstrap(tuple(known)), f"bootstrap over {len(known)} seeds"
-    stderr = _root_mean_square(stderrs)
-    if len(known) and np.isfinite(stderr):
-        half = _NORMAL * stderr
-        return float(known.mean() - half), float(known.mean() + half), "normal over test examples"
-    return np.nan, np.nan, "none"
+    if any(_value(a, name) != _value(b, name) for name in SAME_QUESTIONS):
+        return False
+    if any(pd.isna(row.seed_stderr) and not is_zero_shot(row) for row in (a, b)):
+        return False
+    return uncertainty.difference(mean_of(a), mean_of(b), 1.0 if a.higher_is_better else -1.0).above_zero
 
 
-@lru_cache(maxsize=4096)  # every figure asks for the same intervals
-def _bootstrap(scores: tuple[float, ...]) -> tuple[float, float]:
-    found = scipy_stats.bootstrap(
-        (scores,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return float(found.low), float(found.high)
+def is_zero_shot(row: Any) -> bool:
+    """Whether a row stands for the bare model, without training and without examples in its prompt."""
+    return row.method == BASELINE and not _adds_examples(row.method_args)
+
+
+def _value(row: Any, name: str) -> object:
+    value = getattr(row, name)
+    return None if pd.isna(value) else value
 
 
 def pareto(frame: pd.DataFrame, cost: str, score: str, higher_is_better: bool = True) -> npt.NDArray[np.bool_]:
@@ -196,52 +221,51 @@ def beats_baseline(trials: pd.DataFrame) -> pd.DataFrame:
     """Per cell of a trained method: how far its selected setting is above the untrained model, and how surely.
 
     ``difference`` is the mean over seeds of test score less ``base_score``, positive when the method is better
-    whatever the direction of the metric; ``z`` is ``difference / difference_se``. Paired by seed where at least
-    three seeds differ (Student's t over the pairs: the spread of training, on these test examples). Otherwise
-    the standard errors over the test examples are added in quadrature; the examples are shared, so that errs on
-    the side of doubt. ``beats``: the 95 % interval of the difference lies above zero; null where unknown.
+    whatever the direction of the metric; ``z`` is ``difference / difference_se``. The errors of the method (over seeds
+    and test examples) and of the untrained model (over test examples) are added in quadrature; the examples are
+    shared, so that errs on the side of doubt. ``beats``: the 95 % interval of the difference lies above zero; null
+    where that is unknown, and with one seed, which knows nothing of the spread between runs.
     """
     rows = []
     for key, group in select(trials[trials.method != BASELINE]).groupby(CELL, dropna=False, sort=False):
         cell = dict(zip(CELL, key, strict=True))
-        rows.append(cell | _difference(group, _base_stderr(trials, cell)))
+        rows.append(cell | _difference(group, _baseline(trials, cell)))
     frame = pd.DataFrame(rows, columns=[*CELL, "difference", "difference_se", "z", "basis", "beats"])
     return frame.astype({"beats": "boolean"})
 
 
-def _difference(group: pd.DataFrame, base_stderr: float) -> dict[str, object]:
+def _difference(group: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, object]:
     sign = 1.0 if _higher(group).iloc[0] else -1.0
-    differences = (sign * (group.test_score - group.base_score)).dropna().to_numpy(dtype=float)
-    mean = float(differences.mean()) if len(differences) else np.nan
-    if len(differences) >= BOOTSTRAP_SEEDS and np.ptp(differences) > 0:
-        error = float(scipy_stats.sem(differences))
-        needed = float(scipy_stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1))
-        basis = f"paired over {len(differences)} seeds"
-    else:
-        error = float(np.hypot(_root_mean_square(group.test_stderr), base_stderr))
-        needed = _NORMAL
-        basis = "unpaired over test examples" if np.isfinite(error * mean) else "none"
-    known = np.isfinite(mean) and np.isfinite(error)
+    found = _mean(group)
+    gap = (sign * (group.test_score - group.base_score)).groupby(group.seed).mean().mean()
+    stderrs, examples = baseline.test_stderr.tolist(), float(baseline.test_examples.min())
+    # The untrained model has no spread over seeds: its one score and the error over examples are all there is.
+    base = uncertainty.mean([found.value - sign * gap], stderrs, examples)
+    apart = uncertainty.difference(found, base, sign)
+    known = np.isfinite(gap) and np.isfinite(apart.half_width)
     return {
-        "difference": mean,
-        "difference_se": error,
-        "z": mean / error if known and error > 0 else np.nan,
-        "basis": basis,
-        "beats": bool(mean - needed * error > 0) if known else None,
+        "difference": gap,
+        "difference_se": apart.stderr,
+        "z": gap / apart.stderr if known else np.nan,
+        "basis": f"{found.basis}; {_BASE_ERROR[base.of_examples is not None]}" if known else "none",
+        "beats": apart.above_zero if known and found.of_seeds is not None else None,
     }
 
 
-def _base_stderr(trials: pd.DataFrame, cell: dict[str, object]) -> float:
-    """The standard error of the untrained model's score beside a cell."""
+_BASE_ERROR = {True: "the untrained model's error added", False: "the untrained model's error is not known"}
+
+
+def _baseline(trials: pd.DataFrame, cell: dict[str, Any]) -> pd.DataFrame:
+    """The zero-shot trials that answered the questions of a cell."""
     base = trials[(trials.method == BASELINE) & (trials.status == "ok")]
-    for name in ("sweep", "model", "task"):
-        base = base[base[name] == cell[name]]
-    return _root_mean_square(base.test_stderr)
+    for name in SAME_QUESTIONS:
+        base = base[base[name].isna() if pd.isna(cell[name]) else base[name] == cell[name]]
+    return base[~base.method_args.map(_adds_examples).astype(bool)]
 
 
-def _root_mean_square(values: pd.Series) -> float:
-    known = values.dropna().to_numpy(dtype=float)
-    return float(np.sqrt(np.mean(known**2))) if len(known) else float("nan")
+def _adds_examples(method_args: str) -> bool:
+    """Whether the arguments of an untrained model give it more than the question."""
+    return any(json.loads(method_args).values())
 
 
 def _higher(frame: pd.DataFrame) -> pd.Series:

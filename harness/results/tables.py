@@ -6,7 +6,7 @@ results/<sweep>/trials/<trial_id>/record.json  ->  results/<sweep>/tables/<table
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from harness.errors import InputError
 from harness.results.baseline import fill_base_scores
 from harness.results.builder import TableBuilder
 from harness.results.files import TABLES_DIR, TableFiles, find, read
+from harness.results.parents import fill_parent_settings
 from harness.results.record import RECORD_FILE, Record
 from harness.results.scan import names
 from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TABLES
@@ -96,6 +97,7 @@ def _unchecked(sweep_dir: Path) -> Iterator[tuple[str, pa.RecordBatch]]:
             for batch in builders[name].ready():
                 yield name, batch
     fill_base_scores(trials, specs)
+    fill_parent_settings(trials, specs)
     builders["trials"].extend(trials)
     for name in (*LONG_TABLES, "trials"):
         for batch in builders[name].finish().to_batches():
@@ -167,16 +169,25 @@ def _row(record: Record) -> dict[str, Any]:
         "sweep": record.sweep,
         "notebook": trial.notebook,
         "method": trial.method,
-        "method_args": json.dumps(trial.method_args, sort_keys=True, ensure_ascii=False),
+        "method_args": _json(trial.method_args),
         "objective": trial.objective,
+        "objective_args": _json(trial.objective_args),
+        "parents": _json(trial.parents),
+        "parent_settings": _json(trial.parents),
         "model": trial.model,
+        "model_revision": trial.model_revision,
         "task": trial.task,
+        "task_version": trial.task_version,
         "seed": trial.seed,
         "learning_rate": trial.learning_rate,
         "batch_size": budget.batch_size,
+        "epochs": budget.epochs,
         "max_length": budget.max_length,
         "train_examples": budget.train_examples,
+        "eval_examples": budget.eval_examples,
+        "max_new_tokens": budget.max_new_tokens,
         "dtype": trial.dtype,
+        "requested_device": trial.device,
         "protocol_version": trial.protocol_version,
         "status": record.status,
         "reason": record.reason,
@@ -185,3 +196,7 @@ def _row(record: Record) -> dict[str, Any]:
         "started_at": record.started_at,
         "duration_s": record.duration_s,
     }
+
+
+def _json(arguments: Mapping[str, Any]) -> str:
+    return json.dumps(arguments, sort_keys=True, ensure_ascii=False)
