@@ -15,7 +15,7 @@ from harness import notebooks
 from harness.errors import InputError
 from harness.report import build
 from harness.report.page import render
-from harness.report.sections import Html
+from harness.report.sections import Html, brief, comparison
 from harness.results import tables
 
 
@@ -103,7 +103,7 @@ def test_every_image_says_its_finding(rendered: str) -> None:
     texts = [image["alt"] or "" for image in Page(rendered).all("img")]
     assert len(texts) == 9
     assert all(texts)
-    assert texts[0].startswith("full scores best")
+    assert texts[0] == "full has the highest score, 0.861 [0.788, 0.934], and is not shown to be ahead of adapter"
 
 
 def test_the_page_does_not_tell_where_it_was_made(rendered: str) -> None:
@@ -120,6 +120,27 @@ def test_a_poor_sweep_still_gives_a_page(tmp_path: Path, endings: dict[str, str]
     assert "Nothing to show because" in page
 
 
+def test_one_seed_is_said_first_and_calls_nothing_better(tmp_path: Path) -> None:
+    make_sweep(tmp_path, n_methods=4, seeds=1)
+    tables.write(tmp_path)
+    stored = tables.read(tmp_path)
+    first = "<p><strong>Every method ran on one seed, and one seed knows nothing of the spread between runs: "
+    said = brief(stored).text
+    assert said.startswith(first)
+    assert "scores best" not in said
+    compared = comparison(stored).text
+    assert "✓" not in compared
+    assert "Intervals: over 71 test examples alone, Student&#x27;s t." in compared
+
+
+def test_intervals_say_what_they_cover(tmp_path: Path) -> None:
+    make_sweep(tmp_path, n_methods=2)
+    tables.write(tmp_path)
+    compared = comparison(tables.read(tmp_path)).text
+    assert "over 3 seeds and 71 test examples, Student&#x27;s t." in compared
+    assert "✓" in compared
+
+
 def test_build_wants_tables(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no tables here"):
         build(tmp_path, tmp_path / "out")
@@ -131,7 +152,7 @@ def test_build_executes_the_notebook(tmp_path: Path) -> None:
     tables.write(tmp_path / "s")
     page = build(tmp_path / "s", tmp_path / "out")
     assert page == (tmp_path / "out" / "index.html").resolve()
-    assert "scores best" in page.read_text(encoding="utf-8")
+    assert "full has the highest score" in page.read_text(encoding="utf-8")
     assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {".png", ".svg"}
     assert (tmp_path / "out" / "tables" / "trials.csv").read_bytes() == (
         tmp_path / "s" / "tables" / "trials.csv"

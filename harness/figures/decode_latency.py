@@ -12,18 +12,35 @@ from harness.results.baseline import BASELINE
 from harness.results.files import where
 from harness.results.stats import CELL, select
 
+UNSTEADY = 2.0
+"""A 95th percentile above this many medians, or equal networks so far apart: these times compare nothing."""
+
+_RENAMED = {"batch_size": "train_batch_size"}
+"""The latency table has a batch size of its own."""
+
 _ANSWERS = {"decode": "generated token", "predict": "prediction"}
 
 
 def draw(tables: Tables) -> Figure:
     """Median seconds per generated token (decoders) or prediction (classifiers), batch 1; the line ends at the p95."""
-    chosen = select(tables["trials"])[["trial_id", *CELL]].rename(columns={"batch_size": "train_batch_size"})
+    chosen = select(tables["trials"])
+    chosen = chosen[["trial_id", "total_params", "weights_bytes", *CELL]].rename(columns=_RENAMED)
     rows = where(tables, "latency", chosen.trial_id, batch_size=1)
     rows = rows[rows.phase.isin(_ANSWERS) & rows.p50_s.notna()].merge(chosen, on="trial_id")
     if rows.empty:
         return nothing(why_empty(tables["trials"], "no latency at batch size 1 was measured in any trial"))
-    keys = ["task", "model", "method", "baseline_args", "objective", "dtype", "train_examples", "variant", "phase"]
-    frame = rows.groupby(keys, sort=False).agg(value=("p50_s", "median"), high=("p95_s", "median")).reset_index()
+    keys = [*(_RENAMED.get(name, name) for name in CELL), "variant", "phase"]
+    frame = (
+        rows.groupby(keys, sort=False, dropna=False)
+        .agg(
+            value=("p50_s", "median"),
+            high=("p95_s", "median"),
+            total_params=("total_params", "median"),
+            weights_bytes=("weights_bytes", "median"),
+        )
+        .reset_index()
+        .rename(columns={new: old for old, new in _RENAMED.items()})
+    )
     frame = frame.assign(low=frame.value, high=frame.high.fillna(frame.value))
     return small_multiples(frame, _draw, height=lambda count: 0.9 + 0.29 * count)
 
@@ -32,11 +49,59 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     dots(panel, frame, seconds_text, ascending=False)
     what = _ANSWERS[frame.phase.iloc[0]]
     panel.axes.set_xlabel(f"Median time per {what} at batch size 1\n(thick line: to the 95th percentile)")
-    slowest, fastest = extreme(frame, "value", largest=True), extreme(frame, "value", largest=False)
+    return finding(frame, what)
+
+
+def finding(frame: pd.DataFrame, what: str) -> str:
+    """What the median times say of the slowest network, or why they say nothing.
+
+    ``frame`` has a label, the median ``value``, the 95th percentile ``high`` and what tells networks apart. Rows of the
+    untrained model's network, such as after full fine-tuning, take equally long: how far they lie apart is the error
+    of these measurements.
+    """
     if len(frame) == 1:
-        return f"{slowest.label} takes {seconds_text(slowest.value)} per {what}"
+        only = extreme(frame, "value", largest=True)
+        return f"{only.label} takes {seconds_text(only.value)} per {what}"
+    unsteady = frame[frame.high > UNSTEADY * frame.value]
+    if len(unsteady):
+        return f"Nothing can be said of which is faster: {_spread(unsteady)}"
+    fastest, slowest = extreme(frame, "value", largest=False), extreme(frame, "value", largest=True)
+    numbers = f"From {seconds_text(fastest.value)} ({fastest.label}) to {seconds_text(slowest.value)} ({slowest.label})"
     base = frame[frame.method == BASELINE]
-    if base.empty or slowest.method == BASELINE:
-        return f"{fastest.label} answers fastest: {seconds_text(fastest.value)} per {what}"
-    extra = slowest.value / base.value.min() - 1
-    return f"{slowest.label} answers slowest: {100 * extra:.0f} % more time per {what} than the untrained model"
+    if base.empty or len(frame[["dtype", "device"]].drop_duplicates()) > 1:
+        return f"{numbers} per {what}"
+    is_same = _has_network(frame, base)
+    same, other = frame[is_same], frame[~is_same]
+    if same.value.max() > UNSTEADY * same.value.min():
+        return f"Nothing can be said of which is faster: the same network took {_range(same)} per {what}"
+    if other.empty:
+        return f"All have the untrained model’s network: {_range(frame)} per {what}"
+    slowest = extreme(other, "value", largest=True)
+    if slowest.value <= max(same.value.max(), base.high.max()):
+        return f"No added time stands out from the untrained model’s own spread: {_range(frame)} per {what}"
+    took = f"{slowest.label} takes longest, {seconds_text(slowest.value)} per {what}"
+    return f"{took}; the untrained model takes {_range(base)}"
+
+
+def _has_network(frame: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
+    """Which rows answer with the untrained model's network: merged, or with as many parameters in as many bytes.
+
+    Buffers make bytes differ a little; quantised weights make them differ much. Where bytes were not measured, the
+    parameters decide.
+    """
+    usual = base.weights_bytes.median()
+    bytes_differ = (frame.weights_bytes - usual).abs() > 0.01 * usual
+    as_large = (frame.total_params == base.total_params.median()) & ~bytes_differ
+    same: pd.Series = (frame.method == BASELINE) | (frame.variant == "merged") | as_large
+    return same
+
+
+def _spread(unsteady: pd.DataFrame) -> str:
+    worst = extreme(unsteady.assign(ratio=unsteady.high / unsteady.value), "ratio", largest=True)
+    percentile = f"the 95th percentile of {worst.label}, {seconds_text(worst.high)}"
+    return f"{percentile}, is more than twice its median, {seconds_text(worst.value)}"
+
+
+def _range(frame: pd.DataFrame) -> str:
+    low, high = seconds_text(frame.value.min()), seconds_text(frame.value.max())
+    return low if low == high else f"{low} to {high}"

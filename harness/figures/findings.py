@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from harness.figures.panels import FACET, extreme, labelled
+from harness.figures.panels import FACET, extreme, labelled, rows
 from harness.figures.style import percent_text, score_text
 from harness.results.baseline import BASELINE
+from harness.results.stats import is_ahead
+from harness.results.uncertainty import SPREAD_SEEDS
 
 FULL = "full"
 
-#: A method is good enough when it keeps this share of the best method's gain over the untrained model.
+#: A method is good enough when it keeps this share of full fine-tuning's gain over the untrained model.
 GOOD = 0.95
 
 
@@ -23,54 +26,71 @@ def metric_label(frame: pd.DataFrame) -> str:
     return f"{name} on test ({'higher' if _higher(frame) else 'lower'} is better)"
 
 
+def scored(row: Any) -> str:
+    """The score of a row with its interval, where it has one: '0.790 [0.741, 0.839]'."""
+    if pd.isna(row.ci_low):
+        return score_text(row.test_score)
+    return f"{score_text(row.test_score)} [{score_text(row.ci_low)}, {score_text(row.ci_high)}]"
+
+
+def caution(frame: pd.DataFrame) -> str | None:
+    """What a reader must know before any sentence on ``frame``: which trained methods ran on one seed only."""
+    trained = frame[frame.method != BASELINE]
+    single = trained[trained.seeds < SPREAD_SEEDS]
+    if single.empty:
+        return None
+    names = labelled(trained).label[single.index]
+    if len(trained[FACET].drop_duplicates()) > 1:
+        names = names + " on " + single.task + " · " + single.model
+    who = f"{len(single)} of {len(trained)} methods" if len(single) > 3 else _and(names)
+    if len(single) == len(trained):
+        who = "Every method"
+    return f"{who} ran on one seed, and one seed knows nothing of the spread between runs: nothing is called better"
+
+
 def standing(frame: pd.DataFrame) -> str:
-    """Which row is best, and from which others it cannot be told: those whose interval overlaps with its own.
+    """Which row has the best score, and which others it is not ahead of (:func:`harness.results.stats.is_ahead`).
 
     ``frame`` holds labelled rows of one task and model from :func:`harness.results.stats.aggregate`.
     """
     frame = frame[frame.test_score.notna()]
     top = extreme(frame, "test_score", largest=_higher(frame))
     if len(frame) == 1:
-        return f"{top.label} scores {score_text(top.test_score)}"
-    sentence = f"{top.label} scores best: {score_text(top.test_score)}"
-    overlap = (frame.ci_low <= top.ci_high) & (frame.ci_high >= top.ci_low) & (frame.index != top.Index)
-    rivals = frame.label[overlap].tolist()
-    if len(rivals) > 3:
-        return f"{sentence}, not clearly ahead of {len(rivals)} others"
-    if rivals:
-        return f"{sentence}, not clearly ahead of {_and(rivals)}"
-    return sentence
+        return f"{top.label} scores {scored(top)}"
+    rivals = [row.label for row in rows(frame) if row.Index != top.Index and not is_ahead(top, row)]
+    if not rivals:
+        others = "the other" if len(frame) == 2 else f"all {len(frame) - 1} others"
+        return f"{top.label} scores best: {scored(top)}, ahead of {others}"
+    sentence = f"{top.label} has the {'highest' if _higher(frame) else 'lowest'} score, {scored(top)}"
+    who = _and(rivals) if len(rivals) <= 3 else f"{len(rivals)} of {len(frame) - 1} others"
+    trained = frame[frame.method != BASELINE]
+    why = " (one seed)" if (trained.seeds < SPREAD_SEEDS).any() else ""
+    return f"{sentence}, and is not shown to be ahead of {who}{why}"
 
 
 def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
-    """What the cheapest good method keeps of the score, and of the cost, of full fine-tuning (or of the best).
+    """The scores and costs of the cheapest good method and of full fine-tuning (or of the best), side by side.
 
-    Good: at least :data:`GOOD` of the reference's gain over the untrained model; of its score where that one is
-    unknown. ``frame`` as in :func:`standing`; ``cost`` is a column and ``of`` its name in a sentence.
+    Good: see :func:`_good`. ``frame`` as in :func:`standing`; ``cost`` is a column and ``of`` its name in a sentence.
+    Both scores stand there with their intervals: a share of a score would claim more than they support.
     """
     frame = frame[frame.test_score.notna() & frame[cost].notna()]
     full = frame[frame.method == FULL]
     reference = extreme(full if len(full) else frame, "test_score", largest=_higher(frame))
     spent = getattr(reference, cost)
-    reached = f"{reference.label} reaches {score_text(reference.test_score)}"
+    reached = f"{reference.label} scores {scored(reference)}"
     cheaper = frame[frame[cost] < spent]
     if len(frame) == 1:
         return reached
     if cheaper.empty:
-        return f"{reached} and needs the least {of}"
-    good = cheaper[_kept(cheaper, reference) >= GOOD]
+        return f"{reached}, and no method needs less {of}"
+    good = cheaper[_good(cheaper, reference)]
     if good.empty:
-        return f"{reached}; no method with less {of} keeps {percent_text(GOOD)} of its gain"
+        nearest = extreme(cheaper, "test_score", largest=_higher(frame))
+        return f"{reached}; of those with less {of}, {nearest.label} comes nearest: {scored(nearest)}"
     cheap = extreme(good, cost, largest=False)
-    price = f"with {percent_text(getattr(cheap, cost) / spent)} of its {of}"
-    ahead = cheap.test_score - reference.test_score
-    if ahead == 0 or (ahead > 0) == _higher(frame):
-        return f"{cheap.label} matches {reference.label} {price}"
-    if _higher(frame) and cheap.test_score > 0:
-        kept = percent_text(cheap.test_score / reference.test_score)
-        return f"{cheap.label} reaches {kept} of {reference.label}’s score {price}"
-    scores = f"{score_text(cheap.test_score)} against {score_text(reference.test_score)}"
-    return f"{cheap.label} comes close to {reference.label} ({scores}) {price}"
+    price = _price(getattr(cheap, cost) / spent)
+    return f"{cheap.label} scores {scored(cheap)} with {price} of {reference.label}’s {of}; {reached}"
 
 
 def answer(chosen: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
@@ -84,7 +104,8 @@ def answer(chosen: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
             if (frame[cost] > 0).sum() > 1:
                 said.append(cheapest_good(frame[frame[cost] > 0], cost, of))
         if len(base := frame.base_score.dropna()):
-            said.append(f"the untrained model scores {score_text(base.iloc[0])}")
+            span = sorted({score_text(value) for value in (base.min(), base.max())}, key=float)
+            said.append(f"the untrained model scores {' to '.join(span)}")
         found[str(task), str(model)] = said
     return found
 
@@ -92,22 +113,28 @@ def answer(chosen: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
 _COSTS = {"trainable_params": "trainable parameters", "peak_train_bytes": "peak memory", "train_s": "training time"}
 
 
-def _kept(frame: pd.DataFrame, reference: Any) -> pd.Series:
-    """Which share of the reference's gain over the untrained model each row keeps.
+def _good(frame: pd.DataFrame, reference: Any) -> pd.Series:
+    """Which rows keep at least :data:`GOOD` of the reference's gain over the untrained model, in their mean scores.
 
-    Where there is no such gain, or the untrained model was not scored, the ratio of the scores, upside down where
-    lower is better.
+    Where there is no such gain, or the untrained model was not scored: which score no worse than the reference. A
+    share of the score itself would mean nothing where scores are negative or lower ones are better.
     """
-    ratio = frame.test_score / reference.test_score if _higher(frame) else reference.test_score / frame.test_score
-    gained = reference.test_score - frame.base_score
-    real = gained > 0 if _higher(frame) else gained < 0
-    kept: pd.Series = ((frame.test_score - frame.base_score) / gained).where(real, ratio)
-    return kept
+    sign = 1.0 if _higher(frame) else -1.0
+    gained = sign * (reference.test_score - frame.base_score)
+    short = sign * (reference.test_score - frame.test_score)
+    good: pd.Series = (short <= 0) | ((gained > 0) & (short <= (1 - GOOD) * gained))
+    return good
+
+
+def _price(share: float) -> str:
+    """A share of a measured cost, with the digits that a measurement has."""
+    return percent_text(share) if share < 0.995 else "more than 99 %"
 
 
 def _higher(frame: pd.DataFrame) -> bool:
     return bool(frame.higher_is_better.iloc[0])
 
 
-def _and(items: list[str]) -> str:
+def _and(names: Iterable[str]) -> str:
+    items = list(names)
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

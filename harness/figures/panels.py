@@ -128,8 +128,8 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """``frame`` with a ``label``: the method, and whatever else tells two rows of one method apart."""
     label = frame.method.astype(str)
     for column, say in _DISTINCTIONS.items():
-        if column in frame and frame.groupby("method")[column].nunique().max() > 1:
-            said = frame[column].map(say)
+        if column in frame and frame.groupby("method")[column].nunique(dropna=False).max() > 1:
+            said = frame[column].map(lambda value, say=say: say(None if pd.isna(value) else value))
             label = label + (", " + said).where(said != "", "")
     return frame.assign(label=label)
 
@@ -150,11 +150,21 @@ def arguments_text(method_args: str) -> str:
 
 
 _DISTINCTIONS: dict[str, Callable[[Any], str]] = {
+    "sweep": lambda name: f"sweep {name}",
+    "notebook": str,
     "baseline_args": arguments_text,
     "objective": str,
     "dtype": str,
+    "device": str,
+    "requested_device": lambda name: f"asked for {name}",
+    "model_revision": lambda name: f"revision {name or 'unknown'}",
+    "task_version": lambda name: f"task version {name or 'unknown'}",
+    "protocol_version": lambda n: f"protocol {n:g}",
     "train_examples": lambda n: f"{n:g} examples",
     "batch_size": lambda n: f"batch {n:g}",
+    "epochs": lambda n: f"{n:g} epochs",
     "max_length": lambda n: f"length {n:g}",
+    "eval_examples": lambda n: "scored on all" if n is None else f"scored on {n:g}",
+    "max_new_tokens": lambda n: "answers of usual length" if n is None else f"answers of {n:g} tokens",
     "variant": str,
 }

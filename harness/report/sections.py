@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from harness.figures import DESCRIPTIONS, FIGURES, save
-from harness.figures.findings import answer
+from harness.figures.findings import answer, caution
 from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
 from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
 from harness.results.files import Tables, where
@@ -36,10 +36,12 @@ class Html:
 
 def brief(tables: Tables) -> Html:
     """The answer in brief: per task and model, sentences computed from the selected settings."""
-    found = answer(aggregate(tables["trials"]))
+    chosen = aggregate(tables["trials"])
+    found = answer(chosen)
     if not found:
         return Html("<p>No trained model was scored, so there is no answer yet. See what did not end well below.</p>")
-    parts = []
+    warning = caution(chosen[chosen.test_score.notna()])
+    parts = [f"<p><strong>{escape(warning)}.</strong></p>"] if warning else []
     for (task, model), sentences in found.items():
         items = "".join(f"<li>{escape(sentence)}.</li>" for sentence in sentences)
         parts.append(f"<h3>{escape(task)} · {escape(model)}</h3><ul>{items}</ul>")
@@ -72,7 +74,7 @@ def _compared(row: Any) -> dict[str, str]:
     sure = "" if pd.isna(row.beats) else (" ✓" if row.beats else " <small>unclear</small>")
     span = "" if pd.isna(row.ci_low) else f" <small>[{score_text(row.ci_low)}, {score_text(row.ci_high)}]</small>"
     rate = "" if pd.isna(row.learning_rate) else f"lr {rate_text(row.learning_rate)}"
-    setting = ", ".join(filter(None, [rate, arguments_text(row.method_args)]))
+    setting = ", ".join(filter(None, [rate, arguments_text(row.method_args), arguments_text(row.objective_args)]))
     kind = "name" if len(setting) < 24 else "setting"
     share = "" if pd.isna(row.trainable_share) else f" <small>{percent_text(row.trainable_share)}</small>"
     swatch = f'<span class="swatch" style="background:{look(row.method).colour}"></span>'
@@ -175,10 +177,15 @@ _FACTS = {
     "Processor": "processor",
     "Accelerator": "accelerator",
     "Device": "device",
+    "Revision of the model": "model_revision",
+    "Version of the task": "task_version",
     "Number format": "dtype",
     "Training examples": "train_examples",
     "Batch size": "batch_size",
+    "Epochs": "epochs",
     "Tokens at most": "max_length",
+    "Examples scored at most": "eval_examples",
+    "Tokens of an answer at most": "max_new_tokens",
     "Seeds": "seed",
     "Protocol version": "protocol_version",
     "torch": "torch_version",
