@@ -257,7 +257,8 @@ def _activations(
 ) -> int:
     """Bytes kept for backward by one minibatch, with the task's own answers in place of sampled ones."""
     tokenizer, budget = tuned.base.tokenizer, settings.budget
-    rows = encode_examples(tokenizer, data.train[: minibatch_size or budget.batch_size], budget.max_length)
+    first = data.train[: minibatch_size or budget.batch_size]
+    rows = encode_examples(tokenizer, first, budget.max_length, data.label_words)
 
     def both(_model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logprobs, values, _ = actor(batch)

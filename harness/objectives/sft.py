@@ -100,14 +100,17 @@ def fit(
     tokenizer, budget = tuned.base.tokenizer, settings.budget
     if packing and isinstance(tuned.model, PeftModel) and tuned.model.active_peft_config.is_prompt_learning:
         raise InputError(f"packing: '{tuned.method}' puts virtual tokens before a row, not before each example in it")
-    train_examples: Sequence[Example] = data.train
+
+    def encoded(part: TaskData) -> list[dict[str, list[int]]]:
+        if dialogue_field is not None:
+            return [_dialogue_example(tokenizer, e, dialogue_field, budget.max_length) for e in part.train]
+        found = encode_examples(tokenizer, part.train, budget.max_length, part.label_words)
+        return [training_example(e) for e in found]
+
+    rows = encoded(data)
     if mix_with:
-        others = {name: tasks.load(name, budget, settings.seed).train for name in mix_with}
-        train_examples = mix({**others, data.spec.name: data.train}, len(data.train), mix_cap, staged)
-    if dialogue_field is None:
-        rows = [training_example(e) for e in encode_examples(tokenizer, train_examples, budget.max_length)]
-    else:
-        rows = [_dialogue_example(tokenizer, e, dialogue_field, budget.max_length) for e in train_examples]
+        others = {name: encoded(tasks.load(name, budget, settings.seed)) for name in mix_with}
+        rows = mix({**others, data.spec.name: rows}, len(rows), mix_cap, staged)
     ordered = bool(mix_with) and staged
     if packing:
         return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, ordered=ordered)

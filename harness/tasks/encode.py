@@ -47,25 +47,38 @@ def _end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, max_length: int) -> Encoded:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, max_length: int, answers: Sequence[str] = ()
+) -> Encoded:
     """Prompt and completion in at most ``max_length`` tokens.
 
-    What is too much is cut off the end of the prompt, its last line excepted: that is where a task asks for the answer.
-    The two are tokenised apart and joined as ids, so that generation, which sees the prompt alone, meets the very ids
-    that training used.
+    ``answers`` are all that the task allows, such as the words of a classification's labels. Then the prompt is cut
+    with room for the longest of them, whichever the completion is, so that how much of it is left does not tell the
+    right one; else with room for the completion. The two are tokenised apart and joined as ids, so that generation,
+    which sees the prompt alone, meets the very ids that training used.
     """
-    answer = completion_ids(tokenizer, prompt, completion)[: max_length - 1]
+    completion_tokens = completion_ids(tokenizer, prompt, completion)
+    possible = [completion_ids(tokenizer, prompt, answer) for answer in answers] or [completion_tokens]
+    ids = _cut_prompt(tokenizer, prompt, max(max_length - max(map(len, possible)), 1))
+    return Encoded(tuple(ids), tuple(completion_tokens[: max_length - len(ids)]))
+
+
+def _cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, length: int) -> list[int]:
+    """Token ids of ``prompt``, at most ``length`` of them.
+
+    What is too much is cut off its end, the last line excepted: that is where a task asks for the answer.
+    """
     text, break_, last_line = prompt.rpartition("\n")
     ids = _prompt_ids(tokenizer, prompt)
-    excess = len(ids) + len(answer) - max_length
-    while excess > 0 and text:
+    while len(ids) > length and text:
         words = tokenizer(text, add_special_tokens=False)["input_ids"]
-        text = tokenizer.decode(words[: max(len(words) - excess, 0)])
+        text = tokenizer.decode(words[: max(len(words) - (len(ids) - length), 0)])
         ids = _prompt_ids(tokenizer, text + break_ + last_line)
-        excess = len(ids) + len(answer) - max_length
-    return Encoded(tuple(ids[: max(max_length - len(answer), 1)]), tuple(answer))
+    return ids[:length]
 
 
-def encode_examples(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int) -> list[Encoded]:
-    """:func:`encode` for a split."""
-    return [encode(tokenizer, e.prompt, e.completion, max_length) for e in examples]
+def encode_examples(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, answers: Sequence[str] = ()
+) -> list[Encoded]:
+    """:func:`encode` for a split; ``answers`` are all that the task allows, none where it leaves them open."""
+    return [encode(tokenizer, e.prompt, e.completion, max_length, answers) for e in examples]

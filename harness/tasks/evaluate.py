@@ -82,7 +82,7 @@ def rank_labels(
     device = tuned.base.device
     pairs = []
     for example in examples:
-        encoded = encode(tokenizer, example.prompt, example.completion, max_length)
+        encoded = encode(tokenizer, example.prompt, example.completion, max_length, labels)
         pairs += [(encoded.prompt, tuple(completion_ids(tokenizer, example.prompt, label))) for label in labels]
     totals = [0.0] * len(pairs)
     order = _by_length([len(p) + len(c) for p, c in pairs])
