@@ -17,7 +17,7 @@ from torch import nn
 
 from harness.errors import InputError
 from harness.methods.merging import Merge, can_merge, merged_peft
-from harness.methods.soft_prompt import generate_behind_padding
+from harness.methods.soft_prompt import generate_behind_padding, pool_real_tokens
 from harness.models.load import Base
 
 _TENSORS = "trained.safetensors"
@@ -128,7 +128,7 @@ def _with_adapter(tuned: Tuned, folder: Path) -> Tuned:
         for module in model.modules():
             if isinstance(module, ModulesToSaveWrapper):
                 module.modules_to_save.requires_grad_(True)
-        _place_virtual_tokens(model)
+        _place_virtual_tokens(model, tuned.base)
         return replace(tuned, model=model)
     if ranks := getattr(PeftConfig.from_pretrained(str(folder)), "rank_pattern", None):
         # Training may have changed the shapes (AdaLoRA); PEFT reads the new ones from the configuration. What trains on
@@ -141,10 +141,12 @@ def _with_adapter(tuned: Tuned, folder: Path) -> Tuned:
     return tuned
 
 
-def _place_virtual_tokens(model: PeftModel) -> None:
+def _place_virtual_tokens(model: PeftModel, base: Base) -> None:
     config = model.peft_config["default"]
     if isinstance(config, PromptLearningConfig) and config.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING):
         generate_behind_padding(model)
+        if base.kind == "encoder":
+            pool_real_tokens(model)
 
 
 def head_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -185,7 +187,7 @@ def with_peft(
         raise InputError(
             f"{method}: PEFT's {kind} on {model.config.model_type}: {str(error).splitlines()[0]}"
         ) from error
-    _place_virtual_tokens(model)
+    _place_virtual_tokens(model, base)
     # Rank budgets that are allocated while training goes on (AdaLoRA).
     allocate = getattr(model.base_model, "update_and_allocate", None)
     return Tuned(
