@@ -1,16 +1,25 @@
-# The two commands: `make run` (the quick sweep and its report) and `make test`.
+# `make run`: the quick sweep and its report. `make test`: all tests. While you work: `make fast`; before a commit: `make check`.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: run test lint clean
+.PHONY: run test fast check clean
 
 run: $(READY)
 	$(BIN)/tunebench run sweeps/quick.yaml
 	$(BIN)/tunebench report results/quick --out reports/quick
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
+
+fast: $(READY)
+	$(PYTEST) -m 'not slow and not browser and not slurm and not ray and not gpu'
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Made again when the requirements change; a half-made one is not taken for whole.
 $(READY): pyproject.toml constraints.txt
