@@ -25,7 +25,7 @@ from harness.methods.tuned import Tuned
 from harness.models.load import load
 from harness.objectives.sft import CompletionCollator
 from harness.objectives.token_loss import token_loss
-from harness.objectives.training import Loss, Settings, own_loss, train
+from harness.objectives.training import Loss, Settings, network_loss, train
 from harness.tasks.logprobs import IGNORED
 from harness.trial import Budget
 
@@ -94,7 +94,7 @@ def main() -> None:
         sides = {
             "bare": lambda: bare(tuned, data, collate, given.batch, token_loss),
             "harness": lambda: harness(tuned, data, collate, given.batch),
-            "bare, all logits": lambda: bare(tuned, data, collate, given.batch, own_loss),
+            "bare, all logits": lambda: bare(tuned, data, collate, given.batch, network_loss),
         }
         # Turned round each time: the machine's speed drifts.
         order = list(sides) if number % 2 == 0 else list(reversed(sides))

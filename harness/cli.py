@@ -276,16 +276,17 @@ def list_(
 @app.command()
 def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
     """Bring the models and data of a sweep into the cache, for machines without a network."""
+    from harness import axes
     from harness import fetch as fetching
     from harness import sweep as sweeps
     from harness.models.checkpoint import checkpoint_dir
     from harness.models.spec import load_spec as load_model
     from harness.tasks.spec import load_spec as load_task
 
-    loaded = sweeps.load(sweep, set_ or ())
-    for model in map(load_model, loaded.models):
+    found = axes.load(sweeps.load(sweep, set_ or ()))
+    for model in (load_model(entry.spec.address) for entry in found.models):
         print(f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model)}", flush=True)
-    for task in map(load_task, loaded.tasks):
+    for task in (load_task(entry.spec.address) for entry in found.tasks):
         print(f"{task.name}: {fetching.resolve(task.source)}", flush=True)
 
 

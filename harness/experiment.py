@@ -128,7 +128,7 @@ class Experiment:
         settings = Settings(self.budget, self.learning_rate, self.seed, on_step=self._on_step)
         if (together := processes()) > 1:
             self._together = f"trained by {together} processes, each with a part of every layer; memory is that of one"
-            self.history = launch.fit(self.objective, self.applied(), self.data.spec.name, settings, args, together)
+            self.history = launch.fit(self.objective, self.applied(), self.data.spec.address, settings, args, together)
         else:
             self.history = objectives.fit(self.objective, self.applied(), self.data, settings, **args)
         return self.history

@@ -21,11 +21,13 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
+from harness import axes as of_sweep
 from harness import catalog, notebooks
+from harness.axes import Entry, ModelSpec, TaskSpec
 from harness.errors import InputError, unknown
 from harness.plan import Plan, Planned, facts, in_order, matches
 from harness.sweep import Arguments, Sweep
@@ -38,28 +40,6 @@ _RESERVED = frozenset((*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD))
 _AXES = ("method", "objective", "model", "task", "seed", *_TRIAL_FIELDS)
 
 
-class ModelSpec(Protocol):
-    """What planning needs to know about a model."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def architecture(self) -> str: ...
-
-
-class TaskSpec(Protocol):
-    """What planning needs to know about a task."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class _Cell:
     """One place of the matrix, before arguments and seeds are multiplied out."""
@@ -67,8 +47,22 @@ class _Cell:
     sweep: Sweep
     method: catalog.Method
     objective: catalog.Objective
-    model: ModelSpec
-    task: TaskSpec
+    of_model: Entry[ModelSpec]
+    of_task: Entry[TaskSpec]
+
+    @property
+    def model(self) -> ModelSpec:
+        return self.of_model.spec
+
+    @property
+    def task(self) -> TaskSpec:
+        return self.of_task.spec
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Where own files are."""
+        found = {"model": self.of_model.path, "task": self.of_task.path}
+        return {axis: path for axis, path in found.items() if path is not None}
 
     @property
     def notebook(self) -> str:
@@ -158,15 +152,12 @@ def plan(sweep: Sweep) -> Plan:
 
     Raises :class:`InputError` for a name that does not exist, or an argument that the notebook does not take.
     """
-    from harness.models.spec import load_spec as load_model
-    from harness.tasks.spec import load_spec as load_task
-
-    models: list[ModelSpec] = [_named(sweep, "models", name, load_model) for name in sweep.models]
-    tasks: list[TaskSpec] = [_named(sweep, "tasks", name, load_task) for name in sweep.tasks]
+    axes = of_sweep.load(sweep)
     methods = [catalog.method(name, f"{sweep.where}: methods") for name in sweep.methods]
     for name in sweep.objectives or ():
         catalog.objective(name, f"{sweep.where}: objectives")
-    _check_names(sweep)
+    of_sweep.check_names(sweep, axes)
+    written, sweep = sweep, sweep.with_short_names(axes.aliases)
     books = _notebooks(sweep)
     _check_defaults(sweep, books)
     _check_exclude(sweep, books)
@@ -177,10 +168,10 @@ def plan(sweep: Sweep) -> Plan:
     duplicates = 0
     cells = [
         _Cell(sweep, method, objective, model, task)
-        for model in models
-        for task in tasks
+        for model in axes.models
+        for task in axes.tasks
         for method in methods
-        for objective in _objectives(sweep, task, method.trains)
+        for objective in _objectives(sweep, task.spec, method.trains)
     ]
     cells.sort(key=lambda cell: cell.method.trains)
     for cell in cells:
@@ -200,16 +191,10 @@ def plan(sweep: Sweep) -> Plan:
     return Plan(
         sweep=sweep.name,
         rows=in_order(rows.values()),
-        excluded=tuple((match, excluded[position]) for position, match in enumerate(sweep.exclude)),
+        excluded=tuple((match, excluded[position]) for position, match in enumerate(written.exclude)),
         duplicates=duplicates,
+        aliases=axes.aliases,
     )
-
-
-def _named(sweep: Sweep, axis: str, name: str, load: Any) -> Any:
-    try:
-        return load(name)
-    except InputError as error:
-        raise InputError(f"{sweep.where}: {axis}: {error}") from error
 
 
 def _objectives(sweep: Sweep, task: TaskSpec, trains: bool) -> list[catalog.Objective]:
@@ -297,6 +282,9 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
                 objective_args=dict(zip(objective_axes, values[len(axes) :], strict=False)),
                 model=cell.model.name,
                 task=cell.task.name,
+                model_revision=cell.of_model.version,
+                task_version=cell.of_task.version,
+                paths=cell.paths,
                 seed=values[-1],
                 budget=_budget(sweep, budget, budget_where),
                 **fields,
@@ -365,34 +353,6 @@ def _excluded(sweep: Sweep, trial: Trial) -> int | None:
     """Which entry of ``exclude`` takes the trial out, if any."""
     found = facts(trial)
     return next((n for n, match in enumerate(sweep.exclude) if matches(found, match)), None)
-
-
-def _check_names(sweep: Sweep) -> None:
-    """Names inside ``overrides`` and ``exclude`` must exist: a typing error there would silently match nothing."""
-    from harness.models.spec import names as model_names
-    from harness.tasks.spec import names as task_names
-
-    valid: dict[str, set[str]] = {
-        "method": set(catalog.METHODS),
-        "objective": set(catalog.OBJECTIVES),
-        "model": {*model_names(), *sweep.models},
-        "task": {*task_names(), *sweep.tasks},
-    }
-    for position, entry in enumerate(sweep.overrides):
-        where = f"{sweep.where}: overrides.{position}"
-        for axis in entry.match:
-            if axis not in ("model", "task", "objective"):
-                raise unknown(f"{where}.match", axis, ("model", "task", "objective"))
-        for name in entry.methods:
-            catalog.method(name, f"{where}.methods")
-    matches_of = [(f"overrides.{n}.match", entry.match) for n, entry in enumerate(sweep.overrides)]
-    matches_of += [(f"exclude.{n}", entry) for n, entry in enumerate(sweep.exclude)]  # type: ignore[misc]
-    for place, match in matches_of:
-        for axis in match.keys() & valid.keys():
-            value = match[axis]
-            for name in value if isinstance(value, list) else [value]:
-                if name not in valid[axis]:
-                    raise unknown(f"{sweep.where}: {place}.{axis}", name, valid[axis])
 
 
 def _notebooks(sweep: Sweep) -> set[str]:

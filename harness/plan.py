@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import Any, Self
@@ -11,6 +11,7 @@ from typing import Any, Self
 from pydantic import JsonValue
 
 from harness.errors import InputError, unknown
+from harness.own_files import Aliases
 from harness.trial import Trial
 
 
@@ -65,6 +66,8 @@ class Plan:
     """Each entry of the sweep's ``exclude`` and how many trials it took out."""
     duplicates: int = 0
     """Cells that turned out to be a trial already planned."""
+    aliases: Aliases = field(default_factory=Aliases)
+    """The paths by which the sweep's own models and tasks can be named as well."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Planned]:
@@ -100,13 +103,13 @@ class Plan:
     def matching(self, wanted: Mapping[str, Iterable[JsonValue]]) -> frozenset[str]:
         """Ids of the rows whose every named fact is one of the wanted values, and of the parents that they need.
 
-        Raises :class:`InputError` for a name that no row has.
+        Own models and tasks are found by their paths as well. Raises :class:`InputError` for a name that no row has.
         """
         known = {name for row in self.rows for name in row.facts()}
         for name in wanted:
             if name not in known:
                 raise unknown("--only", name, known)
-        choices = {name: list(values) for name, values in wanted.items()}
+        choices = self.aliases.in_match({name: list(values) for name, values in wanted.items()})
         hits = {row.trial_id for row in self.rows if matches(row.facts(), choices)}
         if not hits:
             raise InputError("--only: no trial of the sweep matches")

@@ -14,6 +14,8 @@ How the file is read:
           methods: {full: {learning_rate: 1e-4}}
 
 * What is set on the command line wins over all of it.
+* A model or task may be a path (:mod:`harness.own_files`), relative to the file's folder, or, where nothing is there,
+  to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
 
-from harness import specfile, yamlfile
+from harness import own_files, specfile, yamlfile
 from harness.errors import InputError, unknown
+from harness.own_files import Aliases
 from harness.trial import Budget, Frozen
 
 Arguments = dict[str, JsonValue]
@@ -95,6 +98,7 @@ class Sweep(Frozen):
     keep_artifacts: bool = False
 
     _where: str = PrivateAttr("sweep")
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @field_validator("methods", "objectives", mode="before")
     @classmethod
@@ -119,12 +123,32 @@ class Sweep(Frozen):
         """The file, for messages."""
         return self._where
 
+    @property
+    def folder(self) -> Path:
+        """The file's folder: what paths are relative to."""
+        return self._folder
+
+    def with_short_names(self, aliases: Aliases) -> Self:
+        """The sweep with short names in ``overrides`` and ``exclude`` where own files were named by their paths."""
+        overrides = [o.model_copy(update={"match": aliases.in_match(o.match)}) for o in self.overrides]
+        exclude = [aliases.in_match(match) for match in self.exclude]
+        return self.model_copy(update={"overrides": overrides, "exclude": exclude})
+
     def to_yaml(self) -> str:
-        """The sweep as YAML, with everything from the command line in it."""
-        document: str = yaml.safe_dump(
-            self.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True
-        )
-        return document
+        """The sweep as YAML, with everything from the command line in it; paths are absolute, to plan from anywhere."""
+        document = self.model_dump(mode="json", exclude_defaults=True)
+        document |= {f"{axis}s": self._located(axis, document[f"{axis}s"]) for axis in ("model", "task")}
+        for match in (*(entry["match"] for entry in document.get("overrides", ())), *document.get("exclude", ())):
+            match |= {axis: self._located(axis, match[axis]) for axis in ("model", "task") if axis in match}
+        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        return text
+
+    def _located(self, axis: str, value: Any) -> Any:
+        """``value`` with absolute paths for the relative ones in it."""
+        if isinstance(value, list):
+            return [self._located(axis, item) for item in value]
+        is_path = isinstance(value, str) and own_files.is_path(axis, value)
+        return str(own_files.locate(value, self._folder)) if is_path else value
 
 
 def root() -> Path:
@@ -158,6 +182,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         _set(document, text)
     sweep = specfile.parse(Sweep, document, str(path))
     sweep._where = str(path)
+    sweep._folder = path.absolute().parent
     return sweep
 
 

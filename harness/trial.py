@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 #: Raised whenever a change makes new rows incomparable with old ones; it is part of every trial's id.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -55,8 +55,14 @@ class Trial(Frozen):
     method_args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments of the method")
     objective: str = Field(description="which loss trains them")
     objective_args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments of the objective")
-    model: str
-    task: str
+    model: str = Field(description="short name: of the registry, or the base name of a folder of one's own")
+    task: str = Field(description="short name: of a task that comes along, or the one in a YAML file of one's own")
+    model_revision: str | None = Field(
+        None, description="which weights: the hub's revision, or 12 digits of a SHA-256; null: random ones"
+    )
+    task_version: str | None = Field(
+        None, description="the task's version; of an own task also 12 digits of the SHA-256 of its files, '1+…'"
+    )
     seed: int = Field(0, ge=0)
     learning_rate: float | None = Field(None, gt=0, description="null when nothing is trained")
     budget: Budget = Budget()
@@ -66,10 +72,26 @@ class Trial(Frozen):
         default_factory=dict, description="role -> id of the trial whose artefact is needed"
     )
     protocol_version: int = PROTOCOL_VERSION
+    paths: dict[str, str] = Field(
+        default_factory=dict,
+        description="'model', 'task' -> absolute path of an own file; no part of the identity: it differs by host",
+    )
 
     def canonical_json(self) -> str:
-        """The specification as JSON with sorted keys and no white space: equal trials give equal strings."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """What makes the trial this one, as JSON with sorted keys and no white space: equal trials, equal strings.
+
+        :attr:`paths` are left out: the same files in another place make the same trial.
+        """
+        left_out = {"paths"}
+        if self.protocol_version < 2:  # whose trials had no versions: their ids stay what they were
+            left_out |= {"model_revision", "task_version"}
+        document = self.model_dump(mode="json", exclude=left_out)
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    def address(self, axis: Literal["model", "task"]) -> str:
+        """What finds the model or task from any folder: the absolute path of an own file, else the name."""
+        name: str = getattr(self, axis)
+        return self.paths.get(axis, name)
 
     @property
     def trial_id(self) -> str:
@@ -79,8 +101,8 @@ class Trial(Frozen):
     def parameters(self) -> dict[str, Any]:
         """What is passed to the notebook's ``parameters`` cell, by name."""
         common = {
-            "model": self.model,
-            "task": self.task,
+            "model": self.address("model"),
+            "task": self.address("task"),
             "objective": self.objective,
             "seed": self.seed,
             "learning_rate": self.learning_rate,
@@ -92,5 +114,5 @@ class Trial(Frozen):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read a specification written by :meth:`canonical_json` or ``model_dump_json``."""
+        """Read a specification written by :meth:`canonical_json` (without :attr:`paths`) or ``model_dump_json``."""
         return cls.model_validate_json(text)

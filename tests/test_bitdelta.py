@@ -7,9 +7,11 @@ import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import toy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -23,6 +25,10 @@ from harness.methods.tuned import Tuned, load
 from harness.models.load import Base
 from harness.models.load import load as load_base
 from harness.models.spec import load_spec
+from harness.objectives import sft
+from harness.objectives.token_loss import token_loss
+from harness.objectives.training import train
+from harness.tasks.logprobs import IGNORED
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference" / "liu2024_bitdelta.csv"
 
@@ -151,9 +157,10 @@ def test_the_delta_is_nearer_to_the_fine_tune_than_the_base_and_distillation_bri
     assert distance(tuned.model) < 0.5 * distance(base.build())
     optimizer = torch.optim.AdamW(tuned.trainable.values(), lr=1e-2)
     losses = []
+    assert tuned.own_loss is not None
     for _ in range(10):
         optimizer.zero_grad()
-        loss = tuned.model(**batch(base)).loss
+        loss = tuned.own_loss(tuned.model, batch(base))
         loss.backward()
         losses.append(float(loss.detach()))
         optimizer.step()
@@ -165,7 +172,8 @@ def test_the_loss_is_the_squared_distance_of_the_logits_padding_left_out(base: B
     squared = (logits(tuned.model, base) - logits(load(base, parent).model, base)).square().mean(-1)
     mask = batch(base)["attention_mask"]
     expected = squared.mean() if base.has_head else (squared * mask).sum() / mask.sum()
-    torch.testing.assert_close(tuned.model(**batch(base)).loss.detach(), expected)
+    assert tuned.own_loss is not None
+    torch.testing.assert_close(tuned.own_loss(tuned.model, batch(base)).detach(), expected)
     inputs = {name: value for name, value in batch(base).items() if name != "labels"}
     assert bitdelta.distance(tuned, inputs) == pytest.approx(float(expected))
     bitdelta.release_teacher(tuned)
@@ -173,11 +181,38 @@ def test_the_loss_is_the_squared_distance_of_the_logits_padding_left_out(base: B
         bitdelta.distance(tuned, inputs)
 
 
-def test_without_its_teacher_the_model_has_its_own_loss_again(base: Base, parent: Path) -> None:
+def test_without_its_teacher_the_model_still_answers(base: Base, parent: Path) -> None:
     tuned = bitdelta.apply(base, str(parent))
-    distance = float(tuned.model(**batch(base)).loss)
+    before = logits(tuned.model, base)
     bitdelta.release_teacher(tuned)
-    assert float(tuned.model(**batch(base)).loss) > 10 * distance
+    assert torch.equal(logits(tuned.model, base), before)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_supervised_fine_tuning_distils_whatever_the_answers_are(tmp_path: Path, packing: bool) -> None:
+    """The scales learn from the fine-tune: other labels at the same places leave every bit of them as it was."""
+    base = toy.base()
+    fine = methods.apply("full", base)
+    with torch.no_grad():
+        for parameter in fine.trainable.values():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.02)
+    fine.save(tmp_path)
+    examples = [{"input_ids": [5, 6, 7, 8, 9, 10 + n], "labels": [IGNORED] * 3 + [8, 9, 10 + n]} for n in range(8)]
+    other = [{**e, "labels": [IGNORED] * 3 + [30 + n, 31, 32]} for n, e in enumerate(examples)]
+    collate, loss = (sft.PackingCollator(), sft.packed_loss) if packing else (sft.CompletionCollator(0), token_loss)
+    scales, first = [], []
+    for rows in (examples, other):
+        tuned = bitdelta.apply(base, str(tmp_path))
+        batch: dict[str, Any] = {name: tensor for name, tensor in collate(rows[:4]).items() if name != "labels"}
+        batch |= {"use_cache": False}
+        history = train(tuned, rows, collate, toy.settings(1e-2, batch_size=4), loss=loss, ordered=True)
+        scales.append({name: parameter.detach().clone() for name, parameter in tuned.trainable.items()})
+        first.append(history.losses[0])
+        expected = (bitdelta.apply(base, str(tmp_path)).model(**batch).logits - fine.model(**batch).logits).square()
+        assert history.losses[0] == pytest.approx(float(expected.mean()), rel=1e-4)
+    assert first[0] == first[1]
+    assert all(torch.equal(scales[0][name], scales[1][name]) for name in scales[0])
+    assert any(not torch.equal(scales[0][n], p) for n, p in bitdelta.apply(base, str(tmp_path)).trainable.items())
 
 
 @pytest.mark.parametrize("embeddings", [True, False])

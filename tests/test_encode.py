@@ -140,3 +140,17 @@ def test_every_label_is_whole_behind_a_prompt_cut_for_the_longest(prompt: str, m
         encoded = encode(TOKENIZER, prompt, label, max_length, LABELS)
         assert TOKENIZER.decode(encoded.completion, skip_special_tokens=True).strip() == label
         assert len(encoded.prompt) <= max_length - len(encode(TOKENIZER, prompt, LABELS[-1], 99).completion)
+
+
+def test_a_long_prompt_is_cut_by_a_tokenizer_that_cannot_give_its_text_back() -> None:
+    """Without a decoder, text that is decoded from tokens has a space between any two, and is longer than before."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = Tokenizer(models.BPE(vocab={t: n for n, t in enumerate(["<pad>", "</s>", *letters])}, merges=[]))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = {"eos_token": "</s>", "pad_token": "<pad>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special)
+    prompt = encode(tokenizer, "a" * 100 + "\nb:", "c", 20).prompt
+    assert tokenizer.convert_ids_to_tokens(list(prompt)) == ["a"] * 14 + ["Ċ", "b", ":"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -75,6 +78,41 @@ def test_a_failure_of_a_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         launch.fit("sft", tuned, "factual_summary", SETTINGS, {}, 2)
     with pytest.raises(InputError, match="4 cannot be shared by 3 processes"):
         launch.fit("sft", tuned, "factual_summary", SETTINGS, {}, 3)
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses on which a process and those below it listen."""
+    top = psutil.Process(pid)
+    found = set()
+    for process in [top, *top.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            found |= {c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN}
+    return found
+
+
+def test_nothing_listens_beyond_this_machine() -> None:
+    tuned = methods.apply("lora", load("tiny-llama", device="cpu"))
+    seen: list[set[str]] = []
+    settings = Settings(BUDGET, 1e-2, on_step=lambda *_: seen.append(listening(os.getpid())))
+    launch.fit("sft", tuned, "factual_summary", settings, {}, 2)
+    assert len(seen) == BUDGET.train_steps
+    assert set().union(*seen) <= {"127.0.0.1", "::1"}
+
+
+def test_the_death_of_one_process_ends_the_others() -> None:
+    tuned = methods.apply("lora", load("tiny-llama", device="cpu"))
+
+    def kill_the_second(*_: object) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("RANK") == "1":
+                    process.kill()
+
+    settings = Settings(BUDGET, 1e-2, on_step=kill_the_second)
+    with pytest.raises(RuntimeError, match="training process 1 of 0 to 1 ended with SIGKILL"):
+        launch.fit("sft", tuned, "factual_summary", settings, {}, 2)
+    left = [p for p in psutil.Process().children(recursive=True) if "harness.parallel.worker" in " ".join(p.cmdline())]
+    assert left == []
 
 
 def test_a_history_comes_back_as_it_was() -> None:

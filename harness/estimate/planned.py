@@ -76,13 +76,13 @@ class Setting:
         if not judged or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
             return None
         return cls(
-            model=trial.model,
+            model=trial.address("model"),
             method=trial.method,
             method_args=json.dumps(trial.method_args, sort_keys=True),
             batch_size=trial.budget.batch_size,
             length=trial.budget.max_length,
             dtype=trial.dtype,
-            labels=_labels(trial.task),
+            labels=_labels(trial.address("task")),
         )
 
     def key(self) -> str:

@@ -124,21 +124,21 @@ def deltas(model: nn.Module) -> dict[str, OneBitDelta]:
 
 
 class Distillation:
-    """A forward hook: given labels, the loss is the mean squared distance of the logits from the fine-tune's."""
+    """The loss of the scales: the mean squared distance of the logits from the fine-tune's, whatever the labels say."""
 
     def __init__(self, teacher: nn.Module) -> None:
         self._teacher: nn.Module | None = teacher.requires_grad_(False).eval()
 
     def release(self) -> None:
-        """Let the fine-tune go, once the scales are trained; from then on the loss is the model's own again."""
+        """Let the fine-tune go, once the scales are trained; from then on nothing can be distilled."""
         self._teacher = None
 
-    def __call__(self, _model: nn.Module, _args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> Any:
-        """``output`` with another loss."""
-        if self._teacher is None or inputs.get("labels") is None:
-            return output
-        output.loss = self.distance({name: value for name, value in inputs.items() if name != "labels"}, output.logits)
-        return output
+    def __call__(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of a batch; its labels are not looked at."""
+        inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
+        if "position_ids" in inputs:  # a packed row: with a cache, transformers would take it for one long text
+            inputs["use_cache"] = False
+        return self.distance(inputs, model(**inputs).logits)
 
     def distance(self, inputs: Mapping[str, Any], logits: torch.Tensor) -> torch.Tensor:
         """Mean squared distance of ``logits`` from the fine-tune's on the same inputs; padding does not count."""
@@ -168,16 +168,18 @@ def apply(base: Base, parent: str | None = None, embeddings: bool = True) -> Tun
         assert rows is not None and columns is not None  # noqa: S101 - these are linear layers
         layer.add_module("delta", OneBitDelta(rows, columns, base.device))
         layer.register_forward_hook(_add_delta)
+    distillation = None
     if parent is not None:
         teacher = load_parent(base, parent)
         _take_over(model, teacher, embeddings)
-        model.register_forward_hook(Distillation(teacher), with_kwargs=True)
+        distillation = Distillation(teacher)
     return Tuned(
         base,
         "bitdelta",
         {"embeddings": embeddings},
         model,
         merge=partial(_folded, model),
+        own_loss=distillation,
         also_stored=(*(f"{name}.delta.signs" for name, _ in layers), *_kept_whole(model, embeddings)),
     )
 
@@ -214,25 +216,21 @@ def _kept_whole(model: nn.Module, embeddings: bool) -> list[str]:
     return [name for name, p in model.named_parameters() if id(p) not in one_bit | scales | left_out]
 
 
-def _distillations(tuned: Tuned) -> list[Distillation]:
-    return [hook for hook in tuned.model._forward_hooks.values() if isinstance(hook, Distillation)]
-
-
 @torch.no_grad()
 def distance(tuned: Tuned, inputs: Mapping[str, torch.Tensor]) -> float:
     """How far the logits are from the fine-tune's on ``inputs``: the loss, but on texts of the caller's choice.
 
     Raises RuntimeError when there is no fine-tune, or no more.
     """
-    for hook in _distillations(tuned):
-        return float(hook.distance(inputs, tuned.model(**inputs).logits))
-    raise RuntimeError("bitdelta: there is no fine-tune to compare with")
+    if not isinstance(tuned.own_loss, Distillation):
+        raise RuntimeError("bitdelta: there is no fine-tune to compare with")
+    return float(tuned.own_loss(tuned.model, inputs))
 
 
 def release_teacher(tuned: Tuned) -> None:
     """Free the memory of the fine-tune that the scales were distilled from."""
-    for hook in _distillations(tuned):
-        hook.release()
+    if isinstance(tuned.own_loss, Distillation):
+        tuned.own_loss.release()
 
 
 @contextlib.contextmanager

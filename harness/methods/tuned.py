@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from peft import PeftConfig, PeftModel, PeftType, PromptLearningConfig, get_peft_model
+from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -22,6 +25,10 @@ from harness.models.load import Base
 
 _TENSORS = "trained.safetensors"
 _DESCRIPTION = "method.json"
+
+
+#: From the network and a batch to a scalar.
+OwnLoss = Callable[[nn.Module, Mapping[str, torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,11 @@ class Tuned:
     merge: Merge | None = field(default=None, compare=False)
     """Gives, for the time of a ``with`` block, the plain network with the trained change folded into its weights;
     null where that cannot be done."""
+    own_loss: OwnLoss | None = field(default=None, compare=False)
+    """What is minimised instead of the objective's loss; null: the objective's."""
+    loss_term: Callable[[], torch.Tensor] | None = field(default=None, compare=False)
+    """A scalar that the method adds to the objective's loss; null: nothing. A loss that the network computes itself
+    from labels has it already."""
     also_stored: tuple[str, ...] = ()
     """Names of frozen parameters and of buffers that belong to the task, and so to its checkpoint."""
 
@@ -198,4 +210,18 @@ def with_peft(
         optimizer=optimizer,
         after_step=allocate,
         merge=partial(merged_peft, model) if can_merge(model) else None,
+        loss_term=partial(_added_to_a_loss, model.base_model) if _adds_to_a_loss(model.base_model) else None,
     )
+
+
+def _adds_to_a_loss(tuner: nn.Module) -> bool:
+    """Whether a tuner of PEFT does more than to pass a batch on: AdaLoRA's adds its orthogonality to the loss."""
+    return isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward
+
+
+def _added_to_a_loss(tuner: nn.Module) -> torch.Tensor:
+    """What the tuner adds to a loss that the network has computed, asked of it with a loss of 0."""
+    zero = torch.zeros((), device=next(tuner.parameters()).device)
+    with mock.patch.object(tuner.model, "forward", lambda: SimpleNamespace(loss=zero)):
+        added: torch.Tensor = tuner.forward().loss
+    return added

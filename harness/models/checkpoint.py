@@ -10,10 +10,7 @@ from pathlib import Path
 from harness import cache, fetch
 from harness.errors import InputError
 from harness.fetch import HubSource
-from harness.models.spec import ModelSpec, RandomSource
-
-#: What is taken from a hub repository: no pickled weights, which can run code.
-HUB_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "merges.txt", "vocab.txt")
+from harness.models.spec import CHECKPOINT_FILES, ModelSpec, RandomSource
 
 #: Raised when the conversion changes its result: older folders of the cache are then left aside.
 CONVERSION_VERSION = 1
@@ -29,7 +26,7 @@ def checkpoint_dir(spec: ModelSpec, *, verify: bool = False) -> Path:
     if isinstance(source, RandomSource):
         raise InputError(f"model: '{spec.name}' has random weights and no checkpoint")
     if isinstance(source, HubSource) and not source.files:
-        source = source.model_copy(update={"files": HUB_FILES})
+        source = source.model_copy(update={"files": CHECKPOINT_FILES})
     if spec.gguf is None:
         folder = fetch.resolve(source, verify=verify) / spec.folder
         if not (folder / "config.json").is_file():

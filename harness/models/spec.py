@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, JsonValue, Tag
 
-from harness import specfile, yamlfile
+from harness import own_files, specfile, yamlfile
 from harness.catalog import ModelKind
 from harness.errors import InputError, unknown
 from harness.fetch import HubSource, LocalSource, PackageSource, PartsSource, kind_of
@@ -83,6 +83,32 @@ class ModelSpec(Frozen):
             return self.source.is_pinned
         return not isinstance(self.source, LocalSource)
 
+    @property
+    def address(self) -> str:
+        """What :func:`load_spec` finds it by from any folder: the absolute path of an own folder, else the name."""
+        return self.source.local if self.is_own else self.name  # type: ignore[union-attr]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a folder of the user's own, and no model of the registry."""
+        return isinstance(self.source, LocalSource) and Path(self.source.local).is_absolute()
+
+    def revision(self) -> str | None:
+        """Which weights these are: a hub model's revision, or 12 digits of a SHA-256; null for random ones.
+
+        An own folder's is over its configuration, tokenizer and safetensors; a registry's model that lies below
+        ``$TUNEBENCH_DATA`` has none. Raises :class:`harness.errors.InputError` for a file that cannot be read.
+        """
+        match self.source:
+            case HubSource():
+                return self.source.revision
+            case PackageSource() | PartsSource():
+                return self.source.sha256[:12]
+            case LocalSource() if self.is_own:
+                return _content(Path(self.source.local))
+            case _:
+                return None
+
     def transformers_config(self, **changes: Any) -> PretrainedConfig:
         """The model's shape, with ``changes`` such as ``num_labels``; neither weights nor network are needed.
 
@@ -93,6 +119,19 @@ class ModelSpec(Frozen):
         if isinstance(self.source, LocalSource):
             return AutoConfig.from_pretrained(self.source.local, **changes)
         return AutoConfig.for_model(self.architecture, **{**self.config, **changes})
+
+
+#: Files of a checkpoint: no pickled weights, which are never read.
+CHECKPOINT_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "merges.txt", "vocab.txt")
+
+
+def _content(folder: Path) -> str:
+    """A digest of the files of an own checkpoint."""
+    files = {path.name: path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file()}
+    try:
+        return own_files.digest(files.items())
+    except OSError as error:
+        raise InputError(f"model: {error.filename or folder}: cannot be read: {error.strerror}") from error
 
 
 _REGISTRY = Path(__file__).with_name("registry.yaml")
@@ -114,11 +153,12 @@ def names() -> tuple[str, ...]:
 def load_spec(name: str) -> ModelSpec:
     """The model called ``name``, or the one in a local folder with a ``config.json`` when ``name`` is a path.
 
+    A relative path is relative to the current folder; the model is called by the folder's base name.
     ``name@random`` has the same shape with random weights; ``name@revision`` takes another revision of a hub model
     than the registry's. Raises :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a
     folder without a model.
     """
-    if "/" in name or "\\" in name or name.startswith((".", "~")):
+    if own_files.is_model_path(name):
         return _local(Path(name).expanduser())
     base, _, revision = name.partition("@")
     if base not in _registry():
@@ -145,12 +185,13 @@ def _local(folder: Path) -> ModelSpec:
         ) from error
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"model: {path}: not the configuration of a transformers model") from error
+    place = own_files.absolute(folder)
     return ModelSpec(
-        name=str(folder),
+        name=place.name,
         family=architecture,
         architecture=architecture,
         kind=_kind_of(config),
-        source=LocalSource(local=str(folder.resolve())),
+        source=LocalSource(local=str(place)),
     )
 
 

@@ -113,6 +113,7 @@ class _Learner:
         self._options = options
         self._reference = Reference(tuned)
         self._after_step, self._updates = tuned.after_step, 0
+        self._loss_term = tuned.loss_term
         self._parameters = [*tuned.trainable.values(), *self.actor.value.parameters()]
         self.optimizer, self.schedule = _optimizer(self._parameters, tuned, settings, steps)
 
@@ -153,6 +154,8 @@ class _Learner:
             policy = policy_loss(ratio, part.advantages, options.clip)[mask].mean()
             value = value_loss(values, part.values, part.returns, options.value_clip)[mask].mean()
             loss = policy + options.value_weight * value
+            if self._loss_term is not None:
+                loss = loss + self._loss_term()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self._parameters, 1.0)
             self._count_gradients()

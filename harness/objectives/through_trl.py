@@ -41,7 +41,7 @@ def fit(
 ) -> History:
     """Train in place with ``trainer(args=config(**arguments), ...)`` on ``rows``."""
     dtypes = {name: parameter.dtype for name, parameter in tuned.trainable.items()}
-    counting = type(f"Timed{trainer.__name__}", (Counting, trainer), {})
+    counting = type(f"Timed{trainer.__name__}", (_WithTerm, Counting, trainer), {"loss_term": tuned.loss_term})
     progress = datasets.are_progress_bars_disabled()
 
     def make(callbacks: list[TrainerCallback]) -> Any:
@@ -70,6 +70,16 @@ def fit(
             datasets.enable_progress_bars()
         if isinstance(tuned.model, PeftModel) and "ref" in tuned.model.peft_config:
             tuned.model.delete_adapter("ref")
+
+
+class _WithTerm:
+    """Mixin of a ``Trainer``: adds to its loss what the method adds to any."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        found = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        if (term := type(self).loss_term) is None:  # type: ignore[attr-defined]
+            return found
+        return (found[0] + term(), *found[1:]) if isinstance(found, tuple) else found + term()
 
 
 def _cut_soft_prompt(_model: Any, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> Any:

@@ -212,12 +212,27 @@ class _LossTrainer(Counting, Sharding, Trainer):
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
 
-def own_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+def network_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
     """The loss that the network itself computes from ``labels``."""
     return model(**batch).loss, {}
 
 
-def activations_bytes(tuned: Tuned, batch: Batch, loss: Loss = own_loss) -> int:
+def loss_of(tuned: Tuned, loss: Loss) -> Loss:
+    """What trains ``tuned``: the method's own loss where it has one, else ``loss`` with what the method adds to it."""
+    own, term = tuned.own_loss, tuned.loss_term
+    if own is not None:
+        return lambda model, batch: (own(model, batch), {})
+    if term is None or loss is network_loss:
+        return loss
+
+    def both(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        value, seen = loss(model, batch)
+        return value + term(), seen
+
+    return both
+
+
+def activations_bytes(tuned: Tuned, batch: Batch, loss: Loss = network_loss) -> int:
     """Bytes that one forward pass keeps for backward: a probe before training, apart from every timed step.
 
     The random numbers that it draws are given back.
@@ -236,7 +251,7 @@ def train(
     examples: Sequence[Mapping[str, Any]],
     collate: Callable[[list[Any]], dict[str, torch.Tensor]],
     settings: Settings,
-    loss: Loss = own_loss,
+    loss: Loss = network_loss,
     ordered: bool = False,
 ) -> History:
     """Train ``tuned`` in place on ``examples``; leaves it in evaluation mode.
@@ -244,6 +259,7 @@ def train(
     ``ordered`` keeps the order of the examples instead of shuffling them. Raises :class:`Diverged` when the loss is not
     finite.
     """
+    loss = loss_of(tuned, loss)
     probe = collate(list(examples[: settings.budget.batch_size]))
     kept = activations_bytes(tuned, probe, loss)
 

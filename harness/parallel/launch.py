@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +16,7 @@ from harness.errors import InputError
 from harness.measure.training import Step
 from harness.methods.tuned import Tuned
 from harness.objectives.training import Diverged, History, Point, Settings
-from harness.parallel import VARIABLE
+from harness.parallel import workers
 
 ORDER_FILE, START_DIR, TRAINED_FILE, HISTORY_FILE, ERROR_FILE = (
     "order.json",
@@ -46,7 +43,7 @@ def fit(
         tuned.save(folder / START_DIR)
         base = tuned.base
         order = {
-            "model": base.spec.name,
+            "model": base.spec.address,
             "labels": base.labels,
             "scalar": base.scalar,
             "dtype": str(base.dtype).removeprefix("torch."),
@@ -85,29 +82,24 @@ def history_from(document: dict[str, Any]) -> History:
 
 
 def _run(folder: Path, processes: int, settings: Settings) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    environment.pop(VARIABLE, None)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    with subprocess.Popen(
-        [*command, "-m", "harness.parallel.worker", str(folder)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as launcher:
-        for line in launcher.stdout or ():
-            if settings.on_step is not None and line.startswith('{"step"'):
-                said = json.loads(line)
-                settings.on_step(said["step"], said["steps"], said["loss"])
-    if launcher.returncode:
-        raise _error(folder, launcher.returncode)
+    def hear(line: str) -> None:
+        if settings.on_step is not None and line.startswith('{"step"'):
+            said = json.loads(line)
+            settings.on_step(said["step"], said["steps"], said["loss"])
+
+    try:
+        workers.run(folder, processes, hear)
+    except workers.WorkerFailure as failure:
+        raise _error(folder, failure) from None
 
 
-def _error(folder: Path, code: int) -> Exception:
-    """What the first process that failed has said of it."""
+def _error(folder: Path, failure: workers.WorkerFailure) -> Exception:
+    """What the first process that failed has said of it; one that was killed says nothing."""
     try:
         said = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return RuntimeError(f"the training processes ended with exit code {code}")
+        return failure
+    if failure.code < 0:  # then the others had nothing to tell but that it was gone
+        return failure
     known = {"Diverged": Diverged, "OutOfMemoryError": MemoryError, "MemoryError": MemoryError}
     return known.get(said["name"], RuntimeError)(said["message"])

@@ -1,10 +1,14 @@
-"""One of the processes that train together: ``python -m torch.distributed.run … -m harness.parallel.worker FOLDER``."""
+"""One of the processes that train together: ``python -m harness.parallel.worker FOLDER PARENT``.
+
+``RANK``, ``LOCAL_RANK`` and ``WORLD_SIZE`` in the environment say which one; PARENT is the process not to outlive.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,16 +27,39 @@ from harness.runner.processes import die_with
 from harness.tasks import data as tasks
 from harness.trial import Budget
 
+STORE_FILE = "store"
 
-def main(folder: Path) -> None:
+
+def main(folder: Path, parent: int) -> None:
     """Train as ``folder`` orders; the first process writes there what came of it."""
-    die_with(os.getppid())
+    die_with(parent)
     try:
         _train(folder)
     except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        write_json(folder / ERROR_FILE, json.dumps({"name": type(error).__name__, "message": first_line}))
+        _tell(folder, error)
         raise
+
+
+def _tell(folder: Path, error: Exception) -> None:
+    """Leave word of what went wrong, unless another process has: the later ones fail because the first one did."""
+    first_line = (str(error).splitlines() or [""])[0]
+    own = folder / f"error-{os.environ['RANK']}.json"
+    write_json(own, json.dumps({"name": type(error).__name__, "message": first_line}))
+    with suppress(FileExistsError):
+        (folder / ERROR_FILE).hardlink_to(own)
+
+
+def _meet(folder: Path, device: str) -> None:
+    """Form the group of the processes that train together, which accelerate takes as it finds it.
+
+    They find each other through a file in ``folder``, which nobody else can read; no port is opened for that.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    store = distributed.FileStore(str(folder / STORE_FILE), size)
+    distributed.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
 
 
 def _train(folder: Path) -> None:
@@ -40,6 +67,7 @@ def _train(folder: Path) -> None:
     first = os.environ["RANK"] == "0"
     budget = Budget(**order["budget"])
     device = f"cuda:{os.environ['LOCAL_RANK']}" if order["device"] == "cuda" else order["device"]
+    _meet(folder, device)
     base = models.load(
         order["model"],
         labels=tuple(order["labels"]) if order["labels"] else None,
@@ -90,4 +118,4 @@ def _of_all(history: History, device: torch.device) -> History:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

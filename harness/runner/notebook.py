@@ -2,8 +2,8 @@
 
 Papermill marks a cell as completed when its kernel is killed or its time is up, warns where a parameter is unknown,
 writes its output in place, and limits the time of a cell instead of the run. What is built around it here: a kernel
-of this very interpreter, a limit on the whole run, the exit code of a dead kernel, and an output that is renamed
-when it is complete.
+of this very interpreter, a limit on the whole run, the exit code of a dead kernel, streams of bounded length, and an
+output that is renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -165,6 +165,8 @@ class Run:
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
 
+        from harness.runner import streams
+
         kills_before = endings.memory_kills()
         try:
             papermill.execute_notebook(
@@ -175,11 +177,10 @@ class Run:
                 language="python",
                 progress_bar=False,
                 cwd=str(self._folder),
+                engine_name=streams.ENGINE,
                 stdout_file=self._log,
-                stderr_file=self._log,
                 start_timeout=_START_TIMEOUT_S,
                 km=kernel,
-                coalesce_streams=True,
                 on_cell_start=self._cell_started,
             )
         except PapermillExecutionError as error:

@@ -71,10 +71,21 @@ def _cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, length: int) ->
     text, break_, last_line = prompt.rpartition("\n")
     ids = _prompt_ids(tokenizer, prompt)
     while len(ids) > length and text:
-        words = tokenizer(text, add_special_tokens=False)["input_ids"]
-        text = tokenizer.decode(words[: max(len(words) - (len(ids) - length), 0)])
+        text = _without_last(tokenizer, text, len(ids) - length)
         ids = _prompt_ids(tokenizer, text + break_ + last_line)
     return ids[:length]
+
+
+def _without_last(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> str:
+    """The beginning of ``text`` without its last ``count`` tokens; always shorter than ``text``."""
+    words = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+    left = max(len(words["input_ids"]) - count, 0)
+    if tokenizer.is_fast:
+        shorter = text[: words["offset_mapping"][left - 1][1]] if left else ""
+    else:
+        shorter = tokenizer.decode(words["input_ids"][:left])
+    # Decoded tokens may be longer than what they were read from, such as where spaces come between them.
+    return shorter if len(shorter) < len(text) else text[:-1]
 
 
 def encode_examples(

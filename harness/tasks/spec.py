@@ -10,9 +10,9 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from harness import specfile
+from harness import fetch, own_files, specfile
 from harness.catalog import TaskKind
 from harness.errors import InputError, unknown
 from harness.fetch import LocalSource, Source
@@ -161,6 +161,8 @@ class TaskSpec(Frozen):
     )
     max_new_tokens: int = Field(32, gt=0, description="tokens to generate at most")
 
+    _file: Path | None = PrivateAttr(None)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         for name in self.metrics:
@@ -183,6 +185,36 @@ class TaskSpec(Frozen):
         if drawn and self.pool_file is None and not isinstance(self.source, LocalSource):
             raise ValueError("reader: 'file' is missing: it is what the splits are drawn from")
         return self
+
+    @property
+    def file(self) -> Path | None:
+        """Absolute path of the user's own YAML file; null for a task that comes along."""
+        return self._file
+
+    @property
+    def address(self) -> str:
+        """What :func:`load_spec` finds it by from any folder: the absolute path of an own file, else the name."""
+        return self.name if self._file is None else str(self._file)
+
+    def full_version(self) -> str:
+        """The version as text; of an own task with 12 digits of the SHA-256 of its YAML file and local data, '1+…'.
+
+        Raises :class:`harness.errors.InputError` when the data is not there or cannot be read.
+        """
+        if self._file is None:
+            return str(self.version)
+        files = [("", self._file)]
+        if isinstance(self.source, LocalSource):
+            root = fetch.resolve(self.source)
+            splits = (self.splits.train, self.splits.validation, self.splits.test)
+            names = {split for split in splits if isinstance(split, str)}
+            if len(names) < len(splits):
+                names.add(self.pool_file or ".")
+            files += [(name, root / name if name != "." else root) for name in names]
+        try:
+            return f"{self.version}+{own_files.digest(files)}"
+        except OSError as error:
+            raise InputError(f"task '{self.name}': {error.filename}: cannot be read: {error.strerror}") from error
 
     @property
     def higher_is_better(self) -> bool:
@@ -234,14 +266,15 @@ def load_spec(name: str) -> TaskSpec:
     In a user's own file, a relative ``local`` source is relative to that file. Raises
     :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a mistake in the file.
     """
-    if name.endswith((".yaml", ".yml")):
+    if own_files.is_task_path(name):
         path = Path(name).expanduser()
         if not path.is_file():
             raise InputError(f"task: there is no file '{name}'")
         spec = specfile.read(TaskSpec, path)
         if isinstance(spec.source, LocalSource):
             local = LocalSource(local=str(path.resolve().parent / Path(spec.source.local).expanduser()))
-            return spec.model_copy(update={"source": local})
+            spec = spec.model_copy(update={"source": local})
+        spec._file = own_files.absolute(path)
         return spec
     if name not in names():
         raise unknown("task", name, names())
