@@ -236,6 +236,20 @@ def test_kto_starts_at_half(method: str) -> None:
     assert history.losses[0] == pytest.approx(0.5, abs=1e-4)
 
 
+@pytest.mark.parametrize("objective", [dpo, orpo, rrhf])
+def test_what_a_method_adds_to_a_loss_is_added_to_that_of_preferences(objective: ModuleType) -> None:
+    """AdaLoRA's orthogonality at weight 0.5, against the same training at weight 0."""
+    added, losses = [], []
+    for weight in (0.0, 0.5):
+        config = {"init_r": 4, "target_r": 2, "orth_reg_weight": weight}
+        tuned = methods.apply("peft", toy.base(), peft_type="ADALORA", config=config, train_steps=8)
+        assert tuned.loss_term is not None
+        added.append(float(tuned.loss_term().detach()))
+        losses.append(objective.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=8)).losses[0])
+    assert added[0] == 0 and added[1] > 0.1
+    assert losses[1] - losses[0] == pytest.approx(added[1], rel=1e-3)
+
+
 # --- rewards of the policy's own answers -----------------------------------------------------------------------------
 
 

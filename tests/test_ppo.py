@@ -122,6 +122,21 @@ def test_it_finds_the_rewarded_letter_and_pays_for_it_in_kl() -> None:
     assert held.curve("kl")[-1] < 0.2
 
 
+def test_what_a_method_adds_to_a_loss_is_added_to_the_policys() -> None:
+    """AdaLoRA's orthogonality at weight 0.5, against the same training at weight 0."""
+    added, losses = [], []
+    for weight in (0.0, 0.5):
+        config = {"init_r": 4, "target_r": 2, "orth_reg_weight": weight}
+        tuned = methods.apply("peft", toy.base(), peft_type="ADALORA", config=config, train_steps=8)
+        assert tuned.loss_term is not None
+        added.append(float(tuned.loss_term().detach()))
+        data = toy.data("preference", PROMPTS, max_new_tokens=1)
+        history = ppo.fit(tuned, data, toy.settings(), lambda _, answers: torch.ones(len(answers)), updates=1)
+        losses.append(history.losses[0])
+    assert added[0] == 0 and added[1] > 0.1
+    assert losses[1] - losses[0] == pytest.approx(added[1], rel=1e-4)
+
+
 def test_samples_end_with_the_end_token_or_at_the_limit() -> None:
     torch.manual_seed(0)
     tuned = methods.apply("full", toy.base())

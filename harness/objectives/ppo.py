@@ -38,7 +38,15 @@ from harness.methods.tuned import Tuned
 from harness.objectives.advantages import adapted, gae, policy_loss, value_loss, whiten
 from harness.objectives.reward import Reward
 from harness.objectives.rollout import Reference, Sample, sample
-from harness.objectives.training import Diverged, History, Point, Settings, activations_bytes, training_arguments
+from harness.objectives.training import (
+    Diverged,
+    History,
+    Point,
+    Settings,
+    activations_bytes,
+    loss_of,
+    training_arguments,
+)
 from harness.tasks.data import TaskData
 from harness.tasks.encode import encode_examples
 from harness.tasks.logprobs import Batch, completion_batch, from_logits
@@ -267,7 +275,7 @@ def _activations(
         logprobs, values, _ = actor(batch)
         return logprobs.sum() + values.sum(), {}
 
-    return activations_bytes(tuned, completion_batch(rows, tokenizer.pad_token_id), both)
+    return activations_bytes(tuned, completion_batch(rows, tokenizer.pad_token_id), loss_of(tuned, both))
 
 
 def _optimizer(parameters: list[nn.Parameter], tuned: Tuned, settings: Settings, steps: int) -> tuple[Any, Any]:
