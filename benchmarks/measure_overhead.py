@@ -26,12 +26,12 @@ from harness import methods
 from harness.measure.energy import Energy
 from harness.measure.memory import Peak
 from harness.measure.training import StepTimer
-from harness.methods.tuned import Tuned
 from harness.models.load import load
-from harness.objectives import training
+from harness.networks.tuned import Tuned
 from harness.objectives.sft import CompletionCollator
-from harness.objectives.token_loss import token_loss
 from harness.tasks.logprobs import Batch
+from harness.training import trainer as training
+from harness.training.token_loss import token_loss
 from harness.trial import Budget
 
 

@@ -21,10 +21,10 @@ from peft import __version__ as peft_version
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from harness.errors import InputError
-from harness.methods import peft
-from harness.methods.tuned import Tuned, load
+from harness.methods import load, peft
 from harness.models.load import Base
 from harness.models.spec import ModelSpec
+from harness.networks.tuned import Tuned
 
 ROOT = Path(__file__).parents[1]
 _SHAPE = {

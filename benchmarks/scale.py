@@ -33,14 +33,15 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from harness import matrix
-from harness import sweep as sweeps
-from harness.plan import Plan, Planned
-from harness.results.ledger import Ledger
-from harness.results.record import RECORD_FILE, Outcome, Record
+from harness.files import RECORD_FILE
+from harness.ledger.ledger import Ledger
+from harness.results.record import Outcome, Record
 from harness.runner import display
 from harness.runner.driver import drive
 from harness.runner.endings import OK, Ending, record_of
+from harness.sweeps import expand as matrix
+from harness.sweeps import spec as sweeps
+from harness.sweeps.plan import Plan, Planned
 
 #: Records of one run of ``sweeps/quick.yaml``, one a line; their texts are replaced by others of the same length.
 RECORDS = Path(__file__).with_name("scale_records.jsonl.xz")
@@ -57,8 +58,8 @@ BAD = 40
 TUNEBENCH = (sys.executable, "-m", "harness.cli")
 _IMPORTS = """import sys
 from pathlib import Path
-from harness import matrix, sweep
-from harness.results.ledger import Ledger
+from harness.sweeps import expand as matrix, spec as sweep
+from harness.ledger.ledger import Ledger
 """
 NEW = f"{_IMPORTS}Ledger.create(Path(sys.argv[2]), matrix.plan(sweep.load(sys.argv[1])), '')"
 RESUME = f"{_IMPORTS}assert not Ledger.open(Path(sys.argv[1])).pending()"

@@ -21,12 +21,12 @@ import torch
 
 from harness import methods
 from harness.measure.environment import synchronize
-from harness.methods.tuned import Tuned
 from harness.models.load import load
+from harness.networks.tuned import Tuned
 from harness.objectives.sft import CompletionCollator
-from harness.objectives.token_loss import token_loss
-from harness.objectives.training import Loss, Settings, network_loss, train
 from harness.tasks.logprobs import IGNORED
+from harness.training.token_loss import token_loss
+from harness.training.trainer import Loss, Settings, network_loss, train
 from harness.trial import Budget
 
 Example = dict[str, list[int]]

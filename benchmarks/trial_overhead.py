@@ -33,7 +33,7 @@ budget = {}
 dtype = "float32"
 device = "cpu"
 trial_dir = None"""
-IMPORTS = "import peft, torch, transformers.trainer\nfrom harness.experiment import Experiment"
+IMPORTS = "import peft, torch, transformers.trainer\nfrom harness.experiment.experiment import Experiment"
 NO_WORK = """\
 from harness.results.record import write_outcome
 write_outcome(trial_dir, {"valid_score": 0.0, "primary_metric": "accuracy", "higher_is_better": True}, {});"""

@@ -222,7 +222,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Gururangan et al. 2020, arXiv:2004.10964",
             task_kinds=("corpus",),
             model_kinds=_DECODER,
-            notebook="alignment/pretraining",
+            notebook="objectives/clm",
             shards=True,
         ),
         Objective(
@@ -231,7 +231,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Ouyang et al. 2022, arXiv:2203.02155",
             task_kinds=_PREFERENCE,
             model_kinds=("encoder", "decoder"),
-            notebook="alignment/reward",
+            notebook="objectives/reward",
             scalar=True,
         ),
         Objective(
@@ -240,7 +240,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Rafailov et al. 2023, arXiv:2305.18290",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/dpo",
+            notebook="objectives/dpo",
             parents=(_SFT, _REWARD),
         ),
         Objective(
@@ -249,7 +249,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Ethayarajh et al. 2024, arXiv:2402.01306",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/kto",
+            notebook="objectives/kto",
             parents=(_SFT, _REWARD),
         ),
         Objective(
@@ -258,7 +258,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Hong et al. 2024, arXiv:2403.07691",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/orpo",
+            notebook="objectives/orpo",
             # It starts from neither; they are what it is compared with, and what judges it.
             parents=(_SFT, _REWARD),
         ),
@@ -268,7 +268,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Yuan et al. 2023, arXiv:2304.05302",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/rrhf",
+            notebook="objectives/rrhf",
             parents=(_SFT, _REWARD),
         ),
         Objective(
@@ -277,7 +277,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Ouyang et al. 2022, arXiv:2203.02155",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/rlhf",
+            notebook="objectives/ppo",
             parents=(_SFT, _REWARD),
         ),
         Objective(
@@ -286,7 +286,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Ahmadian et al. 2024, arXiv:2402.14740",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/rloo",
+            notebook="objectives/rloo",
             parents=(_SFT, _REWARD),
         ),
         Objective(
@@ -295,7 +295,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Shao et al. 2024, arXiv:2402.03300",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/grpo",
+            notebook="objectives/grpo",
             parents=(_SFT, _REWARD),
         ),
         Objective(
@@ -304,7 +304,7 @@ OBJECTIVES: dict[str, Objective] = {
             "Touvron et al. 2023, arXiv:2307.09288",
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
-            notebook="alignment/best_of_n",
+            notebook="objectives/best_of_n",
             parents=(_SFT, _REWARD),
         ),
     )

@@ -1,15 +1,20 @@
-"""From a YAML mapping to a frozen specification, with every mistake told in one line."""
+"""YAML as people write it, and from a YAML mapping to a frozen specification: every mistake is told in one line.
+
+PyYAML follows YAML 1.1, where ``1e-4`` is a string and the second of two equal keys wins in silence; both are traps in
+a file of learning rates. Here ``1e-4`` is a number, and a key that is given twice is an error.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
-from harness import yamlfile
 from harness.errors import InputError, unknown
 
 M = TypeVar("M", bound=BaseModel)
@@ -30,7 +35,7 @@ def parse(cls: type[M], value: Any, where: str) -> M:
 
 def read(cls: type[M], path: Path) -> M:
     """The specification in a YAML file. Raises :class:`InputError` when it cannot be read or is not valid."""
-    return parse(cls, yamlfile.read(path), str(path))
+    return parse(cls, read_yaml(path), str(path))
 
 
 def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> InputError:
@@ -60,3 +65,44 @@ def _model_at(cls: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel
         else:
             return None
     return here if isinstance(here, type) and issubclass(here, BaseModel) else None
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the floats of YAML 1.2 and unique keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of one YAML document. Raises :class:`InputError` with ``where`` and the line of the mistake."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{where}: {line}{error.problem}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file. Raises :class:`InputError` when it cannot be read or parsed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+    return parse_yaml(text, str(path))

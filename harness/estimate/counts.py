@@ -11,8 +11,8 @@ from typing import Any
 
 from harness import methods
 from harness.estimate.meta import meta_base
-from harness.methods.tuned import head_parameters
 from harness.models.spec import load_spec
+from harness.networks.tuned import head_parameters
 
 
 @dataclass(frozen=True)

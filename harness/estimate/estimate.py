@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,8 +16,8 @@ from harness import methods
 from harness.errors import InputError, unknown
 from harness.estimate.meta import MetaBase, meta_base
 from harness.estimate.trace import Trace, trace
-from harness.methods.tuned import Tuned
 from harness.models.spec import load_spec
+from harness.networks.tuned import Tuned
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -142,14 +141,9 @@ def estimate(
 
 
 def _apply(method: str, base: MetaBase, args: Mapping[str, Any]) -> Tuned:
-    module = methods.module(method)
-    known = list(inspect.signature(module.apply).parameters)[1:]
-    for name in args:
-        if name not in known:
-            raise unknown(f"{method}: argument", name, known)
     try:
         # How long the training is changes no size.
-        return methods.apply_for(1, module, base, **args)
+        return methods.apply(method, base, **{"train_steps": 1, **args})
     except NotImplementedError as error:
         raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error
 

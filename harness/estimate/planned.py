@@ -30,11 +30,12 @@ from functools import cache as once
 from importlib import metadata
 from pathlib import Path
 
-from harness import cache, catalog
+from harness import catalog
 from harness.estimate.fits import GB, parse_bytes
 from harness.estimate.limit import Limit, limit_of
-from harness.plan import Plan, Planned
-from harness.results.record import write_json
+from harness.files import write_atomically
+from harness.sources import cache
+from harness.sweeps.plan import Plan, Planned
 from harness.trial import Trial
 
 #: Objectives whose optimiser step is one pass over the batch. The others score pairs, sample, or hold more networks.
@@ -48,7 +49,7 @@ _WORTH_A_WORKER, _MOST_WORKERS = 6, 4
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 #: Rooms of the package that an estimate follows from.
-_ROOMS = ("estimate", "methods", "models", "measure")
+_ROOMS = ("estimate", "methods", "networks", "models", "measure")
 
 #: The memory behind a device, such as 'auto'; null: nothing is skipped for its size.
 LimitOf = Callable[[str], Limit | None]
@@ -191,7 +192,7 @@ def _keep(file: Path, size: int | None) -> None:
     """Where there is no place to keep it, it is made again next time."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, json.dumps({"total_bytes": size}), durable=False)
+        write_atomically(file, json.dumps({"total_bytes": size}), durable=False)
 
 
 @once

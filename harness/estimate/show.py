@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness import yamlfile
+from harness import specfile
 from harness.errors import InputError
 from harness.estimate.estimate import Estimate
 from harness.estimate.estimate import estimate as estimated
@@ -41,7 +41,7 @@ def _argument(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
         raise InputError(f"--set {text}: write KEY=VALUE")
-    return name.strip(), yamlfile.parse(value, f"--set {text}")
+    return name.strip(), specfile.parse_yaml(value, f"--set {text}")
 
 
 def document(found: Estimate) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.measure.flops import flops_of
 from harness.measure.memory import gradients_bytes, saved_activations, storage_key, weights_bytes
-from harness.methods.tuned import Tuned
+from harness.networks.tuned import Tuned
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 import sys
 from collections.abc import Mapping
 from typing import Any
 
+from harness import methods
 from harness.estimate.start import quick_start
 
 
@@ -19,8 +18,7 @@ def total_bytes(setting: Mapping[str, Any]) -> int | None:
     """
     from harness.estimate.estimate import estimate
 
-    module = importlib.import_module(f"harness.methods.{setting['method']}")
-    known = inspect.signature(module.apply).parameters
+    known = methods.arguments(setting["method"])
     args = {name: value for name, value in json.loads(setting["method_args"]).items() if name in known}
     try:
         found = estimate(

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from harness.figures.bars import dots
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import seconds_text
+from harness.judgement.statistics import CELL, select
 from harness.results.baseline import BASELINE
 from harness.results.files import where
-from harness.results.stats import CELL, select
 
 UNSTEADY = 2.0
 """A 95th percentile above this many medians, or equal networks so far apart: these times compare nothing."""

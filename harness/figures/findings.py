@@ -9,9 +9,9 @@ import pandas as pd
 
 from harness.figures.panels import FACET, extreme, labelled, rows
 from harness.figures.style import percent_text, score_text
+from harness.judgement.statistics import is_ahead
+from harness.judgement.uncertainty import SPREAD_SEEDS
 from harness.results.baseline import BASELINE
-from harness.results.stats import is_ahead
-from harness.results.uncertainty import SPREAD_SEEDS
 
 FULL = "full"
 
@@ -49,9 +49,11 @@ def caution(frame: pd.DataFrame) -> str | None:
 
 
 def standing(frame: pd.DataFrame) -> str:
-    """Which row has the best score, and which others it is not ahead of (:func:`harness.results.stats.is_ahead`).
+    """Which row has the best score, and which others it is not ahead of.
 
-    ``frame`` holds labelled rows of one task and model from :func:`harness.results.stats.aggregate`.
+    See :func:`harness.judgement.statistics.is_ahead`.
+
+    ``frame`` holds labelled rows of one task and model from :func:`harness.judgement.statistics.aggregate`.
     """
     frame = frame[frame.test_score.notna()]
     top = extreme(frame, "test_score", largest=_higher(frame))
@@ -94,7 +96,7 @@ def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
 
 
 def answer(chosen: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """The answer in brief: per task and model, what the rows of :func:`harness.results.stats.aggregate` say."""
+    """The answer in brief: per task and model, what the rows of :func:`harness.judgement.statistics.aggregate` say."""
     found: dict[tuple[str, str], list[str]] = {}
     trained = chosen[chosen.test_score.notna() & (chosen.method != BASELINE)]
     for (task, model), frame in trained.groupby(FACET, sort=False):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import look
-from harness.results.stats import CELL, SETTING, with_cells
+from harness.judgement.statistics import CELL, SETTING, with_cells
 
 
 def draw(tables: Tables) -> Figure:

@@ -10,8 +10,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from harness.figures.findings import FULL
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import CATEGORY_COLOURS, INK, MUTED, bytes_text, percent_text
+from harness.judgement.statistics import aggregate
 from harness.results.baseline import BASELINE
-from harness.results.stats import aggregate
 
 _PARTS = {
     "weights": "weights_bytes",

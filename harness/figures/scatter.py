@@ -14,13 +14,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from harness.figures.findings import cheapest_good, metric_label
 from harness.figures.panels import Panel, Tables, nothing, rows, small_multiples, why_empty
 from harness.figures.style import GRID, MUTED, look
+from harness.judgement.statistics import aggregate, pareto
 from harness.results.baseline import BASELINE
-from harness.results.stats import aggregate, pareto
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A column of :func:`harness.results.stats.aggregate` that one would rather have small."""
+    """A column of :func:`harness.judgement.statistics.aggregate` that one would rather have small."""
 
     column: str
     label: str

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from harness.figures.findings import metric_label, standing
 from harness.figures.panels import Panel, Tables, nothing, rows, small_multiples, why_empty
 from harness.figures.style import MUTED, look, score_text
-from harness.results.stats import aggregate
+from harness.judgement.statistics import aggregate
 
 
 def draw(tables: Tables) -> Figure:

@@ -9,7 +9,7 @@ from harness.figures.bars import dots
 from harness.figures.findings import FULL
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import count_text
-from harness.results.stats import CELL, SETTING, select
+from harness.judgement.statistics import CELL, SETTING, select
 
 
 def draw(tables: Tables) -> Figure:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from harness import cache
+from harness.files import write_atomically
 from harness.measure.environment import accelerator, synchronize
-from harness.results.record import write_json
+from harness.sources import cache
 
 #: Seconds spent on each of the two peaks.
 _PROBE_S = 2.0
@@ -95,7 +95,7 @@ def roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
     if not found.undisturbed:
         return found
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, json.dumps(dataclasses.asdict(found)))
+    write_atomically(path, json.dumps(dataclasses.asdict(found)))
     return found
 
 

@@ -1,33 +1,67 @@
-"""Methods: which parameters train. One file each, ``apply(base, ...) -> Tuned``; names in :mod:`harness.catalog`."""
+"""Methods: which parameters train. One file each, ``apply(base, ...) -> Tuned``; names in :mod:`harness.catalog`.
+
+A method's file knows neither its name nor what it was called with: :func:`apply` notes both, and from them
+:func:`load` builds the network again. An argument called ``parent`` is a place on this machine, not a setting: it is
+not kept.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from types import ModuleType
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import catalog
+from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from harness.methods.tuned import Tuned
     from harness.models.load import Base
+    from harness.networks.tuned import Tuned
 
 
-def module(name: str) -> ModuleType:
-    """The module of the method called ``name``; :class:`harness.errors.InputError` if there is none."""
-    return importlib.import_module(f"harness.methods.{catalog.method(name).name}")
+def arguments(name: str) -> Mapping[str, inspect.Parameter]:
+    """The arguments of the method called ``name``, without the base; InputError if there is no such method."""
+    return dict(list(inspect.signature(_module(name).apply).parameters.items())[1:])
 
 
-def apply_for(train_steps: int, method: ModuleType, base: Base, /, **args: Any) -> Tuned:
-    """Apply ``method``'s module; one that asks how long the training is (``train_steps``) is told."""
-    if "train_steps" in inspect.signature(method.apply).parameters:
+def apply(name: str, base: Base, /, *, train_steps: int | None = None, **args: Any) -> Tuned:
+    """Apply the method called ``name`` to a fresh network of ``base``.
+
+    ``train_steps`` is the length of the training; methods that follow a schedule take it. Raises
+    :class:`harness.errors.InputError` for an unknown method or argument, and for a value that the method refuses.
+    """
+    function = _module(name).apply
+    known = arguments(name)
+    if train_steps is not None and "train_steps" in known:
         args = {"train_steps": train_steps, **args}
-    tuned: Tuned = method.apply(base, **args)
-    return tuned
+    for argument in args:
+        if argument not in known:
+            raise unknown(f"{name}: argument", argument, known)
+    bound = inspect.signature(function).bind(base, **args)
+    bound.apply_defaults()
+    try:
+        tuned: Tuned = function(*bound.args, **bound.kwargs)
+    except InputError as error:
+        raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from error
+    kept = {argument: bound.arguments[argument] for argument in known if argument != "parent"}
+    return replace(tuned, method=name, args=kept)
 
 
-def apply(name: str, base: Base, **args: Any) -> Tuned:
-    """Apply the method called ``name``; :class:`harness.errors.InputError` if there is none."""
-    tuned: Tuned = module(name).apply(base, **args)
-    return tuned
+def load(base: Base, folder: str | Path) -> Tuned:
+    """Rebuild from ``base`` what :meth:`harness.networks.tuned.Tuned.save` wrote in ``folder``.
+
+    Raises ValueError when the folder belongs to another model, or lacks a tensor.
+    """
+    from harness.networks.checkpoint import Description, restore
+
+    description = Description.read(Path(folder))
+    if description.model != base.spec.name:
+        raise ValueError(f"{folder} was trained on {description.model}, not on {base.spec.name}")
+    return restore(apply(description.method, base, **description.args), Path(folder))
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"harness.methods.{catalog.method(name).name}")

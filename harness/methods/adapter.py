@@ -21,9 +21,9 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from harness.errors import unknown
-from harness.methods.structure import Block, blocks, layer_norms, out_features
-from harness.methods.tuned import Tuned, train_only
 from harness.models.load import Base
+from harness.networks.structure import Block, blocks, layer_norms, out_features
+from harness.networks.tuned import Tuned, train_only
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,6 @@ def apply(
     ``scale`` is the factor of the parallel variant. ``layer_norm`` trains the model's layer norms too; null: as the
     variant's paper does, which is Houlsby's alone. Raises :class:`harness.errors.InputError` for an unknown variant.
     """
-    args = {
-        "variant": variant,
-        "bottleneck": bottleneck,
-        "activation": activation,
-        "scale": scale,
-        "layer_norm": layer_norm,
-    }
     if variant not in VARIANTS:
         raise unknown("adapter.variant", variant, VARIANTS)
     if activation not in ACT2FN:
@@ -145,4 +138,4 @@ def apply(
     if place.layer_norms if layer_norm is None else layer_norm:
         trained += [p for norm in layer_norms(model) for p in norm.parameters()]
     train_only(model, trained, base)
-    return Tuned(base, "adapter", args, model)
+    return Tuned(base, model)

@@ -12,10 +12,10 @@ from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from harness.errors import InputError
-from harness.methods.pooling import mean_pooled
-from harness.methods.structure import body
-from harness.methods.tuned import Tuned
 from harness.models.load import Base
+from harness.networks.pooling import mean_pooled
+from harness.networks.structure import body
+from harness.networks.tuned import Tuned
 from harness.tasks.data import Example, TaskData
 
 
@@ -57,7 +57,7 @@ def apply(base: Base, shots: int = 0) -> Tuned:
     """
     if shots < 0 or (shots and base.kind == "encoder"):
         raise InputError(f"baseline.shots: {shots} on '{base.spec.name}' ({base.kind}); examples need a decoder")
-    return Tuned(base, "baseline", {"shots": shots}, zero_shot(base, base.build()))
+    return Tuned(base, zero_shot(base, base.build()))
 
 
 def in_context(data: TaskData, shots: int) -> TaskData:

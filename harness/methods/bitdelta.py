@@ -26,11 +26,11 @@ from torch import nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
+from harness import methods
 from harness.errors import InputError
-from harness.methods import tuned as checkpoints
-from harness.methods.structure import blocks, in_features, linear_layers, out_features
-from harness.methods.tuned import Tuned
 from harness.models.load import Base
+from harness.networks.structure import blocks, in_features, linear_layers, out_features
+from harness.networks.tuned import Tuned
 
 #: A scale is a float32.
 SCALE_BYTES = 4
@@ -175,8 +175,6 @@ def apply(base: Base, parent: str | None = None, embeddings: bool = True) -> Tun
         distillation = Distillation(teacher)
     return Tuned(
         base,
-        "bitdelta",
-        {"embeddings": embeddings},
         model,
         merge=partial(_folded, model),
         own_loss=distillation,
@@ -189,7 +187,7 @@ def load_parent(base: Base, parent: str) -> nn.Module:
     if not Path(parent).is_dir():
         raise InputError(f"bitdelta.parent: there is no folder '{parent}'")
     try:
-        fine_tune = checkpoints.load(base, parent)
+        fine_tune = methods.load(base, parent)
     except (OSError, ValueError) as error:
         raise InputError(f"bitdelta.parent: {error}") from error
     if fine_tune.method != "full":

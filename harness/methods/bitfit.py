@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from harness.methods.structure import body
-from harness.methods.tuned import Tuned, train_only
 from harness.models.load import Base
+from harness.networks.structure import body
+from harness.networks.tuned import Tuned, train_only
 
 
 def apply(base: Base) -> Tuned:
@@ -29,4 +29,4 @@ def apply(base: Base) -> Tuned:
                 added += 1
     biases = [p for name, p in body(model).named_parameters() if name.endswith("bias")]
     train_only(model, biases, base)
-    return Tuned(base, "bitfit", {}, model, note=f"{added} zero-initialised biases added" if added else None)
+    return Tuned(base, model, note=f"{added} zero-initialised biases added" if added else None)

@@ -8,11 +8,10 @@ The norm is that of each output's row of weights; at first the model's outputs a
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.methods.lora import lora_config
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.tuned import Tuned
 
 
 def apply(
@@ -23,5 +22,4 @@ def apply(
     target_modules: str | list[str] = "all-linear",
 ) -> Tuned:
     """Rank ``r`` on ``target_modules``, and one magnitude for every output of those layers."""
-    args: dict[str, Any] = {"r": r, "alpha": alpha, "dropout": dropout, "target_modules": target_modules}
-    return with_peft(base, "dora", args, lora_config(base, **args, use_dora=True))
+    return with_peft(base, lora_config(base, r, alpha, dropout, target_modules, use_dora=True))

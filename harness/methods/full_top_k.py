@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.errors import InputError
-from harness.methods.structure import blocks, final_norm
-from harness.methods.tuned import Tuned, train_only
 from harness.models.load import Base
+from harness.networks.structure import blocks, final_norm
+from harness.networks.tuned import Tuned, train_only
 
 
 def apply(base: Base, k: int = 2, output_layer: bool = False) -> Tuned:
@@ -24,4 +24,4 @@ def apply(base: Base, k: int = 2, output_layer: bool = False) -> Tuned:
     if output_layer and not base.has_head:
         trained += model.get_output_embeddings().parameters()
     train_only(model, trained, base)
-    return Tuned(base, "full_top_k", {"k": k, "output_layer": output_layer}, model)
+    return Tuned(base, model)

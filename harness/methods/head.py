@@ -12,10 +12,10 @@ from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from harness.errors import unknown
-from harness.methods.pooling import mean_pooled
-from harness.methods.structure import body
-from harness.methods.tuned import Tuned, train_only
 from harness.models.load import Base
+from harness.networks.pooling import mean_pooled
+from harness.networks.structure import body
+from harness.networks.tuned import Tuned, train_only
 
 POOLINGS = ("mean", "model")
 
@@ -49,7 +49,6 @@ def apply(base: Base, pooling: str = "mean") -> Tuned:
     projection; where that shares its weights with the input embedding it gets a copy of its own first, because the
     input side belongs to the frozen features.
     """
-    args = {"pooling": pooling}
     if pooling not in POOLINGS:
         raise unknown("head.pooling", pooling, POOLINGS)
     model = base.build()
@@ -58,11 +57,11 @@ def apply(base: Base, pooling: str = "mean") -> Tuned:
             torch.manual_seed(base.seed)
             model = LinearProbe(body(model), len(base.labels)).eval()
         train_only(model, [], base)
-        return Tuned(base, "head", args, model)
+        return Tuned(base, model)
     projection = model.get_output_embeddings()
     tied = projection.weight is model.get_input_embeddings().weight
     if tied:
         projection.weight = nn.Parameter(projection.weight.detach().clone())
         model.config.tie_word_embeddings = False
     train_only(model, projection.parameters(), base)
-    return Tuned(base, "head", args, model, note="output projection untied from the embedding" if tied else None)
+    return Tuned(base, model, note="output projection untied from the embedding" if tied else None)

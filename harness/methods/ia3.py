@@ -13,9 +13,10 @@ from functools import partial
 from peft import IA3Config
 from torch import nn
 
-from harness.methods.structure import blocks, linear_layers
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.structure import blocks, linear_layers
+from harness.networks.tuned import Tuned
 
 #: Last part of the names of key and value projections. GPT-2 and GPT-NeoX compute query, key and value in one: there
 #: the query is scaled too, which the scale of the key could have done as well.
@@ -26,7 +27,7 @@ _KEYS_AND_VALUES = frozenset(
 
 def apply(base: Base) -> Tuned:
     """One vector on the keys, one on the values and one on the inner activations of every layer."""
-    return with_peft(base, "ia3", {}, partial(_config, base))
+    return with_peft(base, partial(_config, base))
 
 
 def _config(base: Base, model: nn.Module) -> IA3Config:

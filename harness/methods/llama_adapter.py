@@ -12,8 +12,9 @@ from peft import AdaptionPromptConfig
 from torch import nn
 
 from harness.errors import InputError
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.tuned import Tuned
 
 
 def apply(base: Base, adapter_len: int = 10, adapter_layers: int | None = None) -> Tuned:
@@ -22,7 +23,6 @@ def apply(base: Base, adapter_len: int = 10, adapter_layers: int | None = None) 
     The paper takes 10 tokens in the last 30 of LLaMA-7B's 32 layers. Raises :class:`harness.errors.InputError` for a
     number of layers that the model does not have.
     """
-    args = {"adapter_len": adapter_len, "adapter_layers": adapter_layers}
 
     def config(model: nn.Module) -> AdaptionPromptConfig:
         count = int(model.config.num_hidden_layers)
@@ -31,4 +31,4 @@ def apply(base: Base, adapter_len: int = 10, adapter_layers: int | None = None) 
             raise InputError(f"llama_adapter.adapter_layers: {layers} is not between 1 and the model's {count} layers")
         return AdaptionPromptConfig(task_type=base.peft_task_type, adapter_len=adapter_len, adapter_layers=layers)
 
-    return with_peft(base, "llama_adapter", args, config)
+    return with_peft(base, config)

@@ -3,17 +3,16 @@ r"""LoRA: a low-rank update beside frozen matrices (Hu et al. 2021, arXiv:2106.0
 .. math:: h = W_0 x + \frac{\alpha}{r} B A x, \qquad B \in \mathbb{R}^{d \times r},\ A \in \mathbb{R}^{r \times k}
 
 :math:`B` starts at zero, so at first the model's outputs are unchanged. After training the product can be added to
-:math:`W_0` (:attr:`harness.methods.tuned.Tuned.merge`): a merged model is as fast as its base.
+:math:`W_0` (:attr:`harness.networks.tuned.Tuned.merge`): a merged model is as fast as its base.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from peft import LoraConfig
 
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.tuned import Tuned
 
 
 def apply(
@@ -28,15 +27,7 @@ def apply(
     """Rank ``r`` on ``target_modules`` (every linear layer of the body by default), scaled by ``alpha / r``, or by
     ``alpha / sqrt(r)`` with ``use_rslora`` (Kalajdzievski 2023). ``init`` is 'default' or any that PEFT knows, such as
     'pissa' (Meng et al. 2024)."""
-    args: dict[str, Any] = {
-        "r": r,
-        "alpha": alpha,
-        "dropout": dropout,
-        "target_modules": target_modules,
-        "use_rslora": use_rslora,
-        "init": init,
-    }
-    return with_peft(base, "lora", args, lora_config(base, **args))
+    return with_peft(base, lora_config(base, r, alpha, dropout, target_modules, use_rslora, init))
 
 
 def lora_config(

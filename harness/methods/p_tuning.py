@@ -11,8 +11,9 @@ from __future__ import annotations
 from peft import PromptEncoderConfig
 
 from harness.errors import unknown
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.tuned import Tuned
 
 ENCODERS = ("lstm", "mlp")
 
@@ -26,12 +27,6 @@ def apply(
 ) -> Tuned:
     """``num_virtual_tokens`` before the input, computed by ``encoder``: 'lstm' (bidirectional, then an MLP; the
     paper's) or 'mlp' (three linear layers; ``encoder_num_layers`` does not count there)."""
-    args = {
-        "num_virtual_tokens": num_virtual_tokens,
-        "encoder": encoder,
-        "encoder_hidden_size": encoder_hidden_size,
-        "encoder_num_layers": encoder_num_layers,
-    }
     if encoder not in ENCODERS:
         raise unknown("p_tuning.encoder", encoder, ENCODERS)
     config = PromptEncoderConfig(
@@ -41,4 +36,4 @@ def apply(
         encoder_hidden_size=encoder_hidden_size,
         encoder_num_layers=encoder_num_layers,
     )
-    return with_peft(base, "p_tuning", args, config)
+    return with_peft(base, config)

@@ -11,8 +11,9 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from pydantic import JsonValue
 
 from harness.errors import InputError, unknown
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.tuned import Tuned
 
 
 def apply(
@@ -27,7 +28,6 @@ def apply(
     :class:`harness.errors.InputError` for an unknown type or field, and for what PEFT refuses.
     """
     fields = dict(config or {})
-    args = {"peft_type": peft_type, "config": fields, "train_steps": train_steps}
     cls = _config_class(peft_type)
     known = {field.name for field in dataclasses.fields(cls)}
     for name in fields:
@@ -39,7 +39,7 @@ def apply(
         made = cls(task_type=base.peft_task_type, **fields)
     except (ValueError, TypeError) as error:
         raise InputError(f"peft.config ({peft_type}): {error}") from error
-    return with_peft(base, "peft", args, made)
+    return with_peft(base, made)
 
 
 def _config_class(peft_type: str) -> type[PeftConfig]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from peft import PrefixTuningConfig
 
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.tuned import Tuned
 
 
 def apply(
@@ -19,15 +20,10 @@ def apply(
 ) -> Tuned:
     """``num_virtual_tokens`` positions in every layer; ``prefix_projection`` makes them the output of an MLP
     (the paper's reparameterisation) of ``encoder_hidden_size`` units, by default the model's width."""
-    args = {
-        "num_virtual_tokens": num_virtual_tokens,
-        "prefix_projection": prefix_projection,
-        "encoder_hidden_size": encoder_hidden_size,
-    }
     config = PrefixTuningConfig(
         task_type=base.peft_task_type,
         num_virtual_tokens=num_virtual_tokens,
         prefix_projection=prefix_projection,
         encoder_hidden_size=encoder_hidden_size,
     )
-    return with_peft(base, "prefix", args, config)
+    return with_peft(base, config)

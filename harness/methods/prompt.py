@@ -9,8 +9,9 @@ import torch
 from peft import PromptTuningConfig
 
 from harness.errors import InputError, unknown
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.tuned import Tuned
 
 _STARTS = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB", "text": "RANDOM"}
 
@@ -21,7 +22,6 @@ def apply(base: Base, num_virtual_tokens: int = 16, init: str = "vocabulary", te
     ``init`` is 'random', 'vocabulary' (embeddings of randomly drawn tokens) or 'text' (those of ``text``, repeated or
     cut to the number). Raises :class:`harness.errors.InputError` for another one, or a missing text.
     """
-    args = {"num_virtual_tokens": num_virtual_tokens, "init": init, "text": text}
     if init not in _STARTS:
         raise unknown("prompt.init", init, _STARTS)
     config = PromptTuningConfig(
@@ -29,7 +29,7 @@ def apply(base: Base, num_virtual_tokens: int = 16, init: str = "vocabulary", te
         num_virtual_tokens=num_virtual_tokens,
         prompt_tuning_init=_STARTS[init],
     )
-    tuned = with_peft(base, "prompt", args, config)
+    tuned = with_peft(base, config)
     if init == "text":
         _start_from(tuned, text or "")
     return tuned

@@ -8,16 +8,15 @@ parameter instead of 4.5.
 
 from __future__ import annotations
 
-from typing import Any
-
 from bitsandbytes.nn import Linear4bit
 from torch import nn
 from transformers import BitsAndBytesConfig
 
 from harness.errors import unknown
 from harness.methods.lora import lora_config
-from harness.methods.tuned import Tuned, with_peft
 from harness.models.load import Base
+from harness.networks.peft_network import with_peft
+from harness.networks.tuned import Tuned
 
 QUANT_TYPES = ("nf4", "fp4")
 
@@ -69,13 +68,9 @@ def apply(
         raise unknown("qlora.optimizer", optimizer, OPTIMIZERS)
     if quant_type not in QUANT_TYPES:
         raise unknown("qlora.quant_type", quant_type, QUANT_TYPES)
-    lora_args: dict[str, Any] = {"r": r, "alpha": alpha, "dropout": dropout, "target_modules": target_modules}
-    args = {**lora_args, "quant_type": quant_type, "double_quant": double_quant, "optimizer": optimizer}
     tuned = with_peft(
         base,
-        "qlora",
-        args,
-        lora_config(base, **lora_args),
+        lora_config(base, r, alpha, dropout, target_modules),
         optimizer=optimizer,
         quantization_config=four_bit(base, quant_type, double_quant),
     )

@@ -25,9 +25,9 @@ from transformers.pytorch_utils import Conv1D
 from harness.errors import unknown
 from harness.methods.baseline import zero_shot
 from harness.methods.qlora import FULL_PRECISION, four_bit, keep_exact_on_cpu
-from harness.methods.structure import body, linear_layers
-from harness.methods.tuned import Tuned
 from harness.models.load import Base
+from harness.networks.structure import body, linear_layers
+from harness.networks.tuned import Tuned
 
 GRANULARITIES = ("per_tensor", "per_channel", "per_group")
 #: Bits of the plain schemes.
@@ -105,7 +105,6 @@ def apply(
     ``granularity`` and ``group_size`` (inputs that share a scale) belong to the absmax schemes, ``double_quant`` to
     'nf4' and 'fp4'. Raises :class:`harness.errors.InputError` for a name that is not one.
     """
-    args = {"scheme": scheme, "granularity": granularity, "group_size": group_size, "double_quant": double_quant}
     if scheme not in SCHEMES:
         raise unknown("quantized.scheme", scheme, SCHEMES)
     if granularity not in GRANULARITIES:
@@ -123,7 +122,7 @@ def apply(
     else:
         model = base.build(quantization_config=four_bit(base, scheme, double_quant))
         keep_exact_on_cpu(model)
-    return Tuned(base, "quantized", args, zero_shot(base, model))
+    return Tuned(base, zero_shot(base, model))
 
 
 def _replace_layers(root: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:

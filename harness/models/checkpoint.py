@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness import cache, fetch
 from harness.errors import InputError
-from harness.fetch import HubSource
 from harness.models.spec import CHECKPOINT_FILES, ModelSpec, RandomSource
+from harness.sources import cache, fetch
+from harness.sources.fetch import HubSource
 
 #: Raised when the conversion changes its result: older folders of the cache are then left aside.
 CONVERSION_VERSION = 1

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, JsonValue, Tag
 
-from harness import own_files, specfile, yamlfile
+from harness import specfile
 from harness.catalog import ModelKind
 from harness.errors import InputError, unknown
-from harness.fetch import HubSource, LocalSource, PackageSource, PartsSource, kind_of
+from harness.sources import own_files
+from harness.sources.fetch import HubSource, LocalSource, PackageSource, PartsSource, kind_of
 from harness.trial import Frozen
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ _REGISTRY = Path(__file__).with_name("registry.yaml")
 def _registry() -> dict[str, ModelSpec]:
     return {
         name: specfile.parse(ModelSpec, {"name": name, **entry}, f"{_REGISTRY.name}: {name}")
-        for name, entry in yamlfile.read(_REGISTRY).items()
+        for name, entry in specfile.read_yaml(_REGISTRY).items()
     }
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from harness import catalog
 
 if TYPE_CHECKING:
-    from harness.methods.tuned import Tuned
-    from harness.objectives.training import History, Settings
+    from harness.networks.tuned import Tuned
     from harness.tasks.data import TaskData
+    from harness.training.trainer import History, Settings
 
 
 def fit(name: str, tuned: Tuned, data: TaskData, settings: Settings, **args: Any) -> History:

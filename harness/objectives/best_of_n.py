@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from harness.methods.tuned import Tuned
+from harness.networks.tuned import Tuned
 from harness.objectives import sft
 from harness.objectives.reward import Reward
-from harness.objectives.rollout import Sample, sample
-from harness.objectives.training import History, Point, Settings
 from harness.tasks.data import TaskData
+from harness.training.rollouts import Sample, sample
+from harness.training.trainer import History, Point, Settings
 
 
 @dataclass(frozen=True)

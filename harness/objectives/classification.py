@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from harness.methods.tuned import Tuned
+from harness.networks.tuned import Tuned
 from harness.objectives import sft
-from harness.objectives.training import History, Settings, train
 from harness.tasks.data import TaskData
+from harness.training.trainer import History, Settings, train
 
 
 def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:

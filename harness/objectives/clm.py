@@ -8,11 +8,11 @@ On text of a domain it is called DAPT, on the unlabelled text of the task itself
 from __future__ import annotations
 
 from harness.errors import InputError
-from harness.methods.tuned import Tuned
+from harness.networks.tuned import Tuned
 from harness.objectives.sft import CompletionCollator
-from harness.objectives.training import History, Settings, train
 from harness.tasks.data import TaskData
 from harness.tasks.likelihood import blocks
+from harness.training.trainer import History, Settings, train
 
 
 def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:

@@ -28,11 +28,11 @@ import torch
 from torch.nn.functional import logsigmoid, relu
 
 from harness.errors import unknown
-from harness.methods.tuned import Tuned
-from harness.objectives.preference import PairCollator, halves, precompute, training_pairs
-from harness.objectives.training import History, Settings, train
+from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.logprobs import Batch, sequence_logprobs
+from harness.training.pairs import PairCollator, halves, precompute, training_pairs
+from harness.training.trainer import History, Settings, train
 
 #: From h, of shape (n,), and beta to the loss of each pair.
 LOSSES: Mapping[str, Callable[[torch.Tensor, float], torch.Tensor]] = {

@@ -2,16 +2,16 @@ r"""GRPO: rewards standardised within the samples of one prompt, no critic (Shao
 
 .. math:: A_i = \frac{R(x, y_i) - \operatorname{mean}_j R(x, y_j)}{\operatorname{std}_j R(x, y_j)}
 
-TRL's implementation with the paper's loss; what differs from it is told in :mod:`harness.objectives.online`.
+TRL's implementation with the paper's loss; what differs from it is told in :mod:`harness.training.online`.
 """
 
 from __future__ import annotations
 
-from harness.methods.tuned import Tuned
-from harness.objectives import online
+from harness.networks.tuned import Tuned
 from harness.objectives.reward import Reward
-from harness.objectives.training import History, Settings
 from harness.tasks.data import TaskData
+from harness.training import online
+from harness.training.trainer import History, Settings
 
 
 def fit(

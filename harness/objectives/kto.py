@@ -14,10 +14,10 @@ import copy
 
 from peft import PeftModel
 
-from harness.methods.tuned import Tuned
-from harness.objectives import through_trl
-from harness.objectives.training import History, Settings
+from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
+from harness.training import through_trl
+from harness.training.trainer import History, Settings
 
 
 def fit(

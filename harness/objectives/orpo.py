@@ -9,10 +9,10 @@ Neither a reference nor an SFT parent is needed. TRL's implementation.
 
 from __future__ import annotations
 
-from harness.methods.tuned import Tuned
-from harness.objectives import through_trl
-from harness.objectives.training import History, Settings
+from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
+from harness.training import through_trl
+from harness.training.trainer import History, Settings
 
 
 def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: float = 0.1) -> History:

@@ -34,22 +34,14 @@ from harness.measure.energy import energy
 from harness.measure.environment import synchronize
 from harness.measure.memory import gradients_bytes, optimizer_bytes, peak_memory, weights_bytes
 from harness.measure.training import Step
-from harness.methods.tuned import Tuned
-from harness.objectives.advantages import adapted, gae, policy_loss, value_loss, whiten
+from harness.networks.tuned import Tuned
 from harness.objectives.reward import Reward
-from harness.objectives.rollout import Reference, Sample, sample
-from harness.objectives.training import (
-    Diverged,
-    History,
-    Point,
-    Settings,
-    activations_bytes,
-    loss_of,
-    training_arguments,
-)
 from harness.tasks.data import TaskData
 from harness.tasks.encode import encode_examples
 from harness.tasks.logprobs import Batch, completion_batch, from_logits
+from harness.training.advantages import adapted, gae, policy_loss, value_loss, whiten
+from harness.training.rollouts import Reference, Sample, sample
+from harness.training.trainer import Diverged, History, Point, Settings, activations_bytes, loss_of, training_arguments
 
 
 class ActorCritic(nn.Module):
@@ -210,7 +202,7 @@ def fit(
     batch). ``kl_coefficient`` is fixed, or the first one where ``kl_target`` (nats per answer) is given;
     ``whiten_rewards`` gives the rewards unit variance. Curves: ``reward``, ``kl`` (to the reference, nats per answer),
     ``kl_coefficient``, ``ratio`` (mean of the first update: 1), ``clipped`` (share of tokens), ``policy_loss``,
-    ``value_loss``, ``answer_tokens``. Raises :class:`harness.objectives.training.Diverged` when the loss is not finite.
+    ``value_loss``, ``answer_tokens``. Raises :class:`harness.training.trainer.Diverged` when the loss is not finite.
     """
     start = time.perf_counter()
     budget, device = settings.budget, tuned.base.device

@@ -15,12 +15,12 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from harness.errors import InputError
-from harness.methods.tuned import Tuned
-from harness.objectives.preference import PairCollator, halves, training_pairs
-from harness.objectives.training import History, Settings, train
+from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.encode import encode
 from harness.tasks.logprobs import Batch, completion_batch
+from harness.training.pairs import PairCollator, halves, training_pairs
+from harness.training.trainer import History, Settings, train
 
 #: From prompts and their answers to one reward each, of shape (answers,).
 Reward = Callable[[Sequence[str], Sequence[str]], torch.Tensor]

@@ -2,16 +2,16 @@ r"""RLOO: REINFORCE with the other samples as the baseline (Ahmadian et al. 2024
 
 .. math:: \frac{1}{k} \sum_i \Big(R(x, y_i) - \frac{1}{k-1} \sum_{j \ne i} R(x, y_j)\Big) \nabla \log\pi_\theta(y_i|x)
 
-TRL's implementation; what differs from it is told in :mod:`harness.objectives.online`.
+TRL's implementation; what differs from it is told in :mod:`harness.training.online`.
 """
 
 from __future__ import annotations
 
-from harness.methods.tuned import Tuned
-from harness.objectives import online
+from harness.networks.tuned import Tuned
 from harness.objectives.reward import Reward
-from harness.objectives.training import History, Settings
 from harness.tasks.data import TaskData
+from harness.training import online
+from harness.training.trainer import History, Settings
 
 
 def fit(

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch.nn.functional import relu
 
-from harness.methods.tuned import Tuned
-from harness.objectives.preference import PairCollator, halves, training_pairs
-from harness.objectives.training import History, Settings, train
+from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.logprobs import Batch, sequence_logprobs
+from harness.training.pairs import PairCollator, halves, training_pairs
+from harness.training.trainer import History, Settings, train
 
 
 def rank_loss(scores: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:

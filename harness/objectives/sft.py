@@ -14,15 +14,15 @@ import torch
 from peft import PeftModel
 
 from harness.errors import InputError, unknown
-from harness.methods.tuned import Tuned
-from harness.objectives.mixing import mix
-from harness.objectives.token_loss import token_loss
-from harness.objectives.training import History, Settings, train
+from harness.networks.tuned import Tuned
 from harness.tasks import data as tasks
 from harness.tasks.data import Example, TaskData
 from harness.tasks.dialogue import encode_dialogue, parse_turns
 from harness.tasks.encode import Encoded, encode_examples
 from harness.tasks.logprobs import IGNORED, Batch
+from harness.training.mixing import mix
+from harness.training.token_loss import token_loss
+from harness.training.trainer import History, Settings, train
 
 
 class CompletionCollator:

@@ -19,9 +19,9 @@ from harness.figures import DESCRIPTIONS, FIGURES, save
 from harness.figures.findings import answer, caution
 from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
 from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
+from harness.judgement.statistics import CELL, aggregate, beats_baseline, select
 from harness.results.files import Tables, where
 from harness.results.schema import TABLES
-from harness.results.stats import CELL, aggregate, beats_baseline, select
 
 
 @dataclass(frozen=True)

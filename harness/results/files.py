@@ -15,9 +15,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from harness.errors import InputError
+from harness.files import TABLES_DIR
 from harness.results.schema import SCHEMA_VERSION, TABLES, Table
-
-TABLES_DIR = "tables"
 
 #: The tables by name.
 Tables = Mapping[str, pd.DataFrame]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +16,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.files import OUTCOME_FILE, write_atomically
 from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TRIALS
 from harness.trial import Trial
-
-OUTCOME_FILE = "outcome.json"
-RECORD_FILE = "record.json"
 
 Status = Literal["ok", "oom", "timeout", "diverged", "failed", "skipped"]
 
@@ -64,20 +61,6 @@ class Record(BaseModel):
     outcome: Outcome | None = None
 
 
-def write_json(path: Path, payload: str, durable: bool = True) -> None:
-    """Write ``payload`` so that a reader sees the whole file or none of it; ``durable``: after a crash too."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(payload)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _finite(value: Any) -> Any:
     """``value`` with NumPy scalars made plain and numbers that are not finite made null (JSON has neither)."""
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
@@ -104,5 +87,5 @@ def write_outcome(
         },
     )
     if trial_dir is not None:
-        write_json(Path(trial_dir) / OUTCOME_FILE, json.dumps(outcome.model_dump(mode="json"), allow_nan=False))
+        write_atomically(Path(trial_dir) / OUTCOME_FILE, json.dumps(outcome.model_dump(mode="json"), allow_nan=False))
     return outcome

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 
-from harness.plan import Planned
-from harness.results.ledger import Ledger
+from harness.ledger.ledger import Ledger
 from harness.results.record import Record
+from harness.sweeps.plan import Planned
 
 _GB = 10**9
 

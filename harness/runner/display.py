@@ -15,9 +15,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.plan import Planned
 from harness.results.record import Record
 from harness.runner.driver import Board, Watcher
+from harness.sweeps.plan import Planned
 
 _COLOURS = {"ok": "green", "skipped": "dim", "failed": "red", "oom": "red", "timeout": "yellow", "diverged": "yellow"}
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
 
-from harness.plan import Planned
-from harness.results.ledger import PROGRESS_FILE, Ledger
+from harness.files import PROGRESS_FILE
+from harness.ledger.ledger import Ledger
 from harness.results.record import Record
 from harness.runner.consequences import Consequences
 from harness.runner.endings import Ending, record_of_loss
 from harness.runner.executors import Executor, Job
 from harness.runner.schedule import Schedule
+from harness.sweeps.plan import Planned
 
 _POLL_S = 0.05
 #: In polls: how often what is shown is read, and how often it is looked at trials that others have.

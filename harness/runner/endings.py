@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.plan import Planned
-from harness.results.ledger import Ledger
+from harness.ledger.ledger import Ledger
+from harness.processes.lifetime import STOP_SIGNALS
+from harness.processes.lifetime import ending as how_it_ended
 from harness.results.record import Outcome, Record, Status
 from harness.runner.environment import environment
-from harness.runner.processes import STOP_SIGNALS
-from harness.runner.processes import ending as how_it_ended
+from harness.sweeps.plan import Planned
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"\bloss\b.*\b(nan|inf|infinite|not finite)\b|\b(nan|inf|infinite)\b.*\bloss\b", re.IGNORECASE)

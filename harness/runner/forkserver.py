@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.processes.lifetime import DRIVER_VARIABLE, die_with, fork, reap
 from harness.runner import kernel
-from harness.runner.processes import DRIVER_VARIABLE, die_with, fork, reap
 
 #: What trials and their notebooks import; what a machine lacks is left out.
 PRELOAD = (

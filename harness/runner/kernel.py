@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from harness.runner.processes import Forked, die_with, fork, reap
+from harness.processes.lifetime import Forked, die_with, fork, reap
 
 
 def main() -> None:

@@ -24,13 +24,13 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from harness.results.record import write_json
+from harness.files import write_atomically
+from harness.processes.lifetime import Forked, kill_group
 from harness.runner import endings
 from harness.runner import kernel as kernels
 from harness.runner.endings import Ending
-from harness.runner.processes import Forked, kill_group
 from harness.runner.watch import LimitWatch
-from harness.sweep import Limits
+from harness.sweeps.spec import Limits
 
 #: A kernel that dies before it answers is started again, this often in all: now and then a start fails where many
 #: start at once, and no cell has run then.
@@ -228,4 +228,4 @@ def tell_the_truth(path: Path, ending: Ending, cell_id: str | None) -> None:
         if not any(output["output_type"] == "error" for output in cell["outputs"]):
             text = f"{ending.status}: {ending.reason}\n"
             cell["outputs"].append({"output_type": "stream", "name": "stderr", "text": text})
-    write_json(path, json.dumps(book, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, json.dumps(book, indent=1, ensure_ascii=False) + "\n")

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from harness import matrix
 from harness.errors import InputError
-from harness.plan import Plan
-from harness.results.ledger import Ledger
+from harness.ledger.ledger import Ledger
+from harness.processes.lifetime import interruptible
 from harness.results.record import Record
 from harness.runner import display, executors
 from harness.runner.driver import drive
 from harness.runner.environment import environment
-from harness.runner.processes import interruptible
-from harness.sweep import Sweep
+from harness.sweeps import expand as matrix
+from harness.sweeps.plan import Plan
+from harness.sweeps.spec import Sweep
 
 #: A run does not begin with less space than this on the disk of its folder.
 _LEAST_FREE_BYTES = 100 * 1024**2

@@ -6,7 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable
 
-from harness.plan import Planned
+from harness.sweeps.plan import Planned
 
 
 class Schedule:

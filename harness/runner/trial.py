@@ -14,17 +14,20 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from harness import notebooks, parallel, sweep
+from harness import notebooks
 from harness.errors import InputError
-from harness.plan import Planned
+from harness.files import LOG_FILE, OUTCOME_FILE, PROGRESS_FILE, SWEEP_FILE
+from harness.ledger.claims import LEASE_S, Claim
+from harness.ledger.ledger import Ledger
+from harness.processes import together
+from harness.processes.lifetime import DRIVER_VARIABLE, die_with, interruptible
 from harness.results import tables
-from harness.results.claims import LEASE_S, Claim
-from harness.results.ledger import LOG_FILE, PROGRESS_FILE, SWEEP_FILE, Ledger
-from harness.results.record import OUTCOME_FILE, Outcome, Record
+from harness.results.record import Outcome, Record
 from harness.runner.endings import Ending, record_of
 from harness.runner.notebook import Run
-from harness.runner.processes import DRIVER_VARIABLE, die_with, interruptible
-from harness.sweep import Sweep
+from harness.sweeps import spec as sweep
+from harness.sweeps.plan import Planned
+from harness.sweeps.spec import Sweep
 
 
 def run_trial(trial_dir: Path) -> Record | None:
@@ -43,7 +46,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     if claim is None:
         return None
     clock = time.monotonic()
-    os.environ[parallel.VARIABLE] = str(settings.resources.together)
+    os.environ[together.VARIABLE] = str(settings.resources.together)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernel forks; its tokenizers would warn
     try:
         with (trial_dir / LOG_FILE).open("a", encoding="utf-8") as log:

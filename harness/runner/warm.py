@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.results.ledger import LOG_FILE
-from harness.runner.processes import DRIVER_VARIABLE, Forked, ending
+from harness.files import LOG_FILE
+from harness.processes.lifetime import DRIVER_VARIABLE, Forked, ending
 
 
 class Cold(Exception):

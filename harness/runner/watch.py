@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psutil
 
 from harness.runner.endings import Ending
-from harness.sweep import Limits
+from harness.sweeps.spec import Limits
 
 _LOOK_S = 0.25
 _GB = 10**9

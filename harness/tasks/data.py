@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import fetch
 from harness.catalog import TaskKind
 from harness.errors import InputError, unknown
+from harness.sources import fetch
 from harness.tasks import read
 from harness.tasks.read import Row
 from harness.tasks.spec import TaskSpec, load_spec

@@ -13,7 +13,7 @@ from harness.tasks.likelihood import prefers_chosen, text_nats
 from harness.tasks.metrics import Score, score
 
 if TYPE_CHECKING:
-    from harness.methods.tuned import Tuned
+    from harness.networks.tuned import Tuned
     from harness.tasks.data import Example, TaskData
 
 

@@ -14,7 +14,7 @@ from harness.tasks.pairs import pairs
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from harness.methods.tuned import Tuned
+    from harness.networks.tuned import Tuned
     from harness.tasks.data import Example
 
 

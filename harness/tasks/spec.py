@@ -12,10 +12,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from harness import fetch, own_files, specfile
+from harness import specfile
 from harness.catalog import TaskKind
 from harness.errors import InputError, unknown
-from harness.fetch import LocalSource, Source
+from harness.sources import fetch, own_files
+from harness.sources.fetch import LocalSource, Source
 from harness.tasks.metrics import METRICS, metric_info
 from harness.trial import Frozen
 

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from harness.errors import InputError, unknown
 from harness.runner.endings import Ending
-from harness.sweep import Resources
+from harness.sweeps.spec import Resources
 
 
 class Job(Protocol):

@@ -13,12 +13,12 @@ from pathlib import Path
 from subprocess import Popen
 
 from harness.errors import InputError
+from harness.processes.lifetime import Forked, kill_group
 from harness.runner import gpus
 from harness.runner.endings import Ending, of_process
 from harness.runner.executors.process import start
-from harness.runner.processes import Forked, kill_group
 from harness.runner.warm import Cold, WarmParent
-from harness.sweep import Resources
+from harness.sweeps.spec import Resources
 
 #: Seconds that trials get to end in peace.
 _PATIENCE_S = 10.0

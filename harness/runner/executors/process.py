@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.results.ledger import LOG_FILE
-from harness.runner.processes import DRIVER_VARIABLE
+from harness.files import LOG_FILE
+from harness.processes.lifetime import DRIVER_VARIABLE
 
 
 def start(trial_dir: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.processes.lifetime import DRIVER_VARIABLE, kill_group
 from harness.runner import gpus
 from harness.runner.endings import OK, Ending, of_process
 from harness.runner.executors.process import start
-from harness.runner.processes import DRIVER_VARIABLE, kill_group
-from harness.sweep import Resources
+from harness.sweeps.spec import Resources
 
 #: Seconds that trials get to end in peace.
 _PATIENCE_S = 10.0

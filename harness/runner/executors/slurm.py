@@ -22,11 +22,11 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
 from harness.errors import InputError
-from harness.results.ledger import Ledger
+from harness.ledger.ledger import Ledger
+from harness.processes.lifetime import kill_group
 from harness.runner.endings import OK, Ending, of_process, record_of_loss
 from harness.runner.executors.process import start
-from harness.runner.processes import kill_group
-from harness.sweep import Resources
+from harness.sweeps.spec import Resources
 
 #: Slurm's own limit on an array is 1001 unless a cluster sets another.
 _ARRAY = 1000

@@ -1,0 +1,79 @@
+"""The application, and what several commands share: options, exit codes, an orderly stop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness import __version__
+from harness.errors import InputError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Which fine-tuning method for my model, my task and my hardware?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a name under sweeps/")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a sweep, such as results/quick")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change the sweep: dotted key, YAML value; may be repeated"),
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="EXPR", help="a part of the sweep, such as 'method=lora|full,seed=0'; may be repeated"),
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="the memory that trials have, such as 24GB; default: their device's here"),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="skip nothing for its estimated memory")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        print(f"tunebench {__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """End with exit code 130, and say that nothing is lost, when the user interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: what has ended is kept; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def parse_only(texts: Sequence[str] | None) -> dict[str, Sequence[Any]]:
+    """``method=lora|full,seed=0``, once or more often, as name -> wanted values.
+
+    Raises :class:`InputError` for anything else, and for a name that is given twice.
+    """
+    from harness import specfile
+
+    wanted: dict[str, Sequence[Any]] = {}
+    for text in texts or ():
+        for part in text.split(","):
+            name, separator, values = part.partition("=")
+            if not separator or not (name := name.strip()):
+                raise InputError(f"--only {text}: write KEY=VALUE,KEY=VALUE; '|' between values that will do")
+            if name in wanted:
+                raise InputError(f"--only {text}: '{name}' is given twice; write {name}=A|B for either")
+            wanted[name] = [specfile.parse_yaml(value, f"--only {text}") for value in values.split("|")]
+    return wanted

@@ -1,0 +1,60 @@
+"""Estimate a training step's memory without running it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.app import JsonOption
+from harness.cli.output import print_json, print_table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(estimate)
+
+
+def estimate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a name, or the path of a config.json or its folder")],
+    method: Annotated[str, typer.Option(metavar="M", help="a method, or 'all' for a table of what fits")] = "full",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="an argument of the method, such as r=64; may be repeated"),
+    ] = None,
+    batch: Annotated[int, typer.Option(metavar="B", help="examples per step")] = 1,
+    length: Annotated[int, typer.Option(metavar="L", help="tokens per example")] = 512,
+    dtype: Annotated[str, typer.Option(help="number format of the weights")] = "bfloat16",
+    optimizer_dtype: Annotated[str, typer.Option(help="number format of AdamW's two states")] = "float32",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="keep only what enters each layer, compute the rest again")
+    ] = False,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="does it fit in this, such as 24GB")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate a training step's memory and FLOPs from a model's shape; nothing is fetched or run."""
+    from harness.estimate.fits import parse_bytes
+
+    limit = None if memory is None else parse_bytes(memory, "--memory")
+    from harness.estimate.start import quick_start
+
+    with quick_start():
+        from harness.estimate import show
+
+        found = show.answer(
+            model,
+            method,
+            set_ or (),
+            limit,
+            batch_size=batch,
+            length=length,
+            dtype=dtype,
+            optimizer_dtype=optimizer_dtype,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+    if as_json:
+        print_json(found.document)
+    else:
+        print_table(found.header, found.rows)
+        for line in found.remarks:
+            print(line)

@@ -1,0 +1,28 @@
+"""Fill the cache beforehand."""
+
+from __future__ import annotations
+
+import typer
+
+from harness.cli.app import SetOption, SweepArgument
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(fetch)
+
+
+def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
+    """Bring the models and data of a sweep into the cache, for machines without a network."""
+    from harness.models.checkpoint import checkpoint_dir
+    from harness.models.spec import load_spec as load_model
+    from harness.sources import fetch as fetching
+    from harness.sweeps import axes
+    from harness.sweeps import spec as sweeps
+    from harness.tasks.spec import load_spec as load_task
+
+    found = axes.load(sweeps.load(sweep, set_ or ()))
+    for model in (load_model(entry.spec.address) for entry in found.models):
+        print(f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model)}", flush=True)
+    for task in (load_task(entry.spec.address) for entry in found.tasks):
+        print(f"{task.name}: {fetching.resolve(task.source)}", flush=True)

@@ -1,0 +1,35 @@
+"""Open JupyterLab."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import InputError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(lab)
+
+
+def lab(
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="default: the notebooks of TuneBench")] = None,
+) -> None:
+    """Open JupyterLab on this machine only, behind a token."""
+    import os
+
+    from harness import notebooks
+
+    where = folder or notebooks.root()
+    if not where.is_dir():
+        raise InputError(f"{where}: no such folder")
+    command = [sys.executable, "-m", "jupyterlab", "--ip", "127.0.0.1", "--ServerApp.root_dir", str(where.resolve())]
+    # Nothing is asked of the network.
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # the usual user of a container; Jupyter would refuse
+    os.execv(sys.executable, command)  # noqa: S606

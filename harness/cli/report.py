@@ -1,0 +1,30 @@
+"""Make the report of a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.app import FolderArgument
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(report)
+
+
+def report(
+    folder: FolderArgument,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="default: reports/<name of DIR>")] = None,
+) -> None:
+    """Make the report of a sweep: one HTML page."""
+    write_report(folder, out or Path("reports") / folder.resolve().name)
+
+
+def write_report(folder: Path, out: Path) -> None:
+    """Make the report of ``folder`` in ``out``, and say where it is."""
+    from harness.report import build
+
+    print(build(folder, out))

@@ -1,0 +1,82 @@
+"""Run a sweep: every trial that has no record yet."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.app import ForceOption, MemoryOption, OnlyOption, SetOption, SweepArgument, parse_only, stoppable
+from harness.cli.output import print_table
+from harness.cli.report import write_report
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(run)
+
+
+def run(
+    sweep: SweepArgument,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="default: results/<name of the sweep>")] = None,
+    executor: Annotated[str, typer.Option(help="where trials run")] = "local",
+    jobs: Annotated[int, typer.Option(min=1, help="trials at a time; more than one disturbs time and speed")] = 1,
+    set_: SetOption = None,
+    only: OnlyOption = None,
+    retry: Annotated[bool, typer.Option("--retry", help="run again what did not end well")] = False,
+    memory: MemoryOption = None,
+    force: ForceOption = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="one JSON event a line")] = False,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="each trial imports its libraries itself: seconds slower, the same results")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write the report there when all trials have ended")
+    ] = None,
+) -> None:
+    """Run the trials of a sweep that have not run yet."""
+    from functools import partial
+
+    from harness.estimate import planned
+    from harness.runner.run import run as run_sweep
+    from harness.sweeps import spec as sweeps
+
+    loaded = sweeps.load(sweep, set_ or ())
+    folder = out or Path("results") / loaded.name
+    # How much memory the machines of a cluster have is not to be seen from here.
+    limit = planned.limits(memory, force=force, elsewhere=executor != "local")
+    with stoppable():
+        finished = run_sweep(
+            loaded,
+            folder,
+            executor=executor,
+            jobs=jobs,
+            only=parse_only(only),
+            retry=retry,
+            log_json=log_json,
+            cold=cold,
+            judge=partial(planned.judge, limit=limit),
+        )
+    if finished.ran or not (folder / "tables" / "trials.parquet").exists():
+        from harness.results import tables
+
+        tables.write(finished.ledger.records(), folder)
+    if log_json:
+        counts = Counter(record.status for record in finished.records)
+        print(json.dumps({"event": "done", "ran": finished.ran, "trials": counts}), flush=True)
+    elif not finished.ran:
+        print(f"nothing to do: {len(finished.records)} trials done in {folder}")
+    else:
+        from harness.cli import shown
+
+        lines = shown.outcome(folder, finished.records)
+        print_table(lines.header, lines.rows)
+        for line in shown.reasons(finished.records):
+            print(line)
+    if report is not None:
+        write_report(folder, report)
+    if not finished.all_well:
+        raise typer.Exit(1)

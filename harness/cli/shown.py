@@ -1,0 +1,122 @@
+"""What the command line prints about plans and runs: a line for each trial, or for each cell where trials are many."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.results.record import Record
+from harness.sweeps.plan import Plan, Planned
+from harness.trial import Trial
+
+#: More trials than this are counted by method, objective, model and task.
+MANY = 200
+
+#: More reasons than this are left to the tables.
+_REASONS = 20
+
+_CELL = ("method", "objective", "model", "task")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A table for people."""
+
+    header: Sequence[str]
+    rows: Iterable[Sequence[object]]
+
+
+def plan(made: Plan) -> Lines:
+    """What would run, and what would not and why."""
+    if len(made.rows) > MANY:
+        return _plan_by_cell(made.rows)
+    rows = [
+        (
+            row.trial_id,
+            *_cell(row.trial),
+            row.trial.seed,
+            number(row.trial.learning_rate),
+            _steps(row),
+            _gigabytes([row]),
+            _why(row),
+        )
+        for row in made.rows
+    ]
+    return Lines(("trial", *_CELL, "seed", "lr", "steps", "GB", ""), rows)
+
+
+def _plan_by_cell(rows: Sequence[Planned]) -> Lines:
+    groups: defaultdict[tuple[object, ...], list[Planned]] = defaultdict(list)
+    for row in rows:
+        groups[(*_cell(row.trial), _steps(row), _why(row))].append(row)
+    lines = [
+        (*cell, len(found), len({row.trial.seed for row in found}), steps, _gigabytes(found), why)
+        for (*cell, steps, why), found in groups.items()
+    ]
+    return Lines((*_CELL, "trials", "seeds", "steps", "GB", ""), lines)
+
+
+def outcome(sweep_dir: Path, records: Sequence[Record]) -> Lines:
+    """How trials ended and what came out, read from the tables of the sweep."""
+    if len(records) > MANY:
+        return _outcome_by_cell(records)
+    columns = ("seed", "learning_rate", "status", "primary_metric", "valid_score", "test_score", "train_s")
+    header = (*_CELL, "seed", "lr", "status", "metric", "valid", "test", "train s")
+    return Lines(header, _measured(sweep_dir, [record.trial_id for record in records], (*_CELL, *columns)))
+
+
+def _outcome_by_cell(records: Sequence[Record]) -> Lines:
+    statuses = list(dict.fromkeys(record.status for record in records))
+    groups: defaultdict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
+    for record in records:
+        groups[_cell(record.trial)][record.status] += 1
+    lines = [(*cell, ended.total(), *(ended[status] or "" for status in statuses)) for cell, ended in groups.items()]
+    return Lines((*_CELL, "trials", *statuses), lines)
+
+
+def _measured(sweep_dir: Path, trial_ids: Sequence[str], columns: Sequence[str]) -> list[list[object]]:
+    import pyarrow.parquet as pq
+
+    from harness.results.files import find
+
+    table = pq.read_table(find(sweep_dir) / "trials.parquet", columns=["trial_id", *columns])
+    rows: dict[str, dict[str, Any]] = {row["trial_id"]: row for row in table.to_pylist()}
+    return [
+        [number(value) if isinstance(value, float) else value for value in map(rows[trial_id].get, columns)]
+        for trial_id in trial_ids
+    ]
+
+
+def reasons(records: Sequence[Record]) -> Iterator[str]:
+    """A line for each trial that ran and did not end well; the first ones of many."""
+    bad = [record for record in records if record.reason and record.status != "skipped"]
+    for record in bad[:_REASONS]:
+        yield f"{record.trial_id} {record.status}: {record.reason}"
+    if len(bad) > _REASONS:
+        yield f"and {len(bad) - _REASONS} more; tables/trials.csv has every reason"
+
+
+def number(value: object) -> str:
+    """Four digits; nothing where there is no number."""
+    return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def _cell(trial: Trial) -> tuple[str, str, str, str]:
+    return trial.method, trial.objective, trial.model, trial.task
+
+
+def _steps(row: Planned) -> int:
+    return row.trial.budget.train_steps if row.trial.learning_rate is not None else 0
+
+
+def _gigabytes(rows: Iterable[Planned]) -> str:
+    """The most memory that one of ``rows`` is estimated to need; nothing where that is not known."""
+    known = [row.estimated_bytes for row in rows if row.estimated_bytes is not None]
+    return f"{max(known) / 1e9:,.2f}" if known else ""
+
+
+def _why(row: Planned) -> str:
+    return "" if row.reason is None else f"skipped: {row.reason}"

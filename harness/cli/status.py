@@ -1,0 +1,24 @@
+"""Count the trials of a sweep by how they ended."""
+
+from __future__ import annotations
+
+import typer
+
+from harness.cli.app import FolderArgument, JsonOption
+from harness.cli.output import print_json, print_table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(status)
+
+
+def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
+    """Count the trials of a sweep by how they ended."""
+    from harness.ledger.ledger import Ledger
+
+    counts = Ledger.open(folder).status()
+    if as_json:
+        print_json(dict(counts))
+    else:
+        print_table(("status", "trials"), counts.items())

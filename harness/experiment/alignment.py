@@ -1,0 +1,41 @@
+"""What alignment trials record beside the task's own metrics, each with its standard error over the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from harness.networks.tuned import Tuned
+from harness.objectives.reward import Reward
+from harness.tasks.evaluate import Evaluation
+from harness.tasks.metrics import Score, mean_score, score
+from harness.training.online import kl_of_answers
+from harness.training.rollouts import Reference, sample
+
+
+def mean_reward(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Score:
+    """Mean reward of the answers, in the reward model's own unit: comparable under one reward model only."""
+    return mean_score("reward", reward(prompts, answers).tolist())
+
+
+def kl_to_reference(
+    tuned: Tuned, reference: Reference, prompts: Sequence[str], max_new_tokens: int, max_length: int, seed: int = 0
+) -> Score:
+    """KL from the reference to the policy, in nats per answer, estimated on one sampled answer to each prompt.
+
+    Unbiased, but single estimates may be negative.
+    """
+    torch.manual_seed(seed)
+    answers = sample(tuned, prompts, max_new_tokens, max_length)
+    return mean_score("kl", kl_of_answers(tuned, reference, [answer.ids for answer in answers]).tolist())
+
+
+def win_rate(metric: str, ours: Evaluation, theirs: Evaluation) -> Score:
+    """Share of examples on which our answer has the higher value of ``metric``; a tie counts half."""
+
+    def values(evaluation: Evaluation) -> list[float]:
+        return [score(metric, [answer.output], [answer.references]).value for answer in evaluation.answers]
+
+    pairs = zip(values(ours), values(theirs), strict=True)
+    return mean_score("win_rate", [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs])

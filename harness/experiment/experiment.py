@@ -1,0 +1,355 @@
+"""One trial, step by step: what a notebook's cells call, in their order.
+
+    run = Experiment(model, task, objective, budget, seed=seed, learning_rate=learning_rate)
+    tuned = run.apply("lora", r=8)
+    run.fit()
+    run.evaluate()
+    run.measure_inference()
+    run.save_and_reload()
+    run.record()
+
+Each step times itself and keeps what it measured; :meth:`Experiment.record` hands it over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import catalog, methods, objectives
+from harness.experiment.parallel import launch
+from harness.files import PROGRESS_FILE, write_atomically
+from harness.measure.environment import accelerator
+from harness.measure.latency import Latency, generation_latency, prediction_latency
+from harness.measure.memory import Peak, peak_memory, weights_bytes
+from harness.measure.roofline import roofline
+from harness.measure.training import speed, utilisation
+from harness.methods import load
+from harness.methods.baseline import in_context
+from harness.models import load as models
+from harness.networks.tuned import Tuned
+from harness.processes.together import processes
+from harness.results.record import Outcome, write_outcome
+from harness.tasks import data as tasks
+from harness.tasks.encode import prompt_text
+from harness.tasks.evaluate import Evaluation, evaluate
+from harness.tasks.metrics import Score
+from harness.training.trainer import History, Settings
+from harness.trial import Budget
+
+
+class Experiment:
+    """The state of one trial. Steps may be called once each; what is not called stays null in the record."""
+
+    def __init__(
+        self,
+        model: str,
+        task: str,
+        objective: str,
+        budget: Mapping[str, Any],
+        *,
+        seed: int = 0,
+        learning_rate: float | None = None,
+        dtype: str = "float32",
+        device: str = "auto",
+        trial_dir: str | None = None,
+    ) -> None:
+        """Load the data and the base checkpoint; ``trial_dir`` is null when a person runs the notebook.
+
+        Raises :class:`harness.errors.InputError` for unknown names, and for a budget that is not one.
+        """
+        start = time.perf_counter()
+        self.budget = Budget(**budget)
+        self.objective = catalog.objective(objective).name
+        scalar = catalog.objective(objective).scalar
+        self.seed = seed
+        self.learning_rate = learning_rate
+        self.data = tasks.load(task, self.budget, seed)
+        labels = self.data.label_words if self.data.kind == "classification" else None
+        self.base = models.load(
+            model, labels=tuple(labels) if labels else None, scalar=scalar, dtype=dtype, device=device, seed=seed
+        )
+        self._max_length = self.budget.max_length
+        self.tuned: Tuned | None = None
+        self.history: History | None = None
+        self.evaluations: dict[str, Evaluation] = {}
+        self.scores: dict[str, list[Score]] = {}
+        self.latency: list[Latency] = []
+        self.checkpoint_bytes: int | None = None
+        self.peak_inference_bytes: int | None = None
+        self.eval_s: float | None = None
+        self.forgetting: float | None = None
+        self._together: str | None = None
+        self._trial_dir = Path(trial_dir) if trial_dir else None
+        self.setup_s = time.perf_counter() - start
+
+    def show_examples(self, shots: int) -> None:
+        """Put ``shots`` solved training examples before every prompt of validation and test (k-shot in context).
+
+        Each may be as long as the budget allows a prompt to be.
+        """
+        self.data = in_context(self.data, shots)
+        self._max_length = self.budget.max_length * (shots + 1)
+
+    def apply(self, method: str, *, start_from: str | Path | None = None, **args: Any) -> Tuned:
+        """Build the base and apply the method of that name, such as 'lora', with its arguments.
+
+        ``start_from`` is the folder of a parent that was trained with the same method; training goes on from there.
+        """
+        start = time.perf_counter()
+        self._tell("apply")
+        with peak_memory(self.base.device) as peak:
+            if start_from is None:
+                self.tuned = methods.apply(method, self.base, **{"train_steps": self.budget.train_steps, **args})
+            else:
+                self.tuned = load(self.base, start_from)
+        self._load_peak = peak.bytes
+        self._weights_bytes = weights_bytes(self.tuned.model)
+        self.setup_s += time.perf_counter() - start
+        return self.tuned
+
+    def applied(self) -> Tuned:
+        """The model with its method. Raises RuntimeError before :meth:`apply`."""
+        if self.tuned is None:
+            raise RuntimeError("apply a method first")
+        return self.tuned
+
+    def fit(self, **args: Any) -> History:
+        """Train with the objective and its ``args``; returns losses, step times and memory."""
+        if self.learning_rate is None:
+            raise ValueError("learning_rate: training needs one")
+        settings = Settings(self.budget, self.learning_rate, self.seed, on_step=self._on_step)
+        if (together := processes()) > 1:
+            self._together = f"trained by {together} processes, each with a part of every layer; memory is that of one"
+            self.history = launch.fit(self.objective, self.applied(), self.data.spec.address, settings, args, together)
+        else:
+            self.history = objectives.fit(self.objective, self.applied(), self.data, settings, **args)
+        return self.history
+
+    def add_scores(self, split: str, *scores: Score) -> None:
+        """Record more than the task's own metrics, such as a mean reward; ``split`` is what they were measured on."""
+        self.scores.setdefault(split, []).extend(scores)
+
+    def inputs(self, examples: int) -> dict[str, torch.Tensor]:
+        """Token ids and mask of the first test examples, padded on the right, ready for the model."""
+        head = self.base.has_head
+        texts = [e.text if head else prompt_text(self.base.tokenizer, e.prompt) for e in self.data.test[:examples]]
+        batch = self.base.tokenizer(
+            texts,
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=self.budget.max_length,
+            add_special_tokens=head or self.base.tokenizer.chat_template is None,
+            return_tensors="pt",
+        ).to(self.base.device)
+        return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+    def evaluate(self, *splits: str) -> Evaluation:
+        """Score validation, on which settings are selected, then test; returns the last of ``splits``."""
+        start = time.perf_counter()
+        with self._inference():
+            for split in splits or ("validation", "test"):
+                self._tell(f"evaluate {split}")
+                self.evaluations[split] = evaluate(self.applied(), self.data, split, self._max_length)
+        self.eval_s = (self.eval_s or 0.0) + time.perf_counter() - start
+        return self.evaluations[split]
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[Peak]:
+        with peak_memory(self.base.device) as peak:
+            yield peak
+        if peak.bytes is not None:
+            self.peak_inference_bytes = max(peak.bytes, self.peak_inference_bytes or 0)
+
+    def measure_inference(self, **settings: int) -> list[Latency]:
+        """Latency at batch 1 (or other ``settings`` of :mod:`harness.measure.latency`).
+
+        A method whose change can be folded into the weights is measured both ways: ``plain`` and ``merged``.
+        """
+        tuned = self.applied()
+        self._tell("latency")
+        measure = prediction_latency if self.base.has_head else generation_latency
+        device, vocabulary = self.base.device, self.base.tokenizer.vocab_size
+        self.latency += measure(tuned.model, device, vocabulary, **settings)
+        if tuned.merge is not None:
+            with tuned.merge() as folded:
+                self.latency += measure(folded, device, vocabulary, variant="merged", **settings)
+        return self.latency
+
+    @torch.no_grad()
+    def save_and_reload(self, artifact_dir: str | None = None) -> int:
+        """Save what has to be stored, load it into a fresh base, and compare the outputs; returns the bytes on disk.
+
+        It stays in ``artifact_dir``, for trials that start from it; null: it is not kept. Raises AssertionError when
+        the reloaded model answers differently.
+        """
+        tuned = self.applied()
+        self._tell("save and reload")
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(10, self.base.tokenizer.vocab_size, (2, 16), generator=generator).to(self.base.device)
+        probe = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        before = tuned.model(**probe).logits
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = artifact_dir or temporary
+            self.checkpoint_bytes = tuned.save(folder)
+            after = load(self.base, folder).model(**probe).logits
+        # Kernels may differ in the last bits when tensors lie elsewhere in memory.
+        torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+        return self.checkpoint_bytes
+
+    def record(self) -> Outcome:
+        """Hand over what was measured: to the runner if there is one, and to the caller."""
+        return write_outcome(self._trial_dir, self._columns(), self._tables())
+
+    def _columns(self) -> dict[str, Any]:
+        tuned = self.applied()
+        valid, test = self.evaluations.get("validation"), self.evaluations.get("test")
+        columns: dict[str, Any] = {
+            "model_family": self.base.spec.family,
+            "model_params": self.base.spec.params,
+            "task_kind": self.data.kind,
+            "note": "; ".join(filter(None, (tuned.note, self.base.spec.remark, self._together))) or None,
+            "device": str(self.base.device),
+            "accelerator": accelerator(self.base.device),
+            "setup_s": self.setup_s,
+            "eval_s": self.eval_s,
+            "total_params": tuned.total_params,
+            "trainable_params": tuned.trainable_params,
+            "trainable_share": tuned.trainable_params / tuned.total_params,
+            "checkpoint_bytes": self.checkpoint_bytes,
+            "primary_metric": self.data.spec.primary_metric,
+            "higher_is_better": self.data.spec.higher_is_better,
+            "weights_bytes": self._weights_bytes,
+            "peak_inference_bytes": self.peak_inference_bytes,
+            "train_steps": 0,
+        }
+        if not self.base.spec.is_random:  # what random weights answer means nothing
+            columns |= {
+                "valid_score": valid.primary.value if valid else None,
+                "test_score": test.primary.value if test else None,
+                "test_stderr": test.primary.stderr if test else None,
+                "test_examples": test.primary.n if test else None,
+                "forgetting": self.forgetting,
+            }
+        single = {row.phase: row for row in self.latency if row.batch_size == 1 and row.variant == "plain"}
+        prefill, decode = single.get("prefill") or single.get("predict"), single.get("decode")
+        if prefill is not None:
+            columns["prefill_s_p50"] = prefill.p50_s
+        if decode is not None:
+            columns |= {"decode_s_per_token_p50": decode.p50_s, "decode_tokens_per_s": 1 / decode.p50_s}
+        if self.history is not None:
+            history = self.history
+            columns |= {
+                "train_steps": len(history.steps),
+                "train_s": history.train_s,
+                "train_tokens": sum(s.tokens for s in history.steps),
+                "peak_train_bytes": history.peak_train_bytes,
+                "gradients_bytes": history.gradients_bytes,
+                "optimizer_bytes": history.optimizer_bytes,
+                "activations_bytes": history.activations_bytes,
+                "energy_j": history.energy_j,
+                "energy_reason": history.energy_reason,
+                **self._utilisation(history),
+            }
+            if (fast := speed(list(history.steps))) is not None:
+                columns |= {
+                    "train_tokens_per_s": fast.tokens_per_s,
+                    "train_step_s_median": fast.step_s_median,
+                    "train_step_s_p95": fast.step_s_p95,
+                }
+        return columns
+
+    def _utilisation(self, history: History) -> dict[str, float]:
+        """FLOPs of an average step, and their share of what this machine was measured to do at most."""
+        steps, flops_per_slot = list(history.steps), history.flops_per_slot
+        if flops_per_slot is None:
+            return {}
+        found = {"train_flops": flops_per_slot * sum(s.slots or 0 for s in steps) / len(steps)}
+        if speed(steps) is not None:
+            peak = roofline(self.base.device, self.base.dtype)
+            mfu = utilisation(steps, flops_per_slot, peak.flops_per_s) if peak.undisturbed else None
+            # A peak below what training reached is none: the machine was busy, or throttled, when it was measured.
+            if mfu is not None and mfu <= 1:
+                found["mfu"] = mfu
+        return found
+
+    def _tables(self) -> dict[str, list[dict[str, Any]]]:
+        test = self.evaluations.get("test")
+        curves = [
+            {"step": step.step, "split": "train", "metric": metric, "value": value}
+            for step in (self.history.steps if self.history else ())
+            for metric, value in (
+                ("loss", step.loss),
+                ("learning_rate", step.learning_rate),
+                ("grad_norm", step.grad_norm),
+                ("step_s", step.seconds),
+                ("tokens", float(step.tokens)),
+                ("slots", step.slots),
+            )
+            if value is not None
+        ]
+        curves += [dataclasses.asdict(point) for point in (self.history.curves if self.history else ())]
+        scores = [(split, score) for split, found in self.evaluations.items() for score in found.scores]
+        scores += [(split, score) for split, found in self.scores.items() for score in found]
+        if self.base.spec.is_random:
+            scores = []
+        return {
+            "scores": [{"split": split, **dataclasses.asdict(score)} for split, score in scores],
+            "curves": curves,
+            "memory": self._memory_rows(),
+            "latency": [dataclasses.asdict(row) for row in self.latency],
+            "generations": [
+                {
+                    "example": index,
+                    "prompt": answer.prompt,
+                    "output": answer.output,
+                    "reference": " ||| ".join(answer.references),
+                }
+                for index, answer in enumerate(test.answers if test else ())
+            ],
+        }
+
+    def _memory_rows(self) -> list[dict[str, Any]]:
+        history = self.history
+        sizes: dict[tuple[str, str], int | None] = {
+            ("load", "weights"): self._weights_bytes,
+            ("load", "peak"): self._load_peak,
+            ("evaluate", "peak"): self.peak_inference_bytes,
+        }
+        if history is not None:
+            parts = {
+                "weights": history.weights_bytes,
+                "gradients": history.gradients_bytes,
+                "optimizer": history.optimizer_bytes,
+                "activations": history.activations_bytes,
+            }
+            sizes |= {("train", category): size for category, size in parts.items()}
+            sizes["train", "peak"] = history.peak_train_bytes
+            sizes["train", "reserved"] = history.peak_reserved_bytes
+            sizes["train", "process"] = history.process_bytes
+            if history.peak_train_bytes is not None and None not in parts.values():
+                # On CPU this holds the interpreter and its libraries too.
+                rest = history.peak_train_bytes - sum(size for size in parts.values() if size is not None)
+                sizes["train", "other"] = max(rest, 0)
+        return [
+            {"phase": phase, "category": category, "bytes": size}
+            for (phase, category), size in sizes.items()
+            if size is not None
+        ]
+
+    def _on_step(self, step: int, steps: int, loss: float | None) -> None:
+        self._tell("train", step=step, steps=steps, loss=loss)
+
+    def _tell(self, phase: str, **details: Any) -> None:
+        """Live progress for whoever watches the trial's folder."""
+        if self._trial_dir is not None:
+            write_atomically(self._trial_dir / PROGRESS_FILE, json.dumps({"phase": phase, **details}), durable=False)

@@ -1,0 +1,115 @@
+"""The processes that train together: started here, watched, and ended together. They meet through a file.
+
+``torch.distributed.run`` would open two ports on every interface of the machine and unpickle what reaches them. Here
+nothing but a file in a private folder tells the processes of each other, and they speak over the loopback interface.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from harness.processes.lifetime import ending
+from harness.processes.together import VARIABLE
+
+_LOOK_S = 0.02
+
+
+class WorkerFailure(RuntimeError):
+    """One of the processes ended badly; ``code`` is its exit code, negative for a signal."""
+
+    def __init__(self, rank: int, processes: int, code: int) -> None:
+        super().__init__(f"training process {rank} of 0 to {processes - 1} ended with {ending(code)}")
+        self.code = code
+
+
+def run(folder: Path, processes: int, hear: Callable[[str], None]) -> None:
+    """Run ``processes`` workers on what ``folder`` orders; ``hear`` gets each line that the first one prints.
+
+    When one fails, the others are killed at once; none outlives this call. Raises :class:`WorkerFailure` for the
+    first that failed.
+    """
+    started: list[subprocess.Popen[str]] = []
+    try:
+        for rank in range(processes):
+            started.append(_start(folder, rank, processes))
+        watch = _Watch(started)
+        watch.start()
+        for line in started[0].stdout or ():
+            hear(line)
+        watch.join()
+    finally:
+        _kill(started)
+    if watch.failed is not None:
+        rank, code = watch.failed
+        raise WorkerFailure(rank, processes, code)
+
+
+class _Watch(threading.Thread):
+    """Waits for the end of all; ``failed`` is the rank and the exit code of the first that failed."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[str]]) -> None:
+        super().__init__(name="workers", daemon=True)
+        self._processes = processes
+        self.failed: tuple[int, int] | None = None
+
+    def run(self) -> None:
+        while True:
+            codes = [process.poll() for process in self._processes]
+            if self._note(codes):
+                _kill(self._processes)
+            if None not in codes:
+                return
+            time.sleep(_LOOK_S)
+
+    def _note(self, codes: Sequence[int | None]) -> bool:
+        # A killed process takes the others with it: among those that ended by now, a signal is the cause.
+        bad = [(rank, code) for rank, code in enumerate(codes) if code]
+        if self.failed is None:
+            self.failed = min(bad, key=lambda found: found[1] > 0, default=None)
+        return self.failed is not None
+
+
+def _start(folder: Path, rank: int, processes: int) -> subprocess.Popen[str]:
+    loopback = _loopback()
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "GLOO_SOCKET_IFNAME": loopback,
+        "NCCL_SOCKET_IFNAME": loopback,
+    }
+    environment.pop(VARIABLE, None)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.experiment.parallel.worker", str(folder), str(os.getpid())],
+        env=environment,
+        stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def _loopback() -> str:
+    """Name of the interface that leads to this machine alone ('lo' on Linux)."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(entry.family == socket.AF_INET and entry.address == "127.0.0.1" for entry in addresses):
+            return name
+    raise RuntimeError("no network interface has the address 127.0.0.1, over which processes could train together")
+
+
+def _kill(processes: Sequence[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()

@@ -1,0 +1,1 @@
+"""From tables to judgement: which setting, how sure, what is better. No torch."""

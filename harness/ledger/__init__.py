@@ -1,0 +1,1 @@
+"""The ledger: the only reader and writer of a sweep's files, its claims and its scan."""

@@ -1,0 +1,76 @@
+"""Networks that PEFT has wrapped: building them, where virtual tokens stand, and what a tuner adds to a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from peft import PeftConfig, PeftModel, PeftType, PromptLearningConfig, get_peft_model
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+from harness.errors import InputError
+from harness.models.load import Base
+from harness.networks.merging import can_merge, merged_peft
+from harness.networks.soft_prompts import generate_behind_padding, pool_real_tokens
+from harness.networks.tuned import Tuned
+
+
+def with_peft(
+    base: Base,
+    config: PeftConfig | Callable[[nn.Module], PeftConfig],
+    *,
+    optimizer: str = "adamw_torch_fused",
+    **load_args: Any,
+) -> Tuned:
+    """Build the base and wrap it with PEFT; the same seed gives the same initial adapter.
+
+    ``config`` may be a function of the network, where the adapter's places are found by structure. Raises
+    :class:`harness.errors.InputError` when PEFT has no way to put this adapter into this architecture.
+    """
+    model = base.build(**load_args)
+    torch.manual_seed(base.seed)
+    if not isinstance(config, PeftConfig):
+        config = config(model)
+    try:
+        model = get_peft_model(model, config, low_cpu_mem_usage=base.device.type == "meta").eval()
+    except (ValueError, TypeError, KeyError, NotImplementedError, AttributeError) as error:
+        kind = config.peft_type.value if hasattr(config.peft_type, "value") else config.peft_type
+        raise InputError(f"PEFT's {kind} on {model.config.model_type}: {str(error).splitlines()[0]}") from error
+    place_virtual_tokens(model, base)
+    # Rank budgets that are allocated while training goes on (AdaLoRA).
+    allocate = getattr(model.base_model, "update_and_allocate", None)
+    return Tuned(
+        base,
+        model,
+        optimizer=optimizer,
+        after_step=allocate,
+        merge=partial(merged_peft, model) if can_merge(model) else None,
+        loss_term=partial(_added_to_a_loss, model.base_model) if _adds_to_a_loss(model.base_model) else None,
+    )
+
+
+def _adds_to_a_loss(tuner: nn.Module) -> bool:
+    """Whether a tuner of PEFT does more than to pass a batch on: AdaLoRA's adds its orthogonality to the loss."""
+    return isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward
+
+
+def _added_to_a_loss(tuner: nn.Module) -> torch.Tensor:
+    """What the tuner adds to a loss that the network has computed, asked of it with a loss of 0."""
+    zero = torch.zeros((), device=next(tuner.parameters()).device)
+    with mock.patch.object(tuner.model, "forward", lambda: SimpleNamespace(loss=zero)):
+        added: torch.Tensor = tuner.forward().loss
+    return added
+
+
+def place_virtual_tokens(model: PeftModel, base: Base) -> None:
+    """Have virtual tokens stand between padding and text, and an encoder's head read the text."""
+    config = model.peft_config["default"]
+    if isinstance(config, PromptLearningConfig) and config.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING):
+        generate_behind_padding(model)
+        if base.kind == "encoder":
+            pool_real_tokens(model)

@@ -1,0 +1,114 @@
+"""The result of applying a method: a network of which the declared parameters train; how it is saved and loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from torch import nn
+
+from harness.models.load import Base
+from harness.networks.merging import Merge
+
+TENSORS_FILE = "trained.safetensors"
+DESCRIPTION_FILE = "method.json"
+
+
+#: From the network and a batch to a scalar.
+OwnLoss = Callable[[nn.Module, Mapping[str, torch.Tensor]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A network with the parameters of one method ready to train (or trained)."""
+
+    base: Base
+    model: nn.Module
+    method: str = ""
+    """Name of the method, as :func:`harness.methods.apply` notes it."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """What the method was applied with, defaults included."""
+    note: str | None = field(default=None)
+    """What a reader of the row must know, such as biases that the method had to add."""
+    optimizer: str = "adamw_torch_fused"
+    """The method's optimiser, by transformers' name (``TrainingArguments.optim``)."""
+    after_step: Callable[[int], None] | None = field(default=None, compare=False)
+    """Called after each optimiser step with the number of steps done, while the gradients are still there."""
+    merge: Merge | None = field(default=None, compare=False)
+    """Gives, for the time of a ``with`` block, the plain network with the trained change folded into its weights;
+    null where that cannot be done."""
+    own_loss: OwnLoss | None = field(default=None, compare=False)
+    """What is minimised instead of the objective's loss; null: the objective's."""
+    loss_term: Callable[[], torch.Tensor] | None = field(default=None, compare=False)
+    """A scalar that the method adds to the objective's loss; null: nothing. A loss that the network computes itself
+    from labels has it already."""
+    also_stored: tuple[str, ...] = ()
+    """Names of frozen parameters and of buffers that belong to the task, and so to its checkpoint."""
+
+    @property
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that an optimiser step may change, by name; tied ones once."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    @property
+    def trainable_params(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.trainable.values())
+
+    @property
+    def total_params(self) -> int:
+        """Number of parameters, those that the method added included; a packed 4-bit weight counts its elements."""
+        return sum(_elements(p) for p in self.model.parameters())
+
+    @property
+    def stored(self) -> dict[str, torch.Tensor]:
+        """The tensors that make up the checkpoint of a model without a format of its own, by name."""
+        frozen = {name: t for name, t in _tensors(self.model).items() if name in set(self.also_stored)}
+        return {**self.trainable, **frozen}
+
+    def save(self, folder: str | Path) -> int:
+        """Write what has to be stored for this task; returns its bytes on disk.
+
+        A PEFT model writes PEFT's own adapter format, so that PEFT loads it; any other the tensors :attr:`stored`.
+        Nothing trained, nothing stored: 0.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.model, PeftModel):
+            # Without this, PEFT asks a model hub whether the vocabulary changed.
+            self.model.save_pretrained(str(folder), save_embedding_layers=False)
+            (folder / "README.md").unlink(missing_ok=True)
+        elif stored := self.stored:
+            save_file({name: t.detach().contiguous() for name, t in stored.items()}, folder / TENSORS_FILE)
+        written = sum(path.stat().st_size for path in folder.iterdir())
+        description = {"method": self.method, "args": dict(self.args), "model": self.base.spec.name}
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(description, sort_keys=True))
+        return written
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _elements(parameter: nn.Parameter) -> int:
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
+
+
+def head_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters of a fresh classification head, found by its usual names; none on a language model."""
+    heads = (getattr(model, name, None) for name in ("classifier", "score", "classification_head"))
+    return [p for head in heads if isinstance(head, nn.Module) for p in head.parameters()]
+
+
+def train_only(model: nn.Module, parameters: Iterable[nn.Parameter], base: Base) -> None:
+    """Freeze everything but ``parameters`` and the fresh classification head, which no method can leave untrained."""
+    model.requires_grad_(False)
+    for parameter in [*parameters, *(head_parameters(model) if base.has_head else [])]:
+        parameter.requires_grad_(True)

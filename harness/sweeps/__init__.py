@@ -1,0 +1,1 @@
+"""Sweeps: the matrix as data, its expansion into trials, and the plan."""

@@ -1,0 +1,378 @@
+"""From a sweep to its plan: every cell of the matrix becomes trials, or one skipped row that says why.
+
+Decisions that are worth knowing:
+
+* A trial holds *every* parameter of its notebook, those at their default too. So a table always says which ``r`` ran,
+  ``lora: {}`` and ``lora: {r: 8}`` are one trial, and a changed default makes new trials instead of silently
+  renaming old ones.
+* A method that trains nothing is deterministic: it is planned once per model and task, with the first seed, the
+  task's natural objective and no learning rate.
+* A notebook that belongs to an objective takes the method's arguments as a mapping; they are checked against the
+  method's own notebook.
+* A parent is planned by itself, once for all of its children: the first trial that the sweep has for its method and
+  objective, with the child's model, task and seed and, where the method is the same, the child's arguments.
+* An impossible cell (method x objective x model x task) is one skipped row, whatever the number of its arguments
+  and seeds; arguments that the model cannot take are skipped rows of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import JsonValue, ValidationError
+
+from harness import catalog, notebooks
+from harness.errors import InputError, unknown
+from harness.sweeps import axes as of_sweep
+from harness.sweeps.axes import Entry, ModelSpec, TaskSpec
+from harness.sweeps.plan import Plan, Planned, facts, in_order, matches
+from harness.sweeps.spec import Arguments, Sweep
+from harness.trial import Budget, Trial
+
+#: Arguments of a method that are fields of the trial.
+_TRIAL_FIELDS = ("learning_rate", "dtype", "device")
+#: Parameters of a notebook that are no arguments of a method or objective.
+_RESERVED = frozenset((*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD)) - frozenset(_TRIAL_FIELDS)
+_AXES = ("method", "objective", "model", "task", "seed", *_TRIAL_FIELDS)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One place of the matrix, before arguments and seeds are multiplied out."""
+
+    sweep: Sweep
+    method: catalog.Method
+    objective: catalog.Objective
+    of_model: Entry[ModelSpec]
+    of_task: Entry[TaskSpec]
+
+    @property
+    def model(self) -> ModelSpec:
+        return self.of_model.spec
+
+    @property
+    def task(self) -> TaskSpec:
+        return self.of_task.spec
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Where own files are."""
+        found = {"model": self.of_model.path, "task": self.of_task.path}
+        return {axis: path for axis, path in found.items() if path is not None}
+
+    @property
+    def notebook(self) -> str:
+        return self.objective.notebook or self.method.notebook
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        return self.sweep.seeds if self.method.trains else self.sweep.seeds[:1]
+
+    @property
+    def parents(self) -> tuple[catalog.Parent, ...]:
+        return (*self.method.parents, *self.objective.parents)
+
+    def parent(self, parent: catalog.Parent) -> _Cell:
+        """The cell of a parent: the same, but for what the parent names."""
+        return replace(
+            self,
+            method=catalog.METHODS[parent.method or self.method.name],
+            objective=catalog.OBJECTIVES[parent.objective or self.objective.name],
+        )
+
+    def overrides(self) -> Iterator[tuple[int, Any]]:
+        names = {"model": self.model.name, "task": self.task.name, "objective": self.objective.name}
+        for position, entry in enumerate(self.sweep.overrides):
+            if entry.matches(**names):
+                yield position, entry
+
+    def impossible(self) -> str | None:
+        """Why this cell cannot run; null: it can."""
+        method, objective, model, task = self.method, self.objective, self.model, self.task
+        if not any(model.kind in known.model_kinds for known in catalog.OBJECTIVES.values()):
+            return f"no objective is written for {model.kind} models yet; '{model.name}' is one"
+        for what, name, is_, wanted in (
+            (f"objective '{objective.name}' is for {{}} tasks", task.name, task.kind, objective.task_kinds),
+            (f"objective '{objective.name}' needs {{}} models", model.name, model.kind, objective.model_kinds),
+            (f"method '{method.name}' needs {{}} models", model.name, model.kind, method.model_kinds),
+            (
+                f"method '{method.name}' works on {{}} models",
+                model.name,
+                model.architecture,
+                method.families or (model.architecture,),
+            ),
+        ):
+            if is_ not in wanted:
+                return f"{what.format(' or '.join(wanted))}; '{name}' is {is_}"
+        if method.objectives and objective.name not in method.objectives:
+            because = method.objectives_because
+            return f"method '{method.name}' cannot be trained with objective '{objective.name}': {because}"
+        if (reason := self.on_one_device()) is not None:
+            return reason
+        for parent in self.parents:
+            if (reason := self.parent(parent).impossible()) is not None:
+                return f"its parent ({parent.role}) cannot run: {reason}"
+        return None
+
+    def on_one_device(self) -> str | None:
+        """Why several devices cannot train together here; null: they can, or are not asked for."""
+        together = self.sweep.resources.together
+        if together == 1 or not self.method.trains:
+            return None
+        kinds: tuple[tuple[str, Any, Mapping[str, Any]], ...] = (
+            ("method", self.method, catalog.METHODS),
+            ("objective", self.objective, catalog.OBJECTIVES),
+        )
+        for what, entry, known in kinds:
+            if not entry.shards:
+                others = ", ".join(name for name, other in known.items() if other.shards)
+                return f"{what} '{entry.name}' trains on one device, and is given {together}; on several train {others}"
+        return None
+
+    def limit(self, trial: Trial) -> str | None:
+        """Why the arguments of ``trial`` do not fit the cell's model; null: they do."""
+        for limit in self.method.limits:
+            given = trial.method_args.get(limit.argument, limit.neutral)
+            if given != limit.neutral and self.model.kind not in limit.model_kinds:
+                return (
+                    f"{self.method.name}.{limit.argument}: {given!r} needs {' or '.join(limit.model_kinds)} models: "
+                    f"{limit.because}; '{self.model.name}' is {self.model.kind}"
+                )
+        return None
+
+
+def plan(sweep: Sweep) -> Plan:
+    """All trials of ``sweep``, checked, in the order in which they run.
+
+    What does not train comes first, and parents come before their children.
+
+    Raises :class:`InputError` for a name that does not exist, or an argument that the notebook does not take.
+    """
+    axes = of_sweep.load(sweep)
+    methods = [catalog.method(name, f"{sweep.where}: methods") for name in sweep.methods]
+    for name in sweep.objectives or ():
+        catalog.objective(name, f"{sweep.where}: objectives")
+    of_sweep.check_names(sweep, axes)
+    written, sweep = sweep, sweep.with_short_names(axes.aliases)
+    books = _notebooks(sweep)
+    _check_defaults(sweep, books)
+    _check_exclude(sweep, books)
+
+    rows: dict[str, Planned] = {}
+    made = _Parents(rows)
+    excluded: Counter[int] = Counter()
+    duplicates = 0
+    cells = [
+        _Cell(sweep, method, objective, model, task)
+        for model in axes.models
+        for task in axes.tasks
+        for method in methods
+        for objective in _objectives(sweep, task.spec, method.trains)
+    ]
+    cells.sort(key=lambda cell: cell.method.trains)
+    for cell in cells:
+        impossible = cell.impossible()
+        for trial in _trials(cell):
+            if (entry := _excluded(sweep, trial)) is not None:
+                excluded[entry] += 1
+                continue
+            reason = impossible or cell.limit(trial)
+            if reason is None:
+                trial = made.named_in(cell, trial)
+            row = Planned(trial, reason, cell.task.kind, cell.model.family)
+            duplicates += row.trial_id in rows
+            rows.setdefault(row.trial_id, row)
+            if impossible is not None:
+                break
+    return Plan(
+        sweep=sweep.name,
+        rows=in_order(rows.values()),
+        excluded=tuple((match, excluded[position]) for position, match in enumerate(written.exclude)),
+        duplicates=duplicates,
+        aliases=axes.aliases,
+    )
+
+
+def _objectives(sweep: Sweep, task: TaskSpec, trains: bool) -> list[catalog.Objective]:
+    natural = catalog.NATURAL_OBJECTIVE.get(task.kind)  # type: ignore[call-overload]
+    if sweep.objectives is None:
+        if natural is None:
+            raise InputError(
+                f"{sweep.where}: objectives: task '{task.name}' ({task.kind}) has no natural objective; name one"
+            )
+        return [catalog.OBJECTIVES[natural]]
+    if not trains:
+        fitting = [name for name in sweep.objectives if task.kind in catalog.OBJECTIVES[name].task_kinds]
+        return [catalog.OBJECTIVES[natural or next(iter(fitting or sweep.objectives))]]
+    return [catalog.OBJECTIVES[name] for name in sweep.objectives]
+
+
+class _Parents:
+    """Chooses the parents of trials, and adds them to ``rows``."""
+
+    def __init__(self, rows: dict[str, Planned]) -> None:
+        self._rows = rows
+        self._by_seed: dict[tuple[str, ...], dict[int, list[Trial]]] = {}
+
+    def named_in(self, cell: _Cell, trial: Trial) -> Trial:
+        """``trial``, of ``cell``, with the ids of its parents."""
+        parents = {}
+        for parent in cell.parents:
+            place = cell.parent(parent)
+            candidates = self._candidates(place, trial.seed)
+            if place.method == cell.method:
+                candidates = [found for found in candidates if found.method_args == trial.method_args] or candidates
+            row = Planned(self.named_in(place, candidates[0]), None, cell.task.kind, cell.model.family)
+            self._rows.setdefault(row.trial_id, row)
+            parents[parent.role] = row.trial_id
+        return trial.model_copy(update={"parents": parents}) if parents else trial
+
+    def _candidates(self, place: _Cell, seed: int) -> list[Trial]:
+        """The trials of ``place`` with this seed; multiplied out once, not again for each child."""
+        key = (place.method.name, place.objective.name, place.model.name, place.task.name)
+        if key not in self._by_seed:
+            found: dict[int, list[Trial]] = {}
+            for trial in _trials(place):
+                found.setdefault(trial.seed, []).append(trial)
+            self._by_seed[key] = found
+        return self._by_seed[key][seed]
+
+
+def _trials(cell: _Cell) -> Iterator[Trial]:
+    """Every combination of the cell's axes and seeds, without parents."""
+    sweep, method, objective = cell.sweep, cell.method, cell.objective
+    declared = _declared(cell)
+    of_method = notebooks.parameters(method.notebook)
+    axes = {"learning_rate": [declared["learning_rate"]]} if "learning_rate" in declared else {}
+    axes |= {name: [value] for name, value in _arguments(of_method).items()}
+    objective_axes = {name: [value] for name, value in _arguments(declared).items()} if objective.notebook else {}
+    known = {**of_method, **declared}
+    axes |= _checked(cell, known, "defaults", {k: v for k, v in sweep.defaults.items() if k in of_method})
+    objective_axes |= _checked(
+        cell, known, "defaults", {k: v for k, v in sweep.defaults.items() if k in objective_axes}
+    )
+    axes |= _checked(cell, of_method, f"methods.{method.name}", sweep.methods.get(method.name, {}))
+    given = _checked(cell, declared, f"objectives.{objective.name}", (sweep.objectives or {}).get(objective.name, {}))
+    axes |= {name: given.pop(name) for name in _TRIAL_FIELDS if name in given}
+    objective_axes |= given
+    axes = {name: values for name, values in axes.items() if name not in objective_axes}
+    budget = sweep.budget.model_dump()
+    budget_where = "budget"
+    for position, entry in cell.overrides():
+        where = f"overrides.{position}"
+        axes |= _checked(cell, of_method, f"{where}.methods.{method.name}", entry.methods.get(method.name, {}))
+        if entry.budget:
+            budget |= entry.budget
+            budget_where = f"{where}.budget"
+    if not method.trains:
+        axes["learning_rate"] = [None]
+    for values in itertools.product(*axes.values(), *objective_axes.values(), cell.seeds):
+        method_args = dict(zip(axes, values, strict=False))
+        fields = {name: method_args.pop(name) for name in _TRIAL_FIELDS if name in method_args}
+        try:
+            yield Trial(
+                notebook=cell.notebook,
+                method=method.name,
+                method_args=method_args,
+                objective=objective.name,
+                objective_args=dict(zip(objective_axes, values[len(axes) :], strict=False)),
+                model=cell.model.name,
+                task=cell.task.name,
+                model_revision=cell.of_model.version,
+                task_version=cell.of_task.version,
+                paths=cell.paths,
+                seed=values[-1],
+                budget=_budget(sweep, budget, budget_where),
+                **fields,
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            raise InputError(
+                f"{sweep.where}: methods.{method.name}: {key}: {first['msg']} (given: {first['input']!r})"
+            ) from error
+
+
+def _declared(cell: _Cell) -> dict[str, Any]:
+    """The parameters of the cell's notebook; an :class:`InputError` where it lacks one that every notebook has."""
+    declared = notebooks.parameters(cell.notebook)
+    needed = [name for name in notebooks.COMMON if cell.method.trains or name != "learning_rate"]
+    for name in (*needed, *(notebooks.METHOD if cell.objective.notebook else ())):
+        if name not in declared:
+            raise InputError(f"{notebooks.path(cell.notebook)}: the cell tagged 'parameters' lacks '{name}'")
+    return declared
+
+
+def _arguments(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a notebook's parameters that are arguments of its method or objective."""
+    return {name: value for name, value in declared.items() if name not in _RESERVED and name not in _TRIAL_FIELDS}
+
+
+def _checked(cell: _Cell, declared: Mapping[str, Any], place: str, arguments: Arguments) -> dict[str, list[JsonValue]]:
+    """The arguments as axes, every value checked against the notebook's ``parameters`` cell."""
+    axes: dict[str, list[JsonValue]] = {}
+    for name, given in arguments.items():
+        if name == "learning_rate" and not cell.method.trains:
+            continue
+        where = f"{cell.sweep.where}: {place}"
+        if name not in declared or name in _RESERVED:
+            raise unknown(where, name, (n for n in declared if n not in _RESERVED))
+        values = _axis(given, declared[name])
+        if not values:
+            raise InputError(f"{where}.{name}: an empty list is no axis")
+        axes[name] = [notebooks.conform(value, declared[name], f"{where}.{name}") for value in values]
+    return axes
+
+
+def _axis(given: JsonValue, default: Any) -> list[JsonValue]:
+    """A list is an axis; where the notebook's default is a list, only a list of lists is."""
+    if not isinstance(given, list):
+        return [given]
+    if isinstance(default, list) and not (given and all(isinstance(item, list) for item in given)):
+        return [given]
+    return given
+
+
+def _budget(sweep: Sweep, merged: Mapping[str, Any], place: str) -> Budget:
+    try:
+        return Budget(**merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        where = f"{sweep.where}: {place}"
+        if first["type"] == "extra_forbidden":
+            raise unknown(where, name, Budget.model_fields) from error
+        raise InputError(f"{where}.{name}: {first['msg']} (given: {first['input']!r})") from error
+
+
+def _excluded(sweep: Sweep, trial: Trial) -> int | None:
+    """Which entry of ``exclude`` takes the trial out, if any."""
+    found = facts(trial)
+    return next((n for n, match in enumerate(sweep.exclude) if matches(found, match)), None)
+
+
+def _notebooks(sweep: Sweep) -> set[str]:
+    """Every notebook that the sweep may run."""
+    own = {catalog.OBJECTIVES[name].notebook for name in sweep.objectives or ()}
+    return {catalog.METHODS[name].notebook for name in sweep.methods} | {book for book in own if book}
+
+
+def _check_defaults(sweep: Sweep, books: set[str]) -> None:
+    """A default must be a parameter of at least one of the notebooks."""
+    valid = {name for book in books for name in notebooks.parameters(book)} - set(_RESERVED)
+    for name in sweep.defaults:
+        if name not in valid:
+            raise unknown(f"{sweep.where}: defaults", name, valid)
+
+
+def _check_exclude(sweep: Sweep, books: set[str]) -> None:
+    """Every key of ``exclude`` is an axis or a parameter of some notebook."""
+    arguments = {name for book in books for name in notebooks.parameters(book)} - set(_RESERVED)
+    for position, match in enumerate(sweep.exclude):
+        for name in match:
+            if name not in {*_AXES, *arguments}:
+                raise unknown(f"{sweep.where}: exclude.{position}", name, {*_AXES, *arguments})

@@ -1,0 +1,228 @@
+"""A sweep: a matrix of trials as data. This file reads the YAML; :mod:`harness.sweeps.expand` makes the trials.
+
+How the file is read:
+
+* A list is an axis: ``r: [4, 8]`` plans both. Where the notebook's own default is a list, a plain list is one value
+  and a list of lists is an axis.
+* ``defaults`` holds ``dtype``, ``device``, and any parameter that every notebook which declares it should get; a
+  method's own arguments win over it.
+* ``overrides`` change budget and arguments where they match; later entries win::
+
+      overrides:
+        - match: {task: trec, model: [a, b]}      # every name must match; a list means any of its names
+          budget: {train_examples: 512}
+          methods: {full: {learning_rate: 1e-4}}
+
+* What is set on the command line wins over all of it.
+* A model or task may be a path (:mod:`harness.sources.own_files`), relative to the file's folder, or, where nothing is
+  there, to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
+
+from harness import specfile
+from harness.errors import InputError, unknown
+from harness.sources import own_files
+from harness.sources.own_files import Aliases
+from harness.trial import Budget, Frozen
+
+Arguments = dict[str, JsonValue]
+
+
+class Limits(Frozen):
+    """When a trial is stopped."""
+
+    time_s: float | None = Field(None, gt=0, description="wall seconds of one trial, kernel start included")
+    memory_gb: float | None = Field(
+        None, gt=0, description="10⁹ bytes of main memory of one trial's kernel and what it started"
+    )
+
+
+class Resources(Frozen):
+    """What each trial is given. Every executor takes what it has a use for."""
+
+    gpus: NonNegativeInt | None = Field(None, description="GPUs that no other trial uses; null: all, to share")
+    processes: PositiveInt | None = Field(
+        None, description="that train together and share the model's layers (FSDP); null: one for each of its GPUs"
+    )
+    cpus: PositiveInt | None = Field(None, description="cores (ray, slurm)")
+    memory_gb: float | None = Field(None, gt=0, description="main memory, in 10^9 bytes (ray, slurm)")
+    time_min: PositiveInt | None = Field(None, description="wall minutes after which the cluster ends a job (slurm)")
+    partition: str | None = Field(None, description="partition, or several with commas (slurm)")
+    sbatch: dict[str, str | int] = Field(default_factory=dict, description="further options of sbatch (slurm)")
+    address: str | None = Field(None, description="of a running cluster, such as 'auto' (ray); null: a local one")
+
+    @property
+    def together(self) -> int:
+        """How many processes train a trial together."""
+        return self.processes or max(1, self.gpus or 1)
+
+
+class Override(Frozen):
+    """Other settings for a part of the matrix."""
+
+    match: dict[str, str | list[str]] = Field(description="model, task or objective -> a name, or a list of names")
+    budget: dict[str, JsonValue] = Field(default_factory=dict)
+    methods: dict[str, Arguments] = Field(default_factory=dict)
+
+    def matches(self, **names: str) -> bool:
+        """Whether this entry is about the cell with these names (model, task, objective)."""
+        return all(
+            names[axis] in (wanted if isinstance(wanted, list) else [wanted]) for axis, wanted in self.match.items()
+        )
+
+
+class Sweep(Frozen):
+    """The matrix, as read."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also the folder under results/")
+    description: str = ""
+    models: list[str] = Field(min_length=1)
+    tasks: list[str] = Field(min_length=1)
+    seeds: list[NonNegativeInt] = Field(default=[0], min_length=1)
+    budget: Budget = Budget()
+    defaults: Arguments = Field(default_factory=dict)
+    methods: dict[str, Arguments] = Field(min_length=1)
+    objectives: dict[str, Arguments] | None = Field(None, description="null: the natural one of each task")
+    exclude: list[Arguments] = Field(default_factory=list)
+    overrides: list[Override] = Field(default_factory=list)
+    limits: Limits = Limits()
+    resources: Resources = Resources()
+    keep_artifacts: bool = False
+
+    _where: str = PrivateAttr("sweep")
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    @field_validator("methods", "objectives", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        """A list of names is a mapping without arguments, and so is a name with nothing behind it."""
+        if isinstance(value, list):
+            return {name: {} for name in value}
+        if isinstance(value, dict):
+            return {name: {} if args is None else args for name, args in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for axis in ("models", "tasks", "seeds"):
+            values = getattr(self, axis)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{axis}: a value is given twice")
+        return self
+
+    @property
+    def where(self) -> str:
+        """The file, for messages."""
+        return self._where
+
+    @property
+    def folder(self) -> Path:
+        """The file's folder: what paths are relative to."""
+        return self._folder
+
+    def with_short_names(self, aliases: Aliases) -> Self:
+        """The sweep with short names in ``overrides`` and ``exclude`` where own files were named by their paths."""
+        overrides = [o.model_copy(update={"match": aliases.in_match(o.match)}) for o in self.overrides]
+        exclude = [aliases.in_match(match) for match in self.exclude]
+        return self.model_copy(update={"overrides": overrides, "exclude": exclude})
+
+    def to_yaml(self) -> str:
+        """The sweep as YAML, with everything from the command line in it; paths are absolute, to plan from anywhere."""
+        document = self.model_dump(mode="json", exclude_defaults=True)
+        document |= {f"{axis}s": self._located(axis, document[f"{axis}s"]) for axis in ("model", "task")}
+        for match in (*(entry["match"] for entry in document.get("overrides", ())), *document.get("exclude", ())):
+            match |= {axis: self._located(axis, match[axis]) for axis in ("model", "task") if axis in match}
+        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        return text
+
+    def _located(self, axis: str, value: Any) -> Any:
+        """``value`` with absolute paths for the relative ones in it."""
+        if isinstance(value, list):
+            return [self._located(axis, item) for item in value]
+        is_path = isinstance(value, str) and own_files.is_path(axis, value)
+        return str(own_files.locate(value, self._folder)) if is_path else value
+
+
+def root() -> Path:
+    """The folder of the sweeps that come along: ``$TUNEBENCH_SWEEPS``, or ``sweeps/`` beside the package."""
+    return Path(os.environ.get("TUNEBENCH_SWEEPS") or Path(__file__).resolve().parents[2] / "sweeps")
+
+
+def names() -> list[str]:
+    """The sweeps under :func:`root`, such as 'quick' and 'paper/hu2021'."""
+    return sorted(path.relative_to(root()).with_suffix("").as_posix() for path in root().rglob("*.yaml"))
+
+
+def find(name: str | Path) -> Path:
+    """The file of a sweep, given as a path or as one of :func:`names`."""
+    for candidate in (Path(name), root() / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    raise unknown("sweep", name, names())
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep, given as a path or by name; ``overrides`` are ``KEY=VALUE`` with a dotted key and a YAML value.
+
+    Raises :class:`InputError`, in one line, for whatever is wrong with the file or the overrides.
+    """
+    path = find(name)
+    document = specfile.read_yaml(path)
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: a sweep is a mapping with name, models, tasks and methods")
+    for text in overrides:
+        _set(document, text)
+    sweep = specfile.parse(Sweep, document, str(path))
+    sweep._where = str(path)
+    sweep._folder = path.absolute().parent
+    return sweep
+
+
+def _set(document: dict[str, Any], text: str) -> None:
+    """Apply one ``KEY=VALUE``, and take the same key out of ``overrides``, which would hide it."""
+    key, separator, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise InputError(f"--set {text}: write KEY=VALUE, such as budget.train_examples=64")
+    if parts[0] not in Sweep.model_fields:
+        raise unknown("--set", parts[0], Sweep.model_fields)
+    for entry in document.get("overrides") or ():
+        if isinstance(entry, dict):
+            _drop(entry, parts)
+    _put(document, parts, specfile.parse_yaml(value, f"--set {text}"), text)
+
+
+def _put(node: Any, parts: Sequence[str], value: Any, text: str) -> None:
+    first, *rest = parts
+    place: Any = first
+    if isinstance(node, list):
+        if not first.isdecimal() or int(first) >= len(node):
+            raise InputError(f"--set {text}: '{first}' is no position in a list of {len(node)}")
+        place = int(first)
+    elif not isinstance(node, dict):
+        raise InputError(f"--set {text}: there is nothing below '{node}' to set '{first}' in")
+    if not rest:
+        node[place] = value
+        return
+    if isinstance(node, dict) and node.get(place) is None:
+        node[place] = {}
+    _put(node[place], rest, value, text)
+
+
+def _drop(node: dict[str, Any], parts: Sequence[str]) -> None:
+    *parents, last = parts
+    for part in parents:
+        inner = node.get(part)
+        if not isinstance(inner, dict):
+            return
+        node = inner
+    node.pop(last, None)

@@ -1,0 +1,1 @@
+"""What objectives share: the trainer, losses on tokens, TRL, sharding, rollouts and pairs."""

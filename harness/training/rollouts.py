@@ -1,0 +1,92 @@
+"""What objectives that learn from their own answers share: sampling with the KV cache, and the policy as it was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from harness.networks.tuned import Tuned
+from harness.tasks.encode import Encoded, encode
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled answer."""
+
+    prompt: str
+    ids: Encoded
+    """The prompt's ids and the answer's, the end token included where the answer reached it."""
+    text: str
+    """The answer without special tokens and outer white space."""
+
+
+@torch.no_grad()
+def sample(
+    tuned: Tuned,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    max_length: int,
+    temperature: float = 1.0,
+    batch_size: int = 64,
+) -> list[Sample]:
+    """One answer to each prompt from the policy's own distribution: no top-k, no top-p, no penalty.
+
+    Random numbers are torch's own; seed them. Prompts are cut as in training.
+    """
+    tokenizer, device = tuned.base.tokenizer, tuned.base.device
+    tuned.model.eval()
+    found: list[Sample] = []
+    for start in range(0, len(prompts), batch_size):
+        part = prompts[start : start + batch_size]
+        rows = [encode(tokenizer, prompt, "", max_length).prompt for prompt in part]
+        width = max(map(len, rows))
+        ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + list(row) for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        output = tuned.model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            repetition_penalty=1.0,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for prompt, row, answer in zip(part, rows, output[:, width:].tolist(), strict=True):
+            if tokenizer.eos_token_id in answer:
+                answer = answer[: answer.index(tokenizer.eos_token_id) + 1]
+            # A network may have more rows than its tokenizer has tokens; they stand for no text.
+            known = [token for token in answer if token < len(tokenizer)]
+            text = tokenizer.decode(known, skip_special_tokens=True).strip()
+            found.append(Sample(prompt, Encoded(row, tuple(answer)), text))
+    return found
+
+
+class Reference:
+    """The policy as it is now, to be asked later: a copy of the parameters that train, lent to the same network.
+
+    Every frozen weight is shared, whatever the method: with an adapter the copy is the adapter's size, with full
+    fine-tuning that of a second network.
+    """
+
+    def __init__(self, tuned: Tuned) -> None:
+        self._parameters = tuned.trainable
+        self._copies = {name: p.detach().clone() for name, p in self._parameters.items()}
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Within the block the network answers as it did; gradients must neither be kept nor taken there."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.data, self._copies[name] = self._copies[name], parameter.data

@@ -1,0 +1,117 @@
+"""Running a trainer of TRL as the other objectives run: same arguments, same timer, same history.
+
+What is set right around it:
+
+- every default that differs is written out (bfloat16, checkpointing of activations, the CPU);
+- TRL puts a forward of its own on the network; a tuner that keeps a copy (adaption prompts) gets the new one;
+- TRL 1.16 casts the adapter on a 4-bit base to bfloat16, whatever the trial asked for: it is cast back;
+- what TRL leaves on the network (a second adapter that it takes as the reference) is taken off again;
+- soft prompts lengthen the outputs, where it expects logits of the input's length: they are cut;
+- the shares of its step that are generation, reward or reference are part of the step's time.
+
+TRL tokenises prompt and answer together, where the other objectives tokenise them apart; ids may differ at the seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import datasets
+from peft import PeftModel
+from transformers import TrainerCallback
+
+from harness.networks.tuned import Tuned
+from harness.tasks.data import TaskData
+from harness.tasks.pairs import pairs
+from harness.training.trainer import Counting, History, Settings, run, training_arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def fit(
+    tuned: Tuned,
+    settings: Settings,
+    trainer: type[Any],
+    config: type[Any],
+    rows: Sequence[Mapping[str, Any]],
+    arguments: Mapping[str, Any],
+    **trainer_args: Any,
+) -> History:
+    """Train in place with ``trainer(args=config(**arguments), ...)`` on ``rows``."""
+    dtypes = {name: parameter.dtype for name, parameter in tuned.trainable.items()}
+    counting = type(f"Timed{trainer.__name__}", (_WithTerm, Counting, trainer), {"loss_term": tuned.loss_term})
+    progress = datasets.are_progress_bars_disabled()
+
+    def make(callbacks: list[TrainerCallback]) -> Any:
+        made = counting(
+            model=tuned.model,
+            args=config(**{**training_arguments(tuned, settings), **arguments}),
+            train_dataset=datasets.Dataset.from_list([dict(row) for row in rows]),
+            processing_class=tuned.base.tokenizer,
+            callbacks=callbacks,
+            **trainer_args,
+        )
+        if isinstance(tuned.model, PeftModel) and "forward" in vars(tuned.model.base_model):
+            tuned.model.base_model.forward = tuned.model.get_base_model().forward
+        for name, parameter in tuned.trainable.items():
+            if name in dtypes:
+                parameter.data = parameter.data.to(dtypes[name])
+        return made
+
+    datasets.disable_progress_bars()
+    cut = tuned.model.register_forward_hook(_cut_soft_prompt, with_kwargs=True)
+    try:
+        return run(tuned, make, settings, activations=None)
+    finally:
+        cut.remove()
+        if not progress:
+            datasets.enable_progress_bars()
+        if isinstance(tuned.model, PeftModel) and "ref" in tuned.model.peft_config:
+            tuned.model.delete_adapter("ref")
+
+
+class _WithTerm:
+    """Mixin of a ``Trainer``: adds to its loss what the method adds to any."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        found = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        if (term := type(self).loss_term) is None:  # type: ignore[attr-defined]
+            return found
+        return (found[0] + term(), *found[1:]) if isinstance(found, tuple) else found + term()
+
+
+def _cut_soft_prompt(_model: Any, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> Any:
+    """``output`` without the logits of virtual tokens, which stand in front; all of it where there are none."""
+    ids = args[0] if args else inputs.get("input_ids")
+    if ids is not None and getattr(output, "logits", None) is not None:
+        output.logits = output.logits[:, -ids.shape[1] :]
+    return output
+
+
+def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> list[dict[str, str]]:
+    """The training pairs as TRL reads them, prompts cut as everywhere here: TRL would cut the answers away instead."""
+    tokenizer = tuned.base.tokenizer
+
+    def answer(ids: Sequence[int]) -> str:
+        # TRL puts the end token there itself.
+        return str(tokenizer.decode([token for token in ids if token != tokenizer.eos_token_id]))
+
+    return [
+        {
+            "prompt": as_text(tokenizer, pair.chosen.prompt),
+            "chosen": answer(pair.chosen.completion),
+            "rejected": answer(pair.rejected.completion),
+        }
+        for pair in pairs(tokenizer, data.train, max_length)
+    ]
+
+
+def as_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> str:
+    """A prompt's text, without the special tokens that the tokenizer puts before it again."""
+    text = str(tokenizer.decode(prompt, skip_special_tokens=tokenizer.chat_template is None))
+    start = tokenizer.bos_token
+    if start and tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2:
+        text = text.removeprefix(start)
+    return text

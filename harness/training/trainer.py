@@ -1,0 +1,338 @@
+"""What the objectives share: one set of training arguments, one trainer, one history."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from harness.measure.energy import energy
+from harness.measure.memory import peak_memory, saved_activations, weights_bytes
+from harness.measure.training import Step, StepTimer
+from harness.networks.tuned import Tuned
+from harness.tasks.logprobs import Batch
+from harness.training.sharding import Sharding, weight_of_this_part, world_size
+from harness.trial import Budget
+
+#: Entries of a trainer's log that :class:`harness.measure.training.Step` holds, or that say nothing.
+_COLUMNS_OF_STEPS = frozenset(
+    {"loss", "grad_norm", "learning_rate", "step", "epoch", "num_tokens", "num_input_tokens_seen"}
+)
+
+#: From the network and a batch to the loss to minimise and what else there is to see, by name; all scalars.
+Loss = Callable[[Any, Batch], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train: the budget, which is the same for every method, and the learning rate, which is the method's."""
+
+    budget: Budget
+    learning_rate: float
+    seed: int = 0
+    on_step: Callable[[int, int, float | None], None] | None = field(default=None, compare=False)
+    """Called with (step, steps, loss) after each step: live progress."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a training curve that belongs to the objective, such as a reward margin."""
+
+    step: int
+    """From 1."""
+    metric: str
+    value: float
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training run was like."""
+
+    steps: tuple[Step, ...]
+    train_s: float
+    """Wall time of the whole call, preparation included; never used for speeds."""
+    peak_train_bytes: int | None
+    weights_bytes: int
+    gradients_bytes: int | None
+    optimizer_bytes: int | None
+    activations_bytes: int | None
+    first_step_flops: int | None = None
+    energy_j: float | None = None
+    energy_reason: str | None = None
+    """Why there is no energy."""
+    peak_reserved_bytes: int | None = None
+    process_bytes: int | None = None
+    """What the driver counts for this process at the end; null on CPU."""
+    curves: tuple[Point, ...] = ()
+    """What the objective has to show beside the loss."""
+
+    @property
+    def losses(self) -> list[float]:
+        """Training loss after each step."""
+        return [s.loss for s in self.steps]
+
+    @property
+    def flops_per_slot(self) -> float | None:
+        """FLOPs for each token or padding of a batch, from the first step's count."""
+        if not self.steps or self.first_step_flops is None or not self.steps[0].slots:
+            return None
+        return self.first_step_flops / self.steps[0].slots
+
+    def curve(self, metric: str, split: str = "train") -> list[float]:
+        """The values of one metric of :attr:`curves`, in the order of the steps."""
+        return [point.value for point in self.curves if (point.metric, point.split) == (metric, split)]
+
+
+def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> dict[str, Any]:
+    """Every setting that matters, written out: library defaults differ and change.
+
+    AdamW without weight decay, linear decay after a warm-up of 6 % of the steps, gradients clipped at norm 1, no mixed
+    precision (the arithmetic is the weights' own), no checkpointing of activations. Processes that train together
+    share each batch.
+    """
+    budget = settings.budget
+    return {
+        "output_dir": tempfile.gettempdir(),
+        "per_device_train_batch_size": budget.batch_size // world_size(),
+        "gradient_accumulation_steps": 1,
+        "num_train_epochs": budget.epochs,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": math.ceil(0.06 * budget.train_steps),
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "optim": tuned.optimizer,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
+        "bf16": False,
+        "fp16": False,
+        "gradient_checkpointing": False,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "use_cpu": tuned.base.device.type == "cpu",
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": tuned.base.device.type != "cpu",
+        "remove_unused_columns": False,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        **overrides,
+    }
+
+
+class _Watch(TrainerCallback):
+    """Tells the progress, and stops a run whose loss is no longer finite."""
+
+    def __init__(self, on_step: Callable[[int, int, float | None], None] | None) -> None:
+        self._on_step = on_step
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss = kwargs["logs"].get("loss")
+        if loss is None:
+            return
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss is {loss} at step {state.global_step} of {state.max_steps}")
+        if self._on_step is not None:
+            self._on_step(state.global_step, state.max_steps, loss)
+
+
+class _AfterStep(TrainerCallback):
+    """Lets the method act between an optimiser step and the clearing of the gradients."""
+
+    def __init__(self, act: Callable[[int], None]) -> None:
+        self._act = act
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._act(state.global_step + 1)
+
+
+class Counting:
+    """Mixin of a ``Trainer``: counts the real tokens of each batch."""
+
+    batch_tokens: list[torch.Tensor]
+    batch_slots: list[int]
+
+    def count(self, inputs: Batch) -> None:
+        """Note how many tokens a batch has, and how many places they and the padding take."""
+        self.batch_tokens.append(real_tokens(inputs))
+        self.batch_slots.append(sum(v.numel() for name, v in inputs.items() if name.endswith("input_ids")))
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count, then go on."""
+        self.count(inputs)
+        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+
+def real_tokens(batch: Batch) -> torch.Tensor:
+    """Tokens of a batch, padding left out: the sum over its masks (a batch without padding has none).
+
+    Stays a tensor: reading it here would make an accelerator wait.
+    """
+    masks = [value for name, value in batch.items() if name.endswith("_mask") and name != "loss_mask"]
+    return torch.stack([m.sum() for m in masks]).sum() if masks else torch.tensor(batch["input_ids"].numel())
+
+
+class _LossTrainer(Counting, Sharding, Trainer):
+    """A ``Trainer`` that minimises a :data:`Loss` and leaves the printing to the notebook."""
+
+    objective_loss: Loss
+    ordered: bool
+    control: TrainerControl
+    _seen: Mapping[str, torch.Tensor]
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self.count(inputs)
+        loss, self._seen = self.objective_loss(model, inputs)
+        return loss * weight_of_this_part(inputs) if world_size() > 1 else loss
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return SequentialSampler(self.train_dataset) if self.ordered else super()._get_train_sampler(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        seen = {name: float(value) for name, value in self._seen.items()} if "loss" in logs else {}
+        self.state.log_history.append({**logs, **seen, "step": self.state.global_step})
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+
+def network_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    """The loss that the network itself computes from ``labels``."""
+    return model(**batch).loss, {}
+
+
+def loss_of(tuned: Tuned, loss: Loss) -> Loss:
+    """What trains ``tuned``: the method's own loss where it has one, else ``loss`` with what the method adds to it."""
+    own, term = tuned.own_loss, tuned.loss_term
+    if own is not None:
+        return lambda model, batch: (own(model, batch), {})
+    if term is None or loss is network_loss:
+        return loss
+
+    def both(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        value, seen = loss(model, batch)
+        return value + term(), seen
+
+    return both
+
+
+def activations_bytes(tuned: Tuned, batch: Batch, loss: Loss = network_loss) -> int:
+    """Bytes that one forward pass keeps for backward: a probe before training, apart from every timed step.
+
+    The random numbers that it draws are given back.
+    """
+    devices = [tuned.base.device] if tuned.base.device.type == "cuda" else []
+    tuned.model.train()
+    with torch.random.fork_rng(devices=devices), saved_activations(tuned.model) as saved:
+        value = loss(tuned.model, {name: tensor.to(tuned.base.device) for name, tensor in batch.items()})
+    kept = saved.bytes
+    del value
+    return kept
+
+
+def train(
+    tuned: Tuned,
+    examples: Sequence[Mapping[str, Any]],
+    collate: Callable[[list[Any]], dict[str, torch.Tensor]],
+    settings: Settings,
+    loss: Loss = network_loss,
+    ordered: bool = False,
+) -> History:
+    """Train ``tuned`` in place on ``examples``; leaves it in evaluation mode.
+
+    ``ordered`` keeps the order of the examples instead of shuffling them. Raises :class:`Diverged` when the loss is not
+    finite.
+    """
+    loss = loss_of(tuned, loss)
+    probe = collate(list(examples[: settings.budget.batch_size]))
+    kept = activations_bytes(tuned, probe, loss)
+
+    def make(callbacks: list[TrainerCallback]) -> _LossTrainer:
+        trainer = _LossTrainer(
+            model=tuned.model,
+            args=TrainingArguments(**training_arguments(tuned, settings)),
+            train_dataset=list(examples),
+            data_collator=collate,
+            callbacks=callbacks,
+        )
+        trainer.objective_loss, trainer.ordered, trainer._seen = loss, ordered, {}
+        return trainer
+
+    return run(tuned, make, settings, kept)
+
+
+def run(
+    tuned: Tuned,
+    make: Callable[[list[TrainerCallback]], Any],
+    settings: Settings,
+    activations: int | None,
+) -> History:
+    """Run the :class:`Counting` trainer that ``make`` builds around the callbacks it is given; time and measure it."""
+    start = time.perf_counter()
+    device = tuned.base.device
+    weights = weights_bytes(tuned.model)
+    timer = StepTimer(device)
+    method_acts = [] if tuned.after_step is None else [_AfterStep(tuned.after_step)]
+    trainer = make([timer, _Watch(settings.on_step), *method_acts])
+    for unwanted in ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback"):
+        for callback in list(trainer.callback_handler.callbacks):
+            if type(callback).__name__ == unwanted:
+                trainer.remove_callback(callback)
+    trainer.batch_tokens, trainer.batch_slots = [], []
+    try:
+        with peak_memory(device) as peak, energy(device) as used:
+            trainer.train()
+    finally:
+        timer.close()
+    tuned.model.eval()
+    tuned.model.zero_grad(set_to_none=True)
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return History(
+        steps=tuple(
+            Step(
+                step=number,
+                seconds=seconds,
+                tokens=int(tokens),
+                loss=log["loss"],
+                learning_rate=log.get("learning_rate"),
+                grad_norm=log.get("grad_norm"),
+                slots=slots or None,
+            )
+            for number, (seconds, tokens, slots, log) in enumerate(
+                zip(timer.seconds, trainer.batch_tokens, trainer.batch_slots, logs, strict=True), start=1
+            )
+        ),
+        train_s=time.perf_counter() - start,
+        peak_train_bytes=peak.bytes,
+        weights_bytes=weights,
+        gradients_bytes=timer.gradients_bytes,
+        optimizer_bytes=timer.optimizer_bytes,
+        activations_bytes=activations,
+        first_step_flops=timer.flops,
+        energy_j=used.joules,
+        energy_reason=used.reason,
+        peak_reserved_bytes=peak.reserved_bytes,
+        process_bytes=peak.process_bytes,
+        curves=tuple(
+            Point(log["step"], name, float(value))
+            for log in logs
+            for name, value in log.items()
+            if name not in _COLUMNS_OF_STEPS and isinstance(value, (int, float))
+        ),
+    )

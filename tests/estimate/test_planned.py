@@ -1,0 +1,249 @@
+"""Estimates in a plan: asked once, kept while nothing changes, and held against the memory that there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import tiny_models as tiny
+
+from harness import cli
+from harness.errors import InputError
+from harness.estimate import limit, planned
+from harness.estimate.limit import Limit
+from harness.estimate.planned import Setting
+from harness.ledger.ledger import Ledger
+from harness.sweeps import expand as matrix
+from harness.sweeps import spec as sweep
+from harness.sweeps.plan import Plan, Planned
+
+GB = 10**9
+METHODS = {"full": {"learning_rate": [1e-5, 2e-5]}, "lora": {"r": [4, 8], "learning_rate": [1e-5, 2e-5]}}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TUNEBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., Plan]:
+    """The plan of a sweep with these fields, by the real notebooks."""
+
+    def of(**fields: object) -> Plan:
+        document = {"name": "s", "models": ["tiny-llama"], "tasks": ["factual_summary"], "methods": METHODS, **fields}
+        path = tmp_path / "s.yaml"
+        path.write_text(yaml.safe_dump(document), encoding="utf-8")
+        return matrix.plan(sweep.load(path))
+
+    return of
+
+
+class Stub:
+    """An estimator that says ``size`` and remembers what it was asked."""
+
+    def __init__(self, size: int | None = 2 * GB) -> None:
+        self.size = size
+        self.asked: list[Setting] = []
+
+    def __call__(self, settings: list[Setting]) -> dict[Setting, int | None]:
+        self.asked += settings
+        return dict.fromkeys(settings, self.size)
+
+
+def at(size: int) -> planned.LimitOf:
+    return lambda device: Limit(f"device {device}", size)
+
+
+def row_of(plan: Plan, method: str) -> Planned:
+    return next(row for row in plan.rows if row.trial.method == method)
+
+
+def test_rows_that_share_a_setting_are_estimated_once_and_the_next_plan_asks_for_nothing(
+    made: Callable[..., Plan],
+) -> None:
+    plan, stub = made(seeds=[0, 1, 2]), Stub()
+    judged = planned.judge(plan, at(4 * GB), stub)
+    assert len(plan.rows) == 18
+    assert sorted((s.method, json.loads(s.method_args).get("r")) for s in stub.asked) == [
+        ("full", None),
+        ("lora", 4),
+        ("lora", 8),
+    ]
+    assert {row.estimated_bytes for row in judged.rows} == {2 * GB}
+    again = Stub(size=1)
+    assert planned.judge(plan, at(4 * GB), again) == judged
+    assert again.asked == []
+
+
+@pytest.mark.parametrize(("size", "skipped"), [(2 * GB, 0), (2 * GB - 1, 6)])
+def test_what_does_not_fit_is_skipped_with_the_estimate_and_the_limit(
+    made: Callable[..., Plan], size: int, skipped: int
+) -> None:
+    judged = planned.judge(made(), at(size), Stub())
+    assert (len(judged.skipped), len(judged.runnable)) == (skipped, 6 - skipped)
+    for row in judged.skipped:
+        assert row.reason == (
+            "a step of 8 x 128 tokens is estimated to need 2 GB, more than the 2 GB of device auto; "
+            "--force runs it all the same"
+        )
+
+
+def test_a_trial_whose_parent_does_not_fit_is_skipped_too(made: Callable[..., Plan]) -> None:
+    def full_is_large(settings: list[Setting]) -> dict[Setting, int | None]:
+        return {setting: 9 * GB if setting.method == "full" else GB for setting in settings}
+
+    judged = planned.judge(made(methods={"bitdelta": {}, "lora": {}}), at(4 * GB), full_is_large)
+    full, child, other = (row_of(judged, method) for method in ("full", "bitdelta", "lora"))
+    assert full.reason is not None and full.reason.startswith("a step of")
+    assert child.reason == f"its parent (full, trial {full.trial_id}) is skipped"
+    assert other.reason is None
+
+
+def test_what_cannot_be_judged_is_neither_asked_nor_skipped(made: Callable[..., Plan]) -> None:
+    methods = {"baseline": {}, "qlora": {"optimizer": "paged_adamw_32bit"}, "full": {}}
+    stub = Stub()
+    plan = made(tasks=["factual_preference"], methods=methods, objectives=["sft", "dpo", "ppo"])
+    judged = planned.judge(plan, at(1), stub)
+    asked = [row for row in plan.runnable if row.trial.objective == "sft" and row.trial.method == "full"]
+    assert [setting.method for setting in stub.asked] == ["full"]
+    estimated = {row.trial_id for row in judged.rows if row.estimated_bytes is not None}
+    assert asked and estimated == {row.trial_id for row in asked}
+    alone = planned.judge(made(methods={"baseline": {}}), at(1), stub)
+    assert not alone.skipped and alone.rows
+
+
+def test_an_estimator_that_knows_nothing_skips_nothing(made: Callable[..., Plan]) -> None:
+    judged = planned.judge(made(), at(1), Stub(size=None))
+    assert not judged.skipped
+    assert {row.estimated_bytes for row in judged.rows} == {None}
+
+
+def test_an_impossible_row_keeps_its_own_reason(made: Callable[..., Plan]) -> None:
+    plan = made(methods={"full": {}}, objectives=["classification"])
+    judged = planned.judge(plan, at(1), Stub())
+    assert judged == plan
+
+
+def test_a_changed_method_is_estimated_anew(made: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, stub = made(), Stub()
+    planned.judge(plan, at(GB), stub)
+    monkeypatch.setattr(planned, "_code", lambda: ["another version"])
+    planned.judge(plan, at(GB), stub)
+    assert len(stub.asked) == 2 * len(set(stub.asked)) == 6
+
+
+def test_a_broken_file_in_the_cache_is_made_again(made: Callable[..., Plan], cache: Path) -> None:
+    plan, stub = made(), Stub()
+    first = planned.judge(plan, at(GB), stub)
+    for file in (cache / "estimates").glob("*.json"):
+        file.write_text("{", encoding="utf-8")
+    assert planned.judge(plan, at(GB), stub) == first
+    assert len(stub.asked) == 6
+
+
+def test_a_process_that_dies_leaves_no_estimate_behind(
+    made: Callable[..., Plan], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    judged = planned.judge(made(), at(1))
+    assert not judged.skipped
+    assert not list(cache.rglob("*.json"))
+
+
+def test_the_process_traces_what_can_be_traced_and_says_null_for_the_rest(made: Callable[..., Plan]) -> None:
+    from harness.estimate.estimate import estimate
+
+    # An argument of the notebook alone, a method that the model refuses, and one that is as the estimate says.
+    (setting,) = {Setting.of(row.trial) for row in made(methods={"lora": {"r": 4}}).rows}
+    assert setting is not None
+    drawn = dataclasses.replace(setting, method_args=json.dumps({"r": 4, "picture": True}))
+    refused = dataclasses.replace(setting, method="llama_adapter", method_args="{}", model="tiny-bert")
+    found = planned._in_processes([setting, drawn, refused])
+    arguments = {"batch_size": 8, "length": 128, "dtype": "float32", "optimizer_dtype": None}
+    size = estimate("tiny-llama", "lora", {"r": 4}, **arguments).total_bytes  # type: ignore[arg-type]
+    # The notebook's other arguments stand at their defaults, which are the method's.
+    assert found == {setting: size, drawn: size, refused: None}
+
+
+def test_limits_of_the_command_line() -> None:
+    assert planned.limits() is limit.limit_of
+    assert planned.limits("24GB")("cuda") == Limit("--memory", 24 * GB)
+    assert planned.limits("24GB", elsewhere=True)("cuda") == Limit("--memory", 24 * GB)
+    assert planned.limits("24GB", force=True)("cpu") is None
+    assert planned.limits(elsewhere=True)("cpu") is None
+    with pytest.raises(InputError, match="--memory: '24' is not a size"):
+        planned.limits("24")
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+
+
+def test_the_smallest_limit_of_the_own_and_outer_control_groups_counts(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "proc": "0::/user/job/step\n4:memory:/pod\n3:cpuset:/\n",
+            "fs/user/job/step/memory.max": "max\n",
+            "fs/user/job/memory.max": "3000\n",
+            "fs/user/memory.max": "5000\n",
+            "fs/memory/pod/memory.limit_in_bytes": "4000\n",
+            "fs/other/memory.max": "1\n",
+        },
+    )
+    assert sorted(limit._cgroup_limits(tmp_path / "proc", tmp_path / "fs")) == [3000, 4000, 5000]
+    assert list(limit._cgroup_limits(tmp_path / "nowhere", tmp_path / "fs")) == []
+
+
+def test_a_container_has_what_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit, "_cgroup_limits", lambda: iter([12345, 99]))
+    assert limit.limit_of("cpu") == Limit("this container", 99)
+    monkeypatch.setattr(limit, "_cgroup_limits", lambda: iter([2**63]))
+    machine = limit.limit_of("cpu")
+    assert machine is not None and machine.place == "this machine" and machine.bytes > GB
+
+
+def test_without_a_device_file_torch_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit, "_accelerator_possible", lambda: False)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert limit.limit_of("auto") == limit.limit_of("cpu")
+    assert limit.limit_of("cuda:0") is None
+
+
+def test_plan_run_and_force_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny.bench(tmp_path, methods={"full": {}})
+    monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "notebooks"))
+    monkeypatch.setattr(planned, "_in_processes", Stub())
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["tunebench", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        assert exit_.value.code == 0
+        return capsys.readouterr().out
+
+    (row,) = json.loads(call("plan", "tiny.yaml", "--memory", "1GB", "--json"))["trials"]
+    assert (row["status"], row["estimated_bytes"]) == ("skipped", 2 * GB)
+    assert "estimated to need 2 GB, more than the 1 GB of --memory" in row["reason"]
+    assert "1 to run, 0 skipped" in call("plan", "tiny.yaml", "--memory", "1GB", "--force")
+
+    call("run", "tiny.yaml", "--memory", "1GB")
+    (record,) = Ledger.open(tmp_path / "results" / "tiny").records()
+    assert (record.status, record.reason) == ("skipped", row["reason"])
+    call("run", "tiny.yaml", "--memory", "1GB", "--force")
+    ledger = Ledger.open(tmp_path / "results" / "tiny")
+    (record,) = ledger.records()
+    assert record.status == "ok"
+    assert ledger.plan.rows[0].estimated_bytes == 2 * GB

@@ -1,0 +1,343 @@
+"""Figures: right findings, legible labels, and a reason where there is nothing to show."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.fake_records import make_sweep
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.figures import DESCRIPTIONS, FIGURES, save
+from harness.figures.decode_latency import finding as latency_finding
+from harness.figures.findings import answer, caution, cheapest_good, standing
+from harness.figures.labels import spread
+from harness.figures.panels import Tables, labelled, title_of
+from harness.figures.style import (
+    _KNOWN,
+    bytes_text,
+    count_text,
+    look,
+    percent_text,
+    rate_text,
+    seconds_text,
+)
+from harness.ledger.records import read_records
+from harness.results import tables
+from harness.results.baseline import SAME_QUESTIONS
+
+
+def sweep(folder: Path, **kwargs: object) -> Tables:
+    make_sweep(folder, **kwargs)
+    tables.write(read_records(folder), folder)
+    return tables.read(folder)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    folder = tmp_path_factory.mktemp("several")
+    return sweep(folder, n_methods=7, curve_steps=8, tasks=["trec_class", "factual_summary"])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_panel_per_task_each_with_a_finding_and_labelled_axes(name: str, several: Tables) -> None:
+    figure = FIGURES[name](several)
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        assert axes.get_title(loc="left")
+        assert axes.get_xlabel()
+
+
+def test_saved_as_png_and_svg_without_references(several: Tables, tmp_path: Path) -> None:
+    png, svg = save(FIGURES["memory_by_method"](several), tmp_path, "memory_by_method")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "<image" not in svg.read_text()
+
+
+@pytest.mark.parametrize("name", ["score_vs_params", "score_vs_time"])
+def test_labels_do_not_cover_each_other(name: str, several: Tables) -> None:
+    for axes in FIGURES[name](several).axes:
+        methods = set(several["trials"].method)
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text() in methods]
+        assert len(boxes) == 6
+        assert not [1 for a, b in combinations(boxes, 2) if a.overlaps(b)]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("sort", ["one method", "all failed", "nothing ran", "nothing measured"])
+def test_poor_sweeps_give_a_reason_and_no_crash(name: str, sort: str, several: Tables) -> None:
+    poor = dict(several)
+    everything = several["trials"]
+    match sort:
+        case "one method":
+            poor["trials"] = everything[everything.method == "lora"]
+        case "all failed":
+            poor["trials"] = everything.assign(status="oom")
+        case "nothing ran":
+            poor = {key: frame.iloc[:0] for key, frame in several.items()}
+        case "nothing measured":
+            measured = ["test_score", "valid_score", "peak_train_bytes", "train_tokens_per_s", "weights_bytes"]
+            poor = {key: frame.iloc[:0] for key, frame in several.items()}
+            poor["trials"] = everything.assign(**dict.fromkeys(measured, np.nan))
+    said = title_of(FIGURES[name](poor))
+    expected = {
+        "one method": "lora",
+        "all failed": f"no trial ended well ({len(everything)} oom)",
+        "nothing ran": "no trial that ended",
+        "nothing measured": "Nothing to show because",
+    }
+    if sort == "one method" and name == "learning_rates":
+        assert "best at the edge" in said
+    else:
+        assert expected[sort] in said
+
+
+def chosen(**columns: list[object]) -> pd.DataFrame:
+    """Labelled rows as of ``aggregate``: 3 seeds, 100 test examples, standard errors of 0.01 each."""
+    size = len(columns["method"])
+    usual = {
+        **{name: [None] * size for name in SAME_QUESTIONS},
+        "task": ["t"] * size,
+        "model": ["m"] * size,
+        "method_args": ["{}"] * size,
+        "seeds": [3] * size,
+        "seed_stderr": [0.01] * size,
+        "test_stderr": [0.01] * size,
+        "test_examples": [100] * size,
+        "test_score": [0.5] * size,
+        "ci_low": [np.nan] * size,
+        "ci_high": [np.nan] * size,
+        "base_score": [0.2] * size,
+        "higher_is_better": [True] * size,
+        "trainable_params": [1.0] * size,
+        "peak_train_bytes": [np.nan] * size,
+        "train_s": [np.nan] * size,
+    }
+    return labelled(pd.DataFrame({**usual, **columns}))
+
+
+def one_seed(**columns: list[object]) -> pd.DataFrame:
+    size = len(columns["method"])
+    return chosen(**{"seeds": [1] * size, "seed_stderr": [np.nan] * size, **columns})
+
+
+def test_the_finding_gives_the_scores_of_the_cheapest_good_method_and_of_full() -> None:
+    frame = chosen(
+        method=["full", "lora", "adapter", "prompt"],
+        test_score=[0.80, 0.79, 0.80, 0.50],
+        ci_low=[0.76, 0.75, 0.74, 0.46],
+        ci_high=[0.84, 0.83, 0.86, 0.54],
+        trainable_params=[1000.0, 7.0, 20.0, 1.0],
+    )
+    found = cheapest_good(frame, "trainable_params", "parameters")
+    assert found == (
+        "lora scores 0.790 [0.750, 0.830] with 0.7 % of full’s parameters; full scores 0.800 [0.760, 0.840]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "base", "higher", "finding"),
+    [
+        ([0.8, 0.5], 0.2, True, "full scores 0.800; of those with less cost, lora comes nearest: 0.500"),
+        ([0.8, 0.9], 0.2, True, "lora scores 0.900 with 1 % of full’s cost; full scores 0.800"),
+        ([0.100, 0.102], 0.9, False, "lora scores 0.102 with 1 % of full’s cost; full scores 0.100"),
+        ([0.100, 0.150], np.nan, False, "full scores 0.100; of those with less cost, lora comes nearest: 0.150"),
+        ([-0.5, -0.9], np.nan, True, "full scores -0.500; of those with less cost, lora comes nearest: -0.900"),
+        ([-0.5, -0.5], np.nan, True, "lora scores -0.500 with 1 % of full’s cost; full scores -0.500"),
+        ([0.2, 0.19], 0.3, True, "full scores 0.200; of those with less cost, lora comes nearest: 0.190"),
+    ],
+)
+def test_the_finding_says_what_the_scores_say(scores: list[float], base: float, higher: bool, finding: str) -> None:
+    frame = chosen(
+        method=["full", "lora"],
+        test_score=scores,
+        base_score=[base] * 2,
+        higher_is_better=[higher] * 2,
+        trainable_params=[100.0, 1.0],
+    )
+    assert cheapest_good(frame, "trainable_params", "cost") == finding
+
+
+def test_a_share_of_a_cost_has_no_more_digits_than_a_measurement() -> None:
+    frame = chosen(method=["full", "bitfit"], trainable_params=[10_000.0, 9_991.0])
+    found = cheapest_good(frame, "trainable_params", "peak memory")
+    assert found == "bitfit scores 0.500 with more than 99 % of full’s peak memory; full scores 0.500"
+    equal = chosen(method=["full", "bitfit"], trainable_params=[5.0, 5.0])
+    assert cheapest_good(equal, "trainable_params", "cost") == "full scores 0.500, and no method needs less cost"
+
+
+def test_ahead_is_what_the_difference_says_and_not_overlap() -> None:
+    # Intervals half as wide again as the difference of b's mean: they overlap, and a is ahead all the same.
+    frame = chosen(
+        method=["a", "b", "c"],
+        test_score=[0.90, 0.84, 0.5],
+        seed_stderr=[0.0, 0.0, 0.0],
+        test_stderr=[0.02, 0.02, 0.02],
+        ci_low=[0.86, 0.80, 0.46],
+        ci_high=[0.94, 0.88, 0.54],
+    )
+    assert standing(frame) == "a scores best: 0.900 [0.860, 0.940], ahead of all 2 others"
+    frame["seed_stderr"] = 0.02
+    assert standing(frame) == "a has the highest score, 0.900 [0.860, 0.940], and is not shown to be ahead of b"
+
+
+def test_one_seed_is_never_ahead() -> None:
+    frame = one_seed(method=["a", "b"], test_score=[0.9, 0.1])
+    assert standing(frame) == "a has the highest score, 0.900, and is not shown to be ahead of b (one seed)"
+    mixed = chosen(method=["a", "b"], test_score=[0.9, 0.1], seeds=[3, 1], seed_stderr=[0.01, np.nan])
+    assert standing(mixed) == "a has the highest score, 0.900, and is not shown to be ahead of b (one seed)"
+    untrained = chosen(method=["a", "baseline"], test_score=[0.9, 0.1], seeds=[3, 1], seed_stderr=[0.01, np.nan])
+    assert standing(untrained) == "a scores best: 0.900, ahead of the other"
+
+
+@pytest.mark.parametrize(
+    ("columns", "finding"),
+    [
+        ({"test_score": [0.5, 0.5]}, "a has the highest score, 0.500, and is not shown to be ahead of b"),
+        (
+            {"test_score": [0.1, 0.9], "higher_is_better": [False] * 2},
+            "a scores best: 0.100, ahead of the other",
+        ),
+        ({"test_score": [-0.1, -0.9]}, "a scores best: -0.100, ahead of the other"),
+        (
+            {"test_score": [0.9, 0.1], "seed_stderr": [0.0] * 2, "test_stderr": [np.nan] * 2},
+            "a has the highest score, 0.900, and is not shown to be ahead of b",
+        ),
+        (
+            {"test_score": [0.9, 0.1], "task_version": ["1", "2"]},
+            "a has the highest score, 0.900, and is not shown to be ahead of b",
+        ),
+    ],
+    ids=["a tie", "lower is better", "negative", "no known error", "other questions"],
+)
+def test_the_standing_of_odd_tables(columns: dict[str, list[object]], finding: str) -> None:
+    assert standing(chosen(method=["a", "b"], **columns)) == finding
+
+
+def test_the_answer_warns_of_one_seed_first() -> None:
+    said = "ran on one seed, and one seed knows nothing of the spread between runs: nothing is called better"
+    assert caution(chosen(method=["full", "baseline"], seeds=[3, 1])) is None
+    assert caution(one_seed(method=["full", "lora", "baseline"])) == f"Every method {said}"
+    assert caution(chosen(method=["full", "lora"], seeds=[3, 1])) == f"lora {said}"
+    two = chosen(method=["full", "lora"], seeds=[3, 1], task=["t", "u"])
+    assert caution(two) == f"lora on u · m {said}"
+
+
+def test_the_answer_gives_the_untrained_model_as_it_was_measured() -> None:
+    frame = chosen(method=["full", "lora"], base_score=[0.2, 0.25])
+    assert answer(frame)["t", "m"][-1] == "the untrained model scores 0.200 to 0.250"
+
+
+def times(**columns: list[object]) -> pd.DataFrame:
+    """Rows of the figure of latency, full fine-tuning and the untrained model with the same network."""
+    size = len(columns["method"])
+    usual = {
+        "variant": ["plain"] * size,
+        "dtype": ["float32"] * size,
+        "device": ["cpu"] * size,
+        "total_params": [100 + (name not in ("baseline", "full")) for name in columns["method"]],
+        "weights_bytes": [400.0] * size,
+    }
+    frame = labelled(pd.DataFrame({**usual, **columns}))
+    return frame if "high" in columns else frame.assign(high=1.1 * frame.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "finding"),
+    [
+        (
+            {"method": ["baseline", "full"], "value": [0.010, 0.1129]},
+            "Nothing can be said of which is faster: the same network took 10 ms to 113 ms per token",
+        ),
+        (
+            {"method": ["baseline", "full"], "value": [0.010, 0.012]},
+            "All have the untrained model’s network: 10 ms to 12 ms per token",
+        ),
+        (
+            {"method": ["baseline", "lora"], "value": [0.010, 0.020], "variant": ["plain", "merged"]},
+            "All have the untrained model’s network: 10 ms to 20 ms per token",
+        ),
+        (
+            {"method": ["baseline", "lora"], "value": [0.010, 0.020], "high": [0.011, 0.041]},
+            "Nothing can be said of which is faster: the 95th percentile of lora, 41 ms, is more than twice its "
+            "median, 20 ms",
+        ),
+        (
+            {"method": ["baseline", "full", "lora"], "value": [0.010, 0.012, 0.020]},
+            "lora takes longest, 20 ms per token; the untrained model takes 10 ms",
+        ),
+        (
+            {"method": ["baseline", "full", "lora"], "value": [0.010, 0.018, 0.017]},
+            "No added time stands out from the untrained model’s own spread: 10 ms to 18 ms per token",
+        ),
+        (
+            {"method": ["full", "lora"], "value": [0.010, 0.020]},
+            "From 10 ms (full) to 20 ms (lora) per token",
+        ),
+        (
+            {"method": ["baseline", "quantised"], "value": [0.01, 0.03], "total_params": [100] * 2,
+             "weights_bytes": [400.0, 110.0]},
+            "quantised takes longest, 30 ms per token; the untrained model takes 10 ms",
+        ),
+    ],
+)  # fmt: skip
+def test_times_say_no_more_than_was_measured(columns: dict[str, list[object]], finding: str) -> None:
+    assert latency_finding(times(**columns), "token").replace("lora, merged", "lora") == finding
+
+
+def test_labels_say_what_tells_rows_apart() -> None:
+    frame = pd.DataFrame({"method": ["full", "lora", "lora"], "objective": ["sft"] * 3, "train_examples": [8, 8, 64]})
+    assert labelled(frame).label.tolist() == ["full, 8 examples", "lora, 8 examples", "lora, 64 examples"]
+
+
+def test_known_methods_look_different_and_every_name_has_a_fixed_look() -> None:
+    assert len(set(_KNOWN.values())) == len(_KNOWN)
+    assert look("some_new_method") == look("some_new_method")
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=10))
+def test_spread_keeps_order_distance_and_bounds(wanted: list[float]) -> None:
+    placed = spread(sorted(wanted), 10.0, 0.0, 100.0)
+    assert all(b - a >= 10.0 - 1e-6 for a, b in pairwise(placed))
+    assert min(placed) >= -1e-6
+    assert max(placed) <= 100 + 1e-6
+
+
+def test_spread_moves_nothing_that_has_room() -> None:
+    assert spread([10.0, 30.0, 60.0], 10.0, 0.0, 100.0) == [10.0, 30.0, 60.0]
+    assert spread([50.0, 50.0], 10.0, 0.0, 100.0) == [45.0, 55.0]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (bytes_text(0), "0 B"),
+        (bytes_text(1_234_000_000), "1.23 GB"),
+        (bytes_text(999.9e6), "1 GB"),
+        (count_text(134_515_008), "135M"),
+        (count_text(65_285_660_672), "65.3B"),
+        (count_text(999), "999"),
+        (seconds_text(0.0123), "12.3 ms"),
+        (seconds_text(754), "12.6 min"),
+        (percent_text(0.0068), "0.68 %"),
+        (percent_text(0.997), "99.70 %"),
+        (percent_text(1.0), "100 %"),
+        (rate_text(0.0005), "5e-4"),
+        (rate_text(0.00025), "2.5e-4"),
+    ],
+)
+def test_numbers_carry_units(said: str, expected: str) -> None:
+    assert said == expected
+
+
+def test_every_figure_is_described_and_matplotlib_waits_for_the_first() -> None:
+    assert list(FIGURES) == list(DESCRIPTIONS)
+    code = "import sys, harness.figures; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,132 @@
+"""Supervised fine-tuning: packing, dialogues and mixtures, each by a known answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from helpers import toy_tasks as toy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import methods
+from harness.errors import InputError
+from harness.objectives import sft
+from harness.tasks.dialogue import encode_dialogue, parse_turns
+from harness.tasks.encode import encode_examples
+from harness.tasks.logprobs import IGNORED
+from harness.training.mixing import mix, proportions
+from harness.training.token_loss import token_loss
+
+EXAMPLES = [toy.example("one:", "first"), toy.example("a longer prompt:", "second answer"), toy.example("x:", "3")]
+TURNS = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "hello"},
+    {"role": "user", "content": "bye"},
+    {"role": "assistant", "content": "ciao"},
+]
+#: The chat markup of SmolLM2, without its system message.
+TEMPLATE = (
+    "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+)
+
+
+# --- packing ---------------------------------------------------------------------------------------------------------
+
+
+def test_packed_loss_and_gradients_equal_those_of_the_padded_batch() -> None:
+    tokenizer, model = toy.base().tokenizer, toy.base().build()
+    rows = [sft.training_example(e) for e in encode_examples(tokenizer, EXAMPLES, 48)]
+    padded, packed = sft.CompletionCollator(0)(rows), sft.PackingCollator()(rows)
+    assert packed["input_ids"].shape == (1, int(padded["attention_mask"].sum()))
+    found = []
+    for loss_of, batch in ((token_loss, padded), (sft.packed_loss, packed)):
+        model.zero_grad()
+        loss, _ = loss_of(model, batch)
+        loss.backward()
+        found.append((loss.detach(), model.model.layers[0].self_attn.q_proj.weight.grad.clone()))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-3, atol=1e-6)
+
+
+@torch.no_grad()
+def test_packed_examples_do_not_see_each_other() -> None:
+    tokenizer, model = toy.base().tokenizer, toy.base().build()
+    rows = [sft.training_example(e) for e in encode_examples(tokenizer, EXAMPLES, 48)]
+    alone, _ = sft.packed_loss(model, sft.PackingCollator()(rows[1:]))
+    both = sft.PackingCollator()(rows)
+    first = len(rows[0]["input_ids"])
+    both["labels"][0, :first] = IGNORED
+    for token in (77, 88):
+        both["input_ids"][0, :first] = token
+        torch.testing.assert_close(sft.packed_loss(model, both)[0], alone)
+
+
+def test_training_packed_is_training() -> None:
+    data = toy.data("generation", EXAMPLES)
+    losses = [
+        sft.fit(methods.apply("lora", toy.base()), data, toy.settings(1e-2, epochs=3), packing=packing).losses
+        for packing in (False, True)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_virtual_tokens_cannot_be_packed() -> None:
+    with pytest.raises(InputError, match="virtual tokens"):
+        sft.fit(methods.apply("prompt", toy.base()), toy.data("generation", EXAMPLES), toy.settings(), packing=True)
+
+
+# --- dialogues -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", [None, TEMPLATE])
+def test_only_the_turns_of_the_assistant_are_learnt(template: str | None) -> None:
+    tokenizer = toy.base().tokenizer
+    tokenizer.chat_template = template
+    ids, learnt = encode_dialogue(tokenizer, TURNS, 200)
+    words = tokenizer.decode([token for token, learn in zip(ids, learnt, strict=True) if learn])
+    assert words == "hello</s>ciao</s>"
+    whole = tokenizer.decode(ids)
+    assert "hi" in whole and "bye" in whole and whole.count("hello") == 1
+
+
+def test_a_dialogue_is_cut_and_reaches_the_loss() -> None:
+    data = toy.data("generation", [toy.example("", "", turns=json.dumps(TURNS))] * 4)
+    history = sft.fit(methods.apply("lora", toy.base()), data, toy.settings(max_length=40), dialogue_field="turns")
+    assert history.steps[0].tokens == 4 * 40
+    with pytest.raises(InputError, match="did you mean 'turns'"):
+        sft.fit(methods.apply("lora", toy.base()), data, toy.settings(), dialogue_field="turn")
+
+
+def test_turns_are_read_in_both_common_forms_and_nothing_else() -> None:
+    shared = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
+    assert parse_turns(json.dumps(shared)) == TURNS[:2]
+    for wrong in ("{", "[1]", '[{"role": "assistant"}]', json.dumps(TURNS[:1])):
+        with pytest.raises(InputError, match="dialogue"):
+            parse_turns(wrong)
+
+
+# --- mixtures --------------------------------------------------------------------------------------------------------
+
+
+def test_proportions_by_hand() -> None:
+    assert proportions({"a": 900, "b": 100}, 10) == {"a": 9, "b": 1}
+    # Of a only 100 count, so both are alike.
+    assert proportions({"a": 900, "b": 100}, 10, cap=100) == {"a": 5, "b": 5}
+    assert proportions({"a": 1, "b": 1, "c": 1}, 4) == {"a": 2, "b": 1, "c": 1}
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 10_000), min_size=1, max_size=6), st.integers(0, 500))
+def test_proportions_add_up_and_keep_the_order_of_sizes(sizes: dict[str, int], total: int) -> None:
+    found = proportions(sizes, total, cap=1000)
+    assert sum(found.values()) == total
+    assert all(found[a] <= found[b] + 1 for a in sizes for b in sizes if sizes[a] <= sizes[b])
+
+
+def test_stages_keep_their_order_and_mixtures_alternate() -> None:
+    sets = {"a": ["a"] * 4, "b": ["b"] * 2}
+    assert mix(sets, 6, staged=True) == ["a", "a", "a", "a", "b", "b"]
+    assert mix(sets, 3, staged=False) == ["a", "b", "a"]
+    assert mix({"a": ["x", "y"]}, 5) == ["x", "y", "x", "y", "x"]

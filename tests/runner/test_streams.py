@@ -1,0 +1,117 @@
+"""What cells print: bounded, in linear time, as a terminal would show it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.runner import streams
+from harness.runner.notebook import Run
+from harness.runner.streams import HEAD, TAIL, BoundedLog, Stream
+from harness.sweeps.spec import Limits
+
+
+def shown(*pieces: str) -> str:
+    stream = Stream()
+    for piece in pieces:
+        stream.write(piece)
+    return stream.text
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (("a\nb",), "a\nb"),
+        (("10 %\r50 %\r100 %\n", "done"), "100 %\ndone"),
+        (("10 %", "\r", "50 %"), "50 %"),
+        (("a\r\nb\r\n",), "a\nb\n"),
+        (("abc\b\bd",), "ad"),
+        (("\n\bx",), "\nx"),
+    ],
+)
+def test_carriage_returns_and_backspaces_do_what_they_do_on_a_terminal(pieces: tuple[str, ...], text: str) -> None:
+    assert shown(*pieces) == text
+
+
+@given(st.lists(st.text(alphabet="ab\n\r\b", max_size=9), max_size=9))
+def test_the_text_does_not_depend_on_how_it_came(pieces: list[str]) -> None:
+    assert shown(*pieces) == shown("".join(pieces)) == shown(*"".join(pieces))
+
+
+@pytest.mark.parametrize("line", ["x", "x\n"])
+def test_of_much_text_head_and_tail_stay_and_what_is_left_out_is_counted(line: str) -> None:
+    count = 3 * (HEAD + TAIL)
+    text = shown("first" + line * count + "last")
+    head, _, rest = text.partition("\n[")
+    number, _, tail = rest.partition(" characters left out]\n")
+    assert head.startswith("first") and tail.endswith("last")
+    assert len(head) == HEAD and TAIL <= len(tail) <= TAIL + HEAD
+    assert len(head) + int(number.replace(",", "")) + len(tail) == len("first" + line * count + "last")
+
+
+def test_the_log_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "LOG", 10)
+    stream = io.StringIO()
+    log = BoundedLog(stream)
+    for _ in range(3):
+        log.write("abcd")
+    log.write("efgh")
+    assert (
+        stream.getvalue() == "abcdabcdab\n[tunebench] what the notebook printed from here on is left out of this log\n"
+    )
+
+
+def _outputs(path: Path) -> list[nbformat.NotebookNode]:
+    return [o for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" for o in cell.outputs]
+
+
+def execute(folder: Path, code: str, time_s: float = 120) -> tuple[str, list[nbformat.NotebookNode]]:
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python", "language": "python"}
+    nbformat.write(book, folder / "source.ipynb")
+    with (folder / "log.txt").open("w") as log:
+        ending = Run(folder / "source.ipynb", folder, log).execute({}, Limits(time_s=time_s))
+    return ending.status, _outputs(folder / "notebook.ipynb")
+
+
+@pytest.mark.slow
+def test_a_line_of_a_million_characters_does_not_stop_a_trial(tmp_path: Path) -> None:
+    status, (output,) = execute(tmp_path, "print('x' * 1_000_000)")
+    assert status == "ok"
+    assert len(output.text) < 2 * (HEAD + TAIL) and "characters left out" in output.text
+
+
+@pytest.mark.slow
+def test_two_hundred_megabytes_are_no_timeout(tmp_path: Path) -> None:
+    code = "for n in range(200):\n    print('x' * 1_000_000, flush=True)\nprint('the end')"
+    status, outputs = execute(tmp_path, code)
+    assert status == "ok"
+    assert sum(len(output.text) for output in outputs) < 2 * (HEAD + TAIL)
+    assert (tmp_path / "log.txt").stat().st_size < 1.01 * streams.LOG
+
+
+@pytest.mark.slow
+def test_what_is_printed_beside_errors_and_displays_stays(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom IPython.display import display\nprint('a')\ndisplay({'k': 1})\nprint('b')\n"
+        "print('c', file=sys.stderr)\nraise ValueError('d')"
+    )
+    status, outputs = execute(tmp_path, code)
+    assert status == "failed"
+    assert [(o.output_type, o.get("name"), o.get("text")) for o in outputs[:3]] == [
+        ("stream", "stdout", "a\nb\n"),
+        ("display_data", None, None),
+        ("stream", "stderr", "c\n"),
+    ]
+    assert (outputs[3].output_type, outputs[3].ename) == ("error", "ValueError")
+
+
+@pytest.mark.slow
+def test_a_flood_without_end_meets_the_time_limit(tmp_path: Path) -> None:
+    status, _ = execute(tmp_path, "while True:\n    print('x' * 10_000)", time_s=8)
+    assert status == "timeout"

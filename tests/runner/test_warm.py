@@ -1,0 +1,179 @@
+"""Warm starts: trials forked from a process that has imported the libraries; when it is unsafe, and when it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers import tiny_models as tiny
+from test_runner import kernels as hanging
+from test_runner import wait_for
+
+from harness.ledger.ledger import Ledger
+from harness.results.record import Record
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm starts need Linux")
+
+#: Says in its outcome how the kernel came to be, and draws; a cold kernel has imported nothing heavy here.
+LOOK = """\
+import os, sys
+from harness.results.record import write_outcome
+warm = 'torch' in sys.modules
+import matplotlib.pyplot as plt
+plt.plot([0, 1]);"""
+TELL = """\
+write_outcome(trial_dir, {'valid_score': float(warm), 'primary_metric': 'accuracy', 'higher_is_better': True}, {})"""
+ACTS = (LOOK, tiny.ACT, TELL)
+
+
+def bench(folder: Path, **changes: object) -> None:
+    tiny.bench(folder, **changes)
+    tiny.notebook(folder / "notebooks" / "methods" / "full.ipynb", cells=ACTS)
+
+
+def records(folder: Path) -> list[Record]:
+    return list(Ledger.open(folder / "results" / "tiny").records())
+
+
+def told(record: Record) -> object:
+    """What the notebook told: 1.0 from a warm kernel, 0.0 from a cold one."""
+    return record.outcome.columns["valid_score"] if record.outcome else None
+
+
+def alone(pids: set[int]) -> bool:
+    """Whether none of these processes is left (a zombie is: nobody has taken its ending)."""
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+
+def family(driver: subprocess.Popen[str]) -> set[int]:
+    """What runs below a driver."""
+    return {child.pid for child in psutil.Process(driver.pid).children(recursive=True)}
+
+
+def start_and_hang(folder: Path) -> subprocess.Popen[str]:
+    driver = tiny.tunebench(folder, "run", "tiny.yaml", cold=False)
+    wait_for(lambda: hanging(folder) or driver.poll() is not None, "a kernel that hangs")
+    assert driver.poll() is None, driver.communicate()
+    return driver
+
+
+def forkserver(driver: subprocess.Popen[str]) -> psutil.Process:
+    found = psutil.Process(driver.pid).children()
+    return next(child for child in found if "harness.runner.forkserver" in child.cmdline())
+
+
+def test_kernels_are_warm_and_end_in_every_way(tmp_path: Path) -> None:
+    bench(tmp_path, methods={"full": {"act": ["ok", "raise", "oom", "diverged", "die"]}})
+    code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml", "--jobs", "2", cold=False))
+    assert (code, err) == (1, "")
+    found = {str(record.trial.method_args["act"]): record for record in records(tmp_path)}
+    assert {act: (record.status, record.reason) for act, record in found.items()} == {
+        "ok": ("ok", None),
+        "raise": ("failed", "ValueError: first line"),
+        "oom": ("oom", "MemoryError: no room"),
+        "diverged": ("diverged", "Diverged: loss is nan at step 3"),
+        "die": ("failed", "the kernel died with SIGKILL"),
+    }
+    assert told(found["ok"]) == 1.0, "torch was there before the notebook imported it"
+    place = tmp_path / "results" / "tiny" / "trials" / found["ok"].trial_id
+    assert "acting ok" in (place / "log.txt").read_text()
+    outputs = [
+        output
+        for cell in json.loads((place / "notebook.ipynb").read_text())["cells"][3:]
+        for output in cell.get("outputs", [])
+    ]
+    assert any("image/png" in output.get("data", {}) for output in outputs), "figures show as they do in JupyterLab"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
+    bench(tmp_path, methods={"full": {"act": ["hang"]}})
+    driver = start_and_hang(tmp_path)
+    below = family(driver)
+    assert len(below) == 3, "the warm parent, the trial and its kernel"
+    driver.send_signal(number)
+    code, _, _ = tiny.done(driver)
+    assert code == (-number if number == signal.SIGKILL else 130)
+    wait_for(lambda: alone(below), "the end of all processes", 5.0)
+    assert Ledger.open(tmp_path / "results" / "tiny").status() == {"pending": 1}
+
+
+def test_trials_go_on_cold_when_the_warm_parent_dies(tmp_path: Path) -> None:
+    bench(tmp_path, methods={"full": {"act": ["nap"]}}, seeds=[0, 1, 2])
+    tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(LOOK, tiny.ACT.replace("0.3", "2"), TELL))
+    driver = tiny.tunebench(tmp_path, "run", "tiny.yaml", cold=False)
+    wait_for(lambda: list((tmp_path / "results" / "tiny").glob("trials/*/notebook.part.ipynb")), "a trial that runs")
+    below = family(driver)
+    forkserver(driver).kill()
+    code, _, err = tiny.done(driver)
+    assert code == 0, err
+    assert err == "trials start cold: the process with the imported libraries ended with SIGKILL\n"
+    assert [(record.status, told(record)) for record in records(tmp_path)] == [("ok", 0.0)] * 3
+    assert alone(below)
+
+
+def test_a_reason_against_forking_is_told_once_and_trials_start_cold(tmp_path: Path) -> None:
+    bench(tmp_path, seeds=[0, 1])
+    # A sitecustomize through which the warm parent has a second thread.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, threading, time\n"
+        "if 'harness.runner.forkserver' in ' '.join(sys.orig_argv):\n"
+        "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+    )
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml", cold=False, PYTHONPATH=path))
+    assert (code, err) == (0, "trials start cold: importing the libraries has started 1 threads\n")
+    assert [(record.status, told(record)) for record in records(tmp_path)] == [("ok", 0.0)] * 2
+
+
+GUARDS = {
+    "nothing is wrong": ("", None),
+    "it hangs": ("time.sleep(60)", "a forked process could not compute: no result within 0.5 s"),
+    "it computes wrongly": ("raise ArithmeticError", "a forked process could not compute: exit code 1"),
+    "it dies": ("os.kill(os.getpid(), 11)", "a forked process could not compute: exit code -11"),
+}
+
+
+@pytest.mark.parametrize("case", GUARDS)
+def test_the_canary(case: str) -> None:
+    act, reason = GUARDS[case]
+    program = f"import os, time\nfrom harness.runner import forkserver as f\ndef act():\n    {act or 'pass'}\n"
+    program += "f._compute = act\nprint(repr(f.why_not(0.5)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == repr(reason)
+
+
+def test_an_open_gpu_is_a_reason(tmp_path: Path) -> None:
+    program = (
+        "import sys, types\nfrom harness.runner import forkserver as f\n"
+        "cuda = types.SimpleNamespace(is_initialized=lambda: True)\n"
+        "sys.modules['torch'] = types.SimpleNamespace(cuda=cuda)\nprint(f.why_not(5))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "importing the libraries has initialised CUDA"
+
+
+@pytest.mark.slow
+def test_weights_are_bit_identical_warm_and_cold(tmp_path: Path) -> None:
+    """Twelve seeded steps of the real notebook on a real encoder."""
+    (tmp_path / "twelve.yaml").write_text(
+        "name: twelve\nmodels: [minilm-l6-22m]\ntasks: [trec]\nmethods: {lora: {learning_rate: 1e-3}}\n"
+        "keep_artifacts: true\n"
+        "budget: {train_examples: 96, batch_size: 8, epochs: 1, max_length: 32, eval_examples: 16}\n"
+    )
+    weights = []
+    for name, start in {"warm": [], "cold": ["--cold"]}.items():
+        command = [sys.executable, "-m", "harness.cli", "run", "twelve.yaml", "--out", name, *start]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (record,) = Ledger.open(tmp_path / name).records()
+        assert record.outcome is not None and record.outcome.columns["train_steps"] == 12
+        (file,) = (tmp_path / name / "artifacts" / record.trial_id).rglob("*.safetensors")
+        weights.append(file.read_bytes())
+    assert weights[0] == weights[1]

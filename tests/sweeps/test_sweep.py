@@ -1,0 +1,353 @@
+"""Sweeps and plans: what a YAML file means, and one clear line for everything that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import tiny_models as tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import catalog, notebooks, specfile
+from harness.errors import InputError
+from harness.sweeps import expand as matrix
+from harness.sweeps import spec as sweep
+from harness.sweeps.plan import Plan, Planned, in_order
+from harness.trial import Budget, Trial
+
+Planner = Callable[..., Plan]
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planner:
+    """Plan a sweep over the tiny notebooks; keyword arguments are keys of the YAML."""
+    monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "notebooks"))
+
+    def planned(*overrides: str, **changes: Any) -> Plan:
+        return matrix.plan(sweep.load(tiny.bench(tmp_path, **changes), overrides))
+
+    return planned
+
+
+def test_lists_are_axes_and_seeds_multiply(plan: Planner) -> None:
+    made = plan(seeds=[0, 1, 2], methods={"full": {"learning_rate": [1e-5, 5e-5]}, "lora": {"r": [4, 8], "scale": 2}})
+    cells = {(t.method, t.seed, t.learning_rate, t.method_args["r"]) for t in (row.trial for row in made.runnable)}
+    assert len(cells) == len(made.runnable) == 3 * 2 + 3 * 2
+    assert ("lora", 2, 1e-3, 4) in cells, "a learning rate that is not given is the notebook's"
+
+
+def test_every_parameter_of_the_notebook_is_in_the_trial(plan: Planner) -> None:
+    implicit, explicit = plan(), plan(methods={"full": {"r": 8, "layers": ["q", "v"]}})
+    args = {"act": "ok", "r": 8, "scale": 1.0, "layers": ["q", "v"], "note": None}
+    assert implicit.rows[0].trial.method_args == args
+    assert implicit.rows[0].trial_id == explicit.rows[0].trial_id
+
+
+def test_a_limit_of_answers_that_is_not_set_leaves_the_id_alone() -> None:
+    trial = Trial(notebook="methods/full", method="full", objective="sft", model="m", task="t", learning_rate=1e-3)
+    assert trial.trial_id == "cb50b7ed3224", "an id once given stays"
+    assert trial.model_copy(update={"protocol_version": 1}).trial_id == "90389bd474de", "that of an old ledger, too"
+    short = trial.model_copy(update={"budget": Budget(max_new_tokens=8)})
+    assert short.trial_id != trial.trial_id
+    assert Trial.from_json(short.canonical_json()) == short
+    assert short.parameters()["budget"]["max_new_tokens"] == 8
+
+
+def test_a_list_of_lists_is_the_axis_of_a_list(plan: Planner) -> None:
+    one = plan(methods={"full": {"layers": ["k"]}})
+    two = plan(methods={"full": {"layers": [["k"], ["q", "v"]]}})
+    assert [row.trial.method_args["layers"] for row in one.rows] == [["k"]]
+    assert [row.trial.method_args["layers"] for row in two.rows] == [["k"], ["q", "v"]]
+
+
+def test_equal_cells_are_merged(plan: Planner) -> None:
+    made = plan(methods={"full": {"scale": [1, 1.0, 2]}})
+    assert (len(made.rows), made.duplicates) == (2, 1)
+
+
+def test_baseline_comes_first_once_and_without_a_learning_rate(plan: Planner) -> None:
+    made = plan(seeds=[3, 4], defaults={"learning_rate": 0.1}, methods={"lora": {}, "baseline": {}})
+    assert [row.trial.method for row in made.rows] == ["baseline", "lora", "lora"]
+    assert (made.rows[0].trial.learning_rate, made.rows[0].trial.seed) == (None, 3)
+
+
+def test_natural_objectives_and_impossible_cells(plan: Planner) -> None:
+    made = plan(
+        models=["minilm-l6-22m", "smollm2-135m"],
+        tasks=["trec", "factual_summary"],
+        seeds=[0, 1],
+        methods={"full": {"learning_rate": [0.1, 0.2]}},
+    )
+    assert {(row.trial.task, row.trial.objective) for row in made.rows} == {
+        ("trec", "classification"),
+        ("factual_summary", "sft"),
+    }
+    (impossible,) = made.skipped
+    assert impossible.reason == "objective 'sft' needs decoder models; 'minilm-l6-22m' is encoder"
+    assert len(made.runnable) == 3 * 2 * 2
+
+
+def test_an_objective_that_does_not_suit_the_task_is_a_skipped_row(plan: Planner) -> None:
+    made = plan(objectives=["classification", "sft"])
+    (impossible,) = made.skipped
+    assert impossible.reason is not None
+    assert impossible.reason.startswith("objective 'sft' is for generation")
+    assert impossible.reason.endswith("tasks; 'trec' is classification")
+
+
+def test_arguments_that_the_model_cannot_take_are_skipped_alone(plan: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "PARAMETERS", tiny.PARAMETERS + "\nshots = 0")
+    made = plan(models=["minilm-l6-22m", "smollm2-135m"], methods={"baseline": {"shots": [0, 4]}})
+    assert [(row.trial.model, row.trial.method_args["shots"]) for row in made.runnable] == [
+        ("minilm-l6-22m", 0),
+        ("smollm2-135m", 0),
+        ("smollm2-135m", 4),
+    ]
+    (skipped,) = made.skipped
+    assert skipped.reason == (
+        "baseline.shots: 4 needs decoder models: an encoder reads one text and no solved examples before it; "
+        "'minilm-l6-22m' is encoder"
+    )
+
+
+def test_encoder_decoders_are_skipped_with_the_reason(plan: Planner) -> None:
+    made = plan(models=["t5-small"])
+    (skipped,) = made.skipped
+    assert skipped.reason == "no objective is written for seq2seq models yet; 't5-small' is one"
+    assert not made.runnable
+
+
+def test_excluded_cells_are_counted_and_leave_no_row(plan: Planner) -> None:
+    made = plan(
+        seeds=[0, 1], methods={"full": {}, "lora": {"r": [4, 8]}}, exclude=[{"method": "lora", "r": [4]}, {"seed": 1}]
+    )
+    assert [count for _, count in made.excluded] == [2, 2]
+    assert [(row.trial.method, row.trial.seed) for row in made.rows] == [("full", 0), ("lora", 0)]
+
+
+def test_overrides_change_what_they_match(plan: Planner) -> None:
+    made = plan(
+        models=["smollm2-135m"],
+        tasks=["trec", "factual_summary"],
+        budget={"train_examples": 64, "batch_size": 4},
+        overrides=[
+            {
+                "match": {"task": ["trec"]},
+                "budget": {"train_examples": 512},
+                "methods": {"full": {"learning_rate": [0.1, 0.2]}},
+            }
+        ],
+    )
+    found = [
+        (t.task, t.budget.train_examples, t.budget.batch_size, t.learning_rate) for t in (r.trial for r in made.rows)
+    ]
+    assert found == [("trec", 512, 4, 0.1), ("trec", 512, 4, 0.2), ("factual_summary", 64, 4, 1e-3)]
+
+
+def test_the_command_line_wins_over_overrides(plan: Planner) -> None:
+    overrides = [{"match": {"task": "trec"}, "budget": {"train_examples": 512, "max_length": 64}}]
+    budget = plan("budget.train_examples=16", overrides=overrides).rows[0].trial.budget
+    assert (budget.train_examples, budget.max_length) == (16, 64)
+
+
+def test_set_reads_yaml_values_and_reaches_into_lists(plan: Planner) -> None:
+    made = plan("methods.lora.learning_rate=[1e-4, 5e-4]", "exclude.0.method=full", exclude=[{"method": "lora"}])
+    assert [row.trial.learning_rate for row in made.rows] == [1e-4, 5e-4]
+
+
+def test_only_chooses_rows_and_their_parents(plan: Planner) -> None:
+    made = plan(methods={"full": {}, "lora": {"r": [4, 8]}})
+    full, *loras = made.rows
+    assert made.matching({"method": ["lora"], "r": [4]}) == {loras[0].trial_id}
+    child = Planned(loras[0].trial.model_copy(update={"parents": {"full": full.trial_id}}))
+    assert Plan("tiny", (full, child)).matching({"method": ["lora"]}) == {full.trial_id, child.trial_id}
+
+
+OBJECTIVE_PARAMETERS = (
+    tiny.PARAMETERS.split("act =")[0] + "method = 'lora'\nmethod_args = {}\nbeta = 0.1\nparent_dirs = {}"
+)
+
+
+def test_parents_are_planned_once_and_before_their_children(
+    plan: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.notebook(tmp_path / "notebooks" / "objectives" / "dpo.ipynb", OBJECTIVE_PARAMETERS)
+    dpo = replace(catalog.OBJECTIVES["dpo"], task_kinds=("generation",), parents=(catalog.Parent("sft", "sft"),))
+    monkeypatch.setitem(catalog.OBJECTIVES, "dpo", dpo)
+    made = plan(
+        models=["smollm2-135m", "minilm-l6-22m"],
+        tasks=["factual_summary"],
+        methods={"lora": {"r": [4, 8], "learning_rate": [0.1, 0.2]}},
+        objectives={"dpo": {"beta": [0.1, 0.5], "learning_rate": 0.01}},
+    )
+    sft, children = made.runnable[:2], made.runnable[2:]
+    assert [(t.trial.objective, t.trial.method_args["r"], t.trial.learning_rate) for t in sft] == [
+        ("sft", 4, 0.1),
+        ("sft", 8, 0.1),
+    ]
+    by_r = {row.trial.method_args["r"]: row.trial_id for row in sft}
+    assert len(children) == 4
+    for child in (row.trial for row in children):
+        assert child.parents == {"sft": by_r[child.method_args["r"]]}
+        assert (child.notebook, child.learning_rate) == ("objectives/dpo", 0.01)
+        assert child.objective_args.keys() == {"beta"}
+    (impossible,) = made.skipped
+    assert impossible.reason == "objective 'dpo' needs decoder models; 'minilm-l6-22m' is encoder"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": {"lroa": {}}}, "methods: unknown name 'lroa'; did you mean 'lora'?"),
+        ({"models": ["minilm"]}, "models: model: unknown name 'minilm'; did you mean 'minilm-l6-22m'?"),
+        ({"tasks": ["treck"]}, "tasks: task: unknown name 'treck'; did you mean 'trec'?"),
+        ({"objectives": ["stf"]}, "objectives: unknown name 'stf'; did you mean 'sft'?"),
+        ({"sedes": [0]}, "unknown name 'sedes'; did you mean 'seeds'?"),
+        ({"budget": {"batchsize": 8}}, "budget: unknown name 'batchsize'; did you mean 'batch_size'?"),
+        ({"limits": {"time": 8}}, "limits: unknown name 'time'; did you mean 'time_s'?"),
+        ({"budget": {"batch_size": "8"}}, "budget.batch_size: Input should be a valid integer (given: '8')"),
+        ({"seeds": [0, 0]}, "seeds: a value is given twice"),
+        ({"seeds": [-1]}, "seeds.0: Input should be greater than or equal to 0 (given: -1)"),
+        ({"methods": {"full": {"rr": 8}}}, "methods.full: unknown name 'rr'; did you mean 'r'?"),
+        ({"methods": {"full": {"seed": 8}}}, "methods.full: unknown name 'seed'"),
+        (
+            {"methods": {"full": {"r": [8, "4"]}}},
+            "methods.full.r: '4' is str, must be int like the notebook's default, 8",
+        ),
+        ({"methods": {"full": {"r": True}}}, "methods.full.r: True is bool, must be int"),
+        ({"methods": {"full": {"r": []}}}, "methods.full.r: an empty list is no axis"),
+        ({"methods": {"full": {"scale": None}}}, "methods.full.scale: None is null, must be float"),
+        ({"methods": {"full": {"learning_rate": -1.0}}}, "methods.full: learning_rate: Input should be greater than 0"),
+        ({"defaults": {"dtyp": "float32"}}, "defaults: unknown name 'dtyp'; did you mean 'dtype'?"),
+        ({"defaults": {"dtype": "float8"}}, "dtype: Input should be 'float32', 'bfloat16' or 'float16'"),
+        ({"exclude": [{"metod": "full"}]}, "exclude.0: unknown name 'metod'; did you mean 'method'?"),
+        ({"exclude": [{"task": "trek"}]}, "exclude.0.task: unknown name 'trek'; did you mean 'trec'?"),
+        (
+            {"overrides": [{"match": {"task": "trek"}}]},
+            "overrides.0.match.task: unknown name 'trek'; did you mean 'trec'?",
+        ),
+        ({"overrides": [{"match": {"seed": "1"}}]}, "overrides.0.match: unknown name 'seed'"),
+        (
+            {"overrides": [{"match": {}, "budget": {"epoch": 2}}]},
+            "overrides.0.budget: unknown name 'epoch'; did you mean 'epochs'?",
+        ),
+        (
+            {"overrides": [{"match": {}, "methods": {"full": {"r": "x"}}}]},
+            "overrides.0.methods.full.r: 'x' is str, must be int",
+        ),
+        ({"name": "../up"}, "name: String should match pattern"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(plan: Planner, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        plan(**changes)
+    assert message in str(error.value)
+    assert "tiny.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("budget.train_example=1", "unknown name 'train_example'; did you mean 'train_examples'?"),
+        ("bugdet.train_examples=1", "--set: unknown name 'bugdet'; did you mean 'budget'?"),
+        ("seeds", "write KEY=VALUE"),
+        ("seeds.7=1", "'7' is no position in a list of 1"),
+        ("name.x=1", "there is nothing below 'tiny'"),
+        ("seeds=[1", "--set seeds=[1"),
+    ],
+)
+def test_mistakes_on_the_command_line(plan: Planner, text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        plan(text, seeds=[0])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (tiny.PARAMETERS.replace("dtype = 'float32'\n", ""), "the cell tagged 'parameters' lacks 'dtype'"),
+        (tiny.PARAMETERS + "\nimport os", "line 15 of the cell tagged 'parameters' is not 'name = literal'"),
+        (tiny.PARAMETERS + "\ny = r * 2", "the default of parameter 'y' is not a literal"),
+        (tiny.PARAMETERS + "\ny = ", "is not Python"),
+    ],
+)
+def test_a_broken_parameters_cell_is_told(plan: Planner, tmp_path: Path, parameters: str, message: str) -> None:
+    plan()
+    tiny.notebook(tmp_path / "notebooks" / "methods" / "lora.ipynb", parameters)
+    made = sweep.load(tmp_path / "tiny.yaml", ["methods={lora: {}}"])
+    with pytest.raises(InputError, match=message):
+        matrix.plan(made)
+
+
+def test_yaml_as_people_write_it() -> None:
+    assert specfile.parse_yaml("[1e-4, 5.0e-5, 1E3, -2e+2, 1.5, 12]", "x") == [1e-4, 5e-5, 1000.0, -200.0, 1.5, 12]
+    assert specfile.parse_yaml("[e5, 1e, '1e-4']", "x") == ["e5", "1e", "1e-4"]
+    with pytest.raises(InputError, match="x: line 2: the key 'a' is given twice"):
+        specfile.parse_yaml("a: 1\na: 2", "x")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_float_that_python_prints_is_a_float(value: float) -> None:
+    assert specfile.parse_yaml(repr(value), "x") == value
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(value=json_values, default=json_values)
+def test_conform_keeps_the_type_of_the_default(value: Any, default: Any) -> None:
+    try:
+        conformed = notebooks.conform(value, default, "x")
+    except InputError:
+        assert default is not None
+        assert type(value) is not type(default)
+    else:
+        assert conformed == value
+        assert default is None or type(conformed) is type(default)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=10), st.randoms())
+def test_parents_come_first_and_nothing_is_lost(picks: list[int], random: Any) -> None:
+    rows: list[Planned] = []
+    for seed, pick in enumerate(picks):
+        parents = {"base": rows[pick % len(rows)].trial_id} if rows and pick else {}
+        trial = Trial(notebook="n", method="m", objective="o", model="x", task="t", seed=seed, parents=parents)
+        rows.append(Planned(trial))
+    shuffled = random.sample(rows, len(rows))
+    ordered = in_order(shuffled)
+    position = {row.trial_id: n for n, row in enumerate(ordered)}
+    assert sorted(position) == sorted(row.trial_id for row in rows)
+    assert all(position[parent] < position[row.trial_id] for row in rows for parent in row.trial.parents.values())
+
+
+def test_the_sweeps_that_come_along_can_be_planned() -> None:
+    for name in sweep.names():
+        assert matrix.plan(sweep.load(name)).runnable, name
+
+
+def test_a_sweep_survives_its_own_yaml(plan: Planner, tmp_path: Path) -> None:
+    made = sweep.load(tiny.bench(tmp_path, overrides=[{"match": {"task": "trec"}, "budget": {"epochs": 2}}]))
+    (tmp_path / "again.yaml").write_text(made.to_yaml())
+    assert sweep.load(tmp_path / "again.yaml").model_dump() == made.model_dump()
+
+
+def test_the_sweep_of_all_methods_leaves_none_out() -> None:
+    made = matrix.plan(sweep.load("all_methods"))
+    trials = [row.trial for row in made.runnable]
+    pairs = {(trial.method, trial.objective) for trial in trials}
+    assert {method for method, _ in pairs} == set(catalog.METHODS)
+    trained = {name: method for name, method in catalog.METHODS.items() if method.trains}
+    assert pairs >= {(name, o) for name, method in trained.items() for o in method.objectives or catalog.OBJECTIVES}
+    on = {(trial.method, trial.model) for trial in trials}
+    left_out = {(row.trial.method, row.trial.model) for row in made.skipped} - on
+    assert left_out == {("llama_adapter", "minilm-l6-22m")}
+    assert on == {(m, model) for m in catalog.METHODS for model in ("minilm-l6-22m", "smollm2-135m")} - left_out
