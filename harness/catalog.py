@@ -28,7 +28,7 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Limit:
+class Restriction:
     """An argument of a method that only some kinds of models allow to differ from its ``neutral`` value."""
 
     argument: str
@@ -54,7 +54,7 @@ class Method:
     """Objectives that it can be trained with; empty: all."""
     objectives_because: str = ""
     """Why not with the others."""
-    limits: tuple[Limit, ...] = ()
+    restrictions: tuple[Restriction, ...] = ()
     parents: tuple[Parent, ...] = ()
     """Trials whose artefact it starts from; planned by themselves, and shared between children."""
     shards: bool = False
@@ -91,7 +91,9 @@ METHODS = _methods(
         "Brown et al. 2020, arXiv:2005.14165",
         "methods/baseline",
         trains=False,
-        limits=(Limit("shots", 0, ("decoder",), "an encoder reads one text and no solved examples before it"),),
+        restrictions=(
+            Restriction("shots", 0, ("decoder",), "an encoder reads one text and no solved examples before it"),
+        ),
     ),
     Method(
         "quantized",

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from peft import PromptLearningConfig
@@ -18,8 +18,9 @@ from harness.estimate.meta import MetaBase, meta_base
 from harness.estimate.trace import Trace, trace
 from harness.models.spec import load_spec
 from harness.networks.tuned import Tuned
+from harness.trial import DType
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES: tuple[DType, ...] = get_args(DType)
 
 #: A step counter of AdamW: one float32 for each tensor that trains.
 _COUNTER_BYTES = 4

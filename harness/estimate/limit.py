@@ -26,7 +26,7 @@ print(json.dumps([str(device), memory]))
 
 
 @dataclass(frozen=True)
-class Limit:
+class MemoryLimit:
     """The memory of one place."""
 
     place: str
@@ -34,7 +34,7 @@ class Limit:
     bytes: int
 
 
-def limit_of(device: str) -> Limit | None:
+def limit_of(device: str) -> MemoryLimit | None:
     """The memory behind a trial's ``device``; null when it cannot be known here, such as that of a GPU elsewhere.
 
     torch decides what ``auto`` is, in a process of its own.
@@ -44,7 +44,7 @@ def limit_of(device: str) -> Limit | None:
         if asked.returncode:
             return None
         found, memory = json.loads(asked.stdout.splitlines()[-1])
-        return Limit(found, memory) if memory is not None else _machine()
+        return MemoryLimit(found, memory) if memory is not None else _machine()
     return _machine() if device in ("auto", "cpu") else None
 
 
@@ -52,10 +52,10 @@ def _accelerator_possible() -> bool:
     return sys.platform != "linux" or any(Path("/dev", name).exists() for name in _ACCELERATORS)
 
 
-def _machine() -> Limit:
+def _machine() -> MemoryLimit:
     total = int(psutil.virtual_memory().total)
     allowed = min(_cgroup_limits(), default=total)
-    return Limit("this container", allowed) if allowed < total else Limit("this machine", total)
+    return MemoryLimit("this container", allowed) if allowed < total else MemoryLimit("this machine", total)
 
 
 def _cgroup_limits(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from harness import catalog
 from harness.estimate.fits import GB, parse_bytes
-from harness.estimate.limit import Limit, limit_of
+from harness.estimate.limit import MemoryLimit, limit_of
 from harness.files import write_atomically
 from harness.sources import cache
 from harness.sweeps.plan import Plan, Planned
@@ -52,7 +52,7 @@ _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 _ROOMS = ("estimate", "methods", "networks", "models", "measure")
 
 #: The memory behind a device, such as 'auto'; null: nothing is skipped for its size.
-LimitOf = Callable[[str], Limit | None]
+LimitOf = Callable[[str], MemoryLimit | None]
 #: Peak bytes of each setting, null where it cannot be traced.
 Estimator = Callable[[list["Setting"]], dict["Setting", int | None]]
 
@@ -117,7 +117,7 @@ def limits(memory: str | None = None, *, force: bool = False, elsewhere: bool = 
     Nothing is skipped with ``force``, nor when the trials run ``elsewhere`` and nobody says on how much memory. Raises
     :class:`harness.errors.InputError` when ``memory`` is not a size.
     """
-    given = None if memory is None else Limit("--memory", parse_bytes(memory, "--memory"))
+    given = None if memory is None else MemoryLimit("--memory", parse_bytes(memory, "--memory"))
     if given is None and not elsewhere and not force:
         return limit_of
     return lambda device: None if force else given

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from harness.networks.tuned import Tuned
-from harness.objectives.reward import Reward
 from harness.tasks.evaluate import Evaluation
 from harness.tasks.metrics import Score, mean_score, score
 from harness.training.online import kl_of_answers
-from harness.training.rollouts import Reference, sample
+from harness.training.rollouts import Reference, Reward, sample
 
 
 def mean_reward(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Score:

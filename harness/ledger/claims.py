@@ -55,7 +55,7 @@ class Claim:
         os.utime(self.path, (0, 0))
 
 
-class Watch:
+class OwnerWatch:
     """Tells whether the owners of claims live; it remembers what it saw, so there is one for each ledger."""
 
     def __init__(self) -> None:

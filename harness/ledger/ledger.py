@@ -36,7 +36,7 @@ from harness.files import (
     create_atomically,
     write_atomically,
 )
-from harness.ledger.claims import Claim, Watch
+from harness.ledger.claims import Claim, OwnerWatch
 from harness.ledger.records import read_record, read_records
 from harness.ledger.scan import names, side_by_side
 from harness.results.record import Record
@@ -50,7 +50,7 @@ class Ledger:
         self.folder = folder
         self.plan = plan
         self._environment = dict(environment or {})
-        self._watch = Watch()
+        self._watch = OwnerWatch()
 
     @classmethod
     def create(

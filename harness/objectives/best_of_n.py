@@ -16,9 +16,8 @@ import torch
 
 from harness.networks.tuned import Tuned
 from harness.objectives import sft
-from harness.objectives.reward import Reward
 from harness.tasks.data import TaskData
-from harness.training.rollouts import Sample, sample
+from harness.training.rollouts import Reward, Sample, sample
 from harness.training.trainer import History, Point, Settings
 
 

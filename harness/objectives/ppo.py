@@ -35,12 +35,11 @@ from harness.measure.environment import synchronize
 from harness.measure.memory import gradients_bytes, optimizer_bytes, peak_memory, weights_bytes
 from harness.measure.training import Step
 from harness.networks.tuned import Tuned
-from harness.objectives.reward import Reward
 from harness.tasks.data import TaskData
 from harness.tasks.encode import encode_examples
 from harness.tasks.logprobs import Batch, completion_batch, from_logits
 from harness.training.advantages import adapted, gae, policy_loss, value_loss, whiten
-from harness.training.rollouts import Reference, Sample, sample
+from harness.training.rollouts import Reference, Reward, Sample, sample
 from harness.training.trainer import Diverged, History, Point, Settings, activations_bytes, loss_of, training_arguments
 
 
@@ -70,7 +69,7 @@ class ActorCritic(nn.Module):
         return logprobs, values, mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What :func:`fit` takes beside the reward; there the names are explained."""
 
@@ -123,8 +122,7 @@ class _Learner:
     ) -> tuple[dict[str, float], _Experience]:
         """Rewards and advantages of the answers, and what there is to see."""
         options, device = self._options, scores.device
-        rows = completion_batch([answer.ids for answer in answers], 0)
-        batch = {name: tensor.to(device) for name, tensor in rows.items()}
+        batch = completion_batch([answer.ids for answer in answers], 0, device)
         logprobs, values, mask = self.actor(batch, options.temperature)
         with self._reference():
             before, _, _ = self.actor(batch, options.temperature)
@@ -206,7 +204,17 @@ def fit(
     """
     start = time.perf_counter()
     budget, device = settings.budget, tuned.base.device
-    options = Options(updates, minibatch_size, gamma, lam, clip, value_clip, value_weight, whiten_rewards, temperature)
+    options = Options(
+        updates=updates,
+        minibatch_size=minibatch_size,
+        gamma=gamma,
+        lam=lam,
+        clip=clip,
+        value_clip=value_clip,
+        value_weight=value_weight,
+        whiten_rewards=whiten_rewards,
+        temperature=temperature,
+    )
     torch.manual_seed(settings.seed)
     weights = weights_bytes(tuned.model)
     in_all = budget.epochs * math.ceil(len(data.train) / budget.batch_size)

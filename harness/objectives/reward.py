@@ -8,7 +8,7 @@ This is the model of paired comparisons of Bradley & Terry 1952. The base is loa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,12 +18,10 @@ from harness.errors import InputError
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.encode import encode
-from harness.tasks.logprobs import Batch, completion_batch
+from harness.tasks.logprobs import Batch, completion_batches
 from harness.training.pairs import PairCollator, halves, training_pairs
+from harness.training.rollouts import Reward
 from harness.training.trainer import History, Settings, train
-
-#: From prompts and their answers to one reward each, of shape (answers,).
-Reward = Callable[[Sequence[str], Sequence[str]], torch.Tensor]
 
 
 def fit(tuned: Tuned, data: TaskData, settings: Settings, center: float = 0.0) -> History:
@@ -66,10 +64,9 @@ def scorer(tuned: Tuned, max_length: int, batch_size: int = 32) -> Reward:
         tuned.model.eval()
         rows = [encode(tokenizer, prompt, answer, max_length) for prompt, answer in zip(prompts, answers, strict=True)]
         found = []
-        for start in range(0, len(rows), batch_size):
-            batch = completion_batch(rows[start : start + batch_size], tokenizer.pad_token_id)
+        for batch in completion_batches(rows, tokenizer.pad_token_id, device, batch_size):
             with torch.no_grad():
-                found.append(rewards(tuned.model, {name: value.to(device) for name, value in batch.items()}))
+                found.append(rewards(tuned.model, batch))
         return torch.cat(found)
 
     return reward

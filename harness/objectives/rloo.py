@@ -8,9 +8,9 @@ TRL's implementation; what differs from it is told in :mod:`harness.training.onl
 from __future__ import annotations
 
 from harness.networks.tuned import Tuned
-from harness.objectives.reward import Reward
 from harness.tasks.data import TaskData
 from harness.training import online
+from harness.training.rollouts import Reward
 from harness.training.trainer import History, Settings
 
 

@@ -12,15 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.files import OUTCOME_FILE, write_atomically
-from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TRIALS
+from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TRIALS, Status
 from harness.trial import Trial
-
-Status = Literal["ok", "oom", "timeout", "diverged", "failed", "skipped"]
 
 
 class Outcome(BaseModel):

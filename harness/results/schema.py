@@ -7,13 +7,26 @@ Names carry units; a value that was not measured is null, never a sentinel. The 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal, get_args
 
 from harness.results.columns import SCHEMA_VERSION, Column, Kind, Table
 
-__all__ = ["LONG_TABLES", "SCHEMA_VERSION", "STATUSES", "TABLES", "TRIALS", "Column", "Kind", "Table", "dictionary"]
+__all__ = [
+    "LONG_TABLES",
+    "SCHEMA_VERSION",
+    "STATUSES",
+    "TABLES",
+    "TRIALS",
+    "Column",
+    "Kind",
+    "Status",
+    "Table",
+    "dictionary",
+]
 
 #: How a trial can end.
-STATUSES = ("ok", "oom", "timeout", "diverged", "failed", "skipped")
+Status = Literal["ok", "oom", "timeout", "diverged", "failed", "skipped"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 def _group(group: str, *columns: Column) -> tuple[Column, ...]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from harness.ledger.ledger import Ledger
 from harness.processes.lifetime import STOP_SIGNALS
 from harness.processes.lifetime import ending as how_it_ended
-from harness.results.record import Outcome, Record, Status
+from harness.results.record import Outcome, Record
+from harness.results.schema import Status
 from harness.runner.environment import environment
 from harness.sweeps.plan import Planned
 

@@ -133,14 +133,15 @@ class _Cell:
                 return f"{what} '{entry.name}' trains on one device, and is given {together}; on several train {others}"
         return None
 
-    def limit(self, trial: Trial) -> str | None:
+    def restriction(self, trial: Trial) -> str | None:
         """Why the arguments of ``trial`` do not fit the cell's model; null: they do."""
-        for limit in self.method.limits:
-            given = trial.method_args.get(limit.argument, limit.neutral)
-            if given != limit.neutral and self.model.kind not in limit.model_kinds:
+        for restriction in self.method.restrictions:
+            given = trial.method_args.get(restriction.argument, restriction.neutral)
+            if given != restriction.neutral and self.model.kind not in restriction.model_kinds:
+                kinds = " or ".join(restriction.model_kinds)
                 return (
-                    f"{self.method.name}.{limit.argument}: {given!r} needs {' or '.join(limit.model_kinds)} models: "
-                    f"{limit.because}; '{self.model.name}' is {self.model.kind}"
+                    f"{self.method.name}.{restriction.argument}: {given!r} needs {kinds} models: "
+                    f"{restriction.because}; '{self.model.name}' is {self.model.kind}"
                 )
         return None
 
@@ -180,7 +181,7 @@ def plan(sweep: Sweep) -> Plan:
             if (entry := _excluded(sweep, trial)) is not None:
                 excluded[entry] += 1
                 continue
-            reason = impossible or cell.limit(trial)
+            reason = impossible or cell.restriction(trial)
             if reason is None:
                 trial = made.named_in(cell, trial)
             row = Planned(trial, reason, cell.task.kind, cell.model.family)

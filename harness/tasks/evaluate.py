@@ -10,6 +10,7 @@ import torch
 
 from harness.tasks.encode import completion_ids, encode, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_nats
+from harness.tasks.logprobs import padded
 from harness.tasks.metrics import Score, score
 
 if TYPE_CHECKING:
@@ -88,21 +89,15 @@ def rank_labels(
     order = _by_length([len(p) + len(c) for p, c in pairs])
     for part in _chunks(len(order), batch_size):
         rows = order[part]
-        width = max(len(pairs[i][0]) + len(pairs[i][1]) for i in rows)
-        ids = torch.full((len(rows), width), tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(rows):
-            sequence = torch.tensor([*pairs[i][0], *pairs[i][1]])
-            ids[row, : len(sequence)] = sequence
-            mask[row, : len(sequence)] = 1
-        logits = tuned.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+        ids, mask = padded([[*pairs[i][0], *pairs[i][1]] for i in rows], tokenizer.pad_token_id, device)
+        logits = tuned.model(input_ids=ids, attention_mask=mask).logits
         # Soft prompts come back as extra leading positions; what predicts token t stands just before it.
-        logits = logits[:, -width:]
+        logits = logits[:, -ids.shape[1] :]
         for row, i in enumerate(rows):
             prompt, label = pairs[i]
             first = len(prompt)
             span = logits[row, first - 1 : first + len(label) - 1].float().log_softmax(-1)
-            targets = ids[row, first : first + len(label)].to(device)
+            targets = ids[row, first : first + len(label)]
             totals[i] = float(span.gather(-1, targets.unsqueeze(-1)).sum())
     table = torch.tensor(totals).view(len(examples), len(labels))
     return [int(label) for label in table.argmax(-1)]
@@ -119,23 +114,17 @@ def generate_ids(
     order = _by_length([len(ids) for ids in prompts])
     for part in _chunks(len(order), batch_size):
         rows = order[part]
-        width = max(len(prompts[i]) for i in rows)
-        ids = torch.full((len(rows), width), tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(rows):
-            sequence = torch.tensor(prompts[i])
-            ids[row, width - len(sequence) :] = sequence
-            mask[row, width - len(sequence) :] = 1
+        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, device, side="left")
         output = tuned.model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            input_ids=ids,
+            attention_mask=mask,
             do_sample=False,
             max_new_tokens=max_new_tokens,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
         for row, i in enumerate(rows):
-            answer = output[row, width:].tolist()
+            answer = output[row, ids.shape[1] :].tolist()
             end = answer.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in answer else len(answer)
             answers[i] = answer[:end]
     return answers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.tasks.encode import Encoded
-from harness.tasks.logprobs import completion_batch, sequence_logprobs
+from harness.tasks.logprobs import completion_batches, sequence_logprobs
 from harness.tasks.pairs import pairs
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def _rate(tuned: Tuned, rows: Sequence[Encoded], batch_size: int) -> list[float]
 
 
 def _batches(tuned: Tuned, rows: Sequence[Encoded], size: int) -> Iterator[dict[str, torch.Tensor]]:
-    for start in range(0, len(rows), size):
-        batch = completion_batch(rows[start : start + size], tuned.base.tokenizer.pad_token_id)
-        yield {name: value.to(tuned.base.device) for name, value in batch.items()}
+    return completion_batches(rows, tuned.base.tokenizer.pad_token_id, tuned.base.device, size)
 
 
 def blocks(

@@ -2,7 +2,7 @@ r"""Log-probabilities of completions, :math:`\log p_\theta(y_t \mid x, y_{<t})`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,17 +15,37 @@ Batch = Mapping[str, torch.Tensor]
 IGNORED = -100
 
 
-def completion_batch(rows: Sequence[Encoded], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Prompts with their completions, padded on the right; labels on the completions alone. Shapes (rows, longest)."""
-    width = max(len(row.prompt) + len(row.completion) for row in rows)
+def padded(
+    rows: Sequence[Sequence[int]], pad_token_id: int, device: torch.device | str = "cpu", side: str = "right"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids of ``rows``, padded on the right or left, and the mask of what is no padding; both (rows, longest)."""
+    width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad_token_id)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    mask = torch.zeros_like(ids)
     for index, row in enumerate(rows):
-        start, end = len(row.prompt), len(row.prompt) + len(row.completion)
-        ids[index, :end] = torch.tensor([*row.prompt, *row.completion])
-        mask[index, :end] = 1
-        labels[index, start:end] = ids[index, start:end]
+        place = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[index, place] = torch.tensor(row, dtype=ids.dtype)
+        mask[index, place] = 1
+    return ids.to(device), mask.to(device)
+
+
+def completion_batch(
+    rows: Sequence[Encoded], pad_token_id: int, device: torch.device | str = "cpu"
+) -> dict[str, torch.Tensor]:
+    """Prompts with their completions, padded on the right; labels on the completions alone. Shapes (rows, longest)."""
+    ids, mask = padded([[*row.prompt, *row.completion] for row in rows], pad_token_id, device)
+    place = torch.arange(ids.shape[1], device=ids.device)
+    prompts = torch.tensor([len(row.prompt) for row in rows], device=ids.device).unsqueeze(-1)
+    labels = ids.masked_fill((place < prompts) | (mask == 0), IGNORED)
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def completion_batches(
+    rows: Sequence[Encoded], pad_token_id: int, device: torch.device | str, size: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """:func:`completion_batch` of ``size`` rows at a time, in their order."""
+    for start in range(0, len(rows), size):
+        yield completion_batch(rows[start : start + size], pad_token_id, device)
 
 
 def token_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,12 +16,11 @@ from typing import Any
 import torch
 
 from harness.networks.tuned import Tuned
-from harness.objectives.reward import Reward
 from harness.tasks.data import TaskData
 from harness.tasks.encode import Encoded, encode
-from harness.tasks.logprobs import completion_batch, sequence_logprobs
+from harness.tasks.logprobs import completion_batches, sequence_logprobs
 from harness.training import through_trl
-from harness.training.rollouts import Reference
+from harness.training.rollouts import Reference, Reward
 from harness.training.trainer import History, Settings
 
 
@@ -73,9 +72,7 @@ def kl_of_answers(tuned: Tuned, reference: Reference, rows: Sequence[Encoded], b
     training = tuned.model.training
     tuned.model.eval()
     found = []
-    for start in range(0, len(rows), batch_size):
-        batch = completion_batch(rows[start : start + batch_size], tuned.base.tokenizer.pad_token_id)
-        batch = {name: value.to(tuned.base.device) for name, value in batch.items()}
+    for batch in completion_batches(rows, tuned.base.tokenizer.pad_token_id, tuned.base.device, batch_size):
         now, _ = sequence_logprobs(tuned.model, batch)
         with reference():
             before, _ = sequence_logprobs(tuned.model, batch)

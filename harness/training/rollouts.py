@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from harness.networks.tuned import Tuned
 from harness.tasks.encode import Encoded, encode
+from harness.tasks.logprobs import padded
+
+#: From prompts and their answers to one reward each, of shape (answers,).
+Reward = Callable[[Sequence[str], Sequence[str]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,10 @@ def sample(
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
         rows = [encode(tokenizer, prompt, "", max_length).prompt for prompt in part]
-        width = max(map(len, rows))
-        ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + list(row) for row in rows])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        ids, mask = padded(rows, tokenizer.pad_token_id, device, side="left")
         output = tuned.model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            input_ids=ids,
+            attention_mask=mask,
             do_sample=True,
             temperature=temperature,
             top_k=0,
@@ -57,7 +59,7 @@ def sample(
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-        for prompt, row, answer in zip(part, rows, output[:, width:].tolist(), strict=True):
+        for prompt, row, answer in zip(part, rows, output[:, ids.shape[1] :].tolist(), strict=True):
             if tokenizer.eos_token_id in answer:
                 answer = answer[: answer.index(tokenizer.eos_token_id) + 1]
             # A network may have more rows than its tokenizer has tokens; they stand for no text.

@@ -15,7 +15,7 @@ from helpers import tiny_models as tiny
 from harness import cli
 from harness.errors import InputError
 from harness.estimate import limit, planned
-from harness.estimate.limit import Limit
+from harness.estimate.limit import MemoryLimit
 from harness.estimate.planned import Setting
 from harness.ledger.ledger import Ledger
 from harness.sweeps import expand as matrix
@@ -58,7 +58,7 @@ class Stub:
 
 
 def at(size: int) -> planned.LimitOf:
-    return lambda device: Limit(f"device {device}", size)
+    return lambda device: MemoryLimit(f"device {device}", size)
 
 
 def row_of(plan: Plan, method: str) -> Planned:
@@ -174,8 +174,8 @@ def test_the_process_traces_what_can_be_traced_and_says_null_for_the_rest(made: 
 
 def test_limits_of_the_command_line() -> None:
     assert planned.limits() is limit.limit_of
-    assert planned.limits("24GB")("cuda") == Limit("--memory", 24 * GB)
-    assert planned.limits("24GB", elsewhere=True)("cuda") == Limit("--memory", 24 * GB)
+    assert planned.limits("24GB")("cuda") == MemoryLimit("--memory", 24 * GB)
+    assert planned.limits("24GB", elsewhere=True)("cuda") == MemoryLimit("--memory", 24 * GB)
     assert planned.limits("24GB", force=True)("cpu") is None
     assert planned.limits(elsewhere=True)("cpu") is None
     with pytest.raises(InputError, match="--memory: '24' is not a size"):
@@ -206,7 +206,7 @@ def test_the_smallest_limit_of_the_own_and_outer_control_groups_counts(tmp_path:
 
 def test_a_container_has_what_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limit, "_cgroup_limits", lambda: iter([12345, 99]))
-    assert limit.limit_of("cpu") == Limit("this container", 99)
+    assert limit.limit_of("cpu") == MemoryLimit("this container", 99)
     monkeypatch.setattr(limit, "_cgroup_limits", lambda: iter([2**63]))
     machine = limit.limit_of("cpu")
     assert machine is not None and machine.place == "this machine" and machine.bytes > GB

@@ -96,6 +96,17 @@ def test_a_method_takes_what_its_notebook_lets_a_sweep_set(name: str) -> None:
     assert not declared.keys() - known
 
 
+@pytest.mark.parametrize("name", catalog.METHODS)
+def test_the_defaults_of_a_method_are_those_of_its_notebook(name: str) -> None:
+    declared = notebooks.parameters(catalog.METHODS[name].notebook)
+    defaults = {
+        argument: parameter.default
+        for argument, parameter in methods.arguments(name).items()
+        if argument in declared and argument not in ("parent", *notebooks.COMMON)
+    }
+    assert {argument: declared[argument] for argument in defaults} == defaults
+
+
 def test_every_objective_has_its_file() -> None:
     for name in catalog.OBJECTIVES:
         module = importlib.import_module(f"harness.objectives.{name}")

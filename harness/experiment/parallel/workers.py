@@ -41,7 +41,7 @@ def run(folder: Path, processes: int, hear: Callable[[str], None]) -> None:
     try:
         for rank in range(processes):
             started.append(_start(folder, rank, processes))
-        watch = _Watch(started)
+        watch = _Supervisor(started)
         watch.start()
         for line in started[0].stdout or ():
             hear(line)
@@ -53,7 +53,7 @@ def run(folder: Path, processes: int, hear: Callable[[str], None]) -> None:
         raise WorkerFailure(rank, processes, code)
 
 
-class _Watch(threading.Thread):
+class _Supervisor(threading.Thread):
     """Waits for the end of all; ``failed`` is the rank and the exit code of the first that failed."""
 
     def __init__(self, processes: Sequence[subprocess.Popen[str]]) -> None:
