@@ -18,7 +18,7 @@ from harness.networks.tuned import Tuned
 
 def apply(
     base: Base,
-    peft_type: str = "ADALORA",
+    peft_type: str = "LN_TUNING",
     config: Mapping[str, JsonValue] | None = None,
     train_steps: int | None = None,
 ) -> Tuned:

@@ -103,7 +103,7 @@ def test_win_rate_counts_a_tie_half() -> None:
 def _comparison() -> tuple[Experiment, chain.Comparison]:
     budget = {"train_examples": 4, "batch_size": 2, "max_length": 64, "eval_examples": 4, "max_new_tokens": 4}
     run = Experiment("tiny-llama", "factual_preference", "dpo", budget, learning_rate=1e-3)
-    run.apply(methods.module("lora"), r=2)
+    run.apply("lora", r=2)
     judge = methods.apply("lora", dataclasses.replace(run.base, scalar=True), r=2)
     return run, chain.Comparison(run, judge, run.evaluate("test"))
 
