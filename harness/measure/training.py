@@ -15,7 +15,7 @@ from harness.measure.environment import synchronize
 from harness.measure.flops import FlopCounter
 from harness.measure.memory import gradients_bytes, optimizer_bytes
 
-#: Steps that pay for allocation and caches and are left out of every speed (protocol, rule 4).
+#: Steps that pay for allocation and caches and are left out of every speed (protocol, rule 6).
 WARMUP_STEPS = 2
 
 

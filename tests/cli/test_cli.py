@@ -96,6 +96,7 @@ def test_a_broken_file_is_told_with_its_line(call: Call, tmp_path: Path) -> None
     assert err.startswith("error: tiny.yaml: line 3: ")
 
 
+@pytest.mark.slow
 def test_the_plan_as_json_holds_every_row(call: Call) -> None:
     code, out, _ = call("plan", "tiny.yaml", "--json")
     document = json.loads(out)
@@ -121,6 +122,7 @@ def test_list_gives_names_and_descriptions(call: Call, what: str) -> None:
     assert all(row["name"] and row["description"] for row in rows)
 
 
+@pytest.mark.slow
 def test_run_only_then_the_rest_then_nothing(call: Call, tmp_path: Path) -> None:
     code, out, _ = call("run", "tiny.yaml", "--only", "method=lora", "--only", "r=4", "--out", "here")
     assert code == 0, out
@@ -135,6 +137,7 @@ def test_run_only_then_the_rest_then_nothing(call: Call, tmp_path: Path) -> None
     assert "here/tables/trials.parquet: 5 rows" in out
 
 
+@pytest.mark.slow
 def test_what_failed_runs_again_when_asked(call: Call, tmp_path: Path) -> None:
     arguments = ("run", "tiny.yaml", "--set", "methods={full: {act: raise}}", "--set", "objectives=[classification]")
     assert call(*arguments)[0] == 1

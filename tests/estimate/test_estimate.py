@@ -110,6 +110,7 @@ def test_four_bit_weights_take_the_papers_bits(double: bool, bits: float) -> Non
     assert 8 * (packed.weights_bytes - (plain.weights_bytes - 2 * elements)) / elements == pytest.approx(bits, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "checkpointing"),
     [("full", False), ("full", True), ("lora", False), ("qlora", False), ("qlora", True), ("prefix", False)],

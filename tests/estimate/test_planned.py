@@ -157,6 +157,7 @@ def test_a_process_that_dies_leaves_no_estimate_behind(
     assert not list(cache.rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_the_process_traces_what_can_be_traced_and_says_null_for_the_rest(made: Callable[..., Plan]) -> None:
     from harness.estimate.estimate import estimate
 
@@ -219,6 +220,7 @@ def test_without_a_device_file_torch_is_not_asked(monkeypatch: pytest.MonkeyPatc
     assert limit.limit_of("cuda:0") is None
 
 
+@pytest.mark.slow
 def test_plan_run_and_force_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ BELOW: dict[str, set[str]] = {
     "networks": {"models"},
     "tasks": {"sources", "networks"},
     "methods": {"models", "networks", "tasks"},
-    "training": {"measure", "models", "networks", "tasks"},
+    "training": {"figures", "measure", "models", "networks", "tasks"},
     "objectives": {"training", "measure", "models", "networks", "tasks"},
     "experiment": {
         *("objectives", "training", "methods", "networks", "tasks", "models", "measure", "results", "processes"),

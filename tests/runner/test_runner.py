@@ -62,6 +62,7 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 def test_every_ending_is_a_row(tmp_path: Path) -> None:
     acts = ["ok", "raise", "oom", "diverged", "die", "silent", "lie"]
     tiny.bench(tmp_path, methods={"full": {"act": acts}}, objectives=["classification", "sft"])
@@ -100,6 +101,7 @@ def test_every_ending_is_a_row(tmp_path: Path) -> None:
     assert (code, out) == (1, "nothing to do: 8 trials done in results/tiny\n"), err
 
 
+@pytest.mark.slow
 def test_the_time_limit_is_that_of_the_whole_trial(tmp_path: Path) -> None:
     tiny.bench(tmp_path, methods=HANG, limits={"time_s": 3})
     code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
@@ -109,6 +111,7 @@ def test_the_time_limit_is_that_of_the_whole_trial(tmp_path: Path) -> None:
     assert all(gone(pid) for pid in kernels(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_kernel_that_takes_more_memory_than_it_may_is_out_of_memory(tmp_path: Path) -> None:
     tiny.bench(tmp_path, methods={"full": {"act": ["hog", "ok"]}}, limits={"memory_gb": 0.6})
     code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
@@ -119,6 +122,7 @@ def test_a_kernel_that_takes_more_memory_than_it_may_is_out_of_memory(tmp_path: 
     assert re.fullmatch(r"the memory limit of 0\.6 GB was reached \(\d\.\d\d GB\)", found["hog"].reason)
 
 
+@pytest.mark.slow
 def test_the_notebook_of_a_killed_kernel_says_so(tmp_path: Path) -> None:
     tiny.bench(tmp_path, methods={"full": {"act": ["die", "raise", "ok"]}})
     tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))
@@ -135,6 +139,7 @@ def test_the_notebook_of_a_killed_kernel_says_so(tmp_path: Path) -> None:
     assert "tunebench" not in books["ok"].metadata
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_nobody_behind_and_the_next_one_goes_on(tmp_path: Path) -> None:
     tiny.bench(tmp_path, methods={"full": {"act": ["ok", "hang"]}})
     driver, kernel = start_and_hang(tmp_path)

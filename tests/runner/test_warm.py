@@ -68,6 +68,7 @@ def forkserver(driver: subprocess.Popen[str]) -> psutil.Process:
     return next(child for child in found if "harness.runner.forkserver" in child.cmdline())
 
 
+@pytest.mark.slow
 def test_kernels_are_warm_and_end_in_every_way(tmp_path: Path) -> None:
     bench(tmp_path, methods={"full": {"act": ["ok", "raise", "oom", "diverged", "die"]}})
     code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml", "--jobs", "2", cold=False))
@@ -91,6 +92,7 @@ def test_kernels_are_warm_and_end_in_every_way(tmp_path: Path) -> None:
     assert any("image/png" in output.get("data", {}) for output in outputs), "figures show as they do in JupyterLab"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
     bench(tmp_path, methods={"full": {"act": ["hang"]}})
@@ -104,6 +106,7 @@ def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> N
     assert Ledger.open(tmp_path / "results" / "tiny").status() == {"pending": 1}
 
 
+@pytest.mark.slow
 def test_trials_go_on_cold_when_the_warm_parent_dies(tmp_path: Path) -> None:
     bench(tmp_path, methods={"full": {"act": ["nap"]}}, seeds=[0, 1, 2])
     tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(LOOK, tiny.ACT.replace("0.3", "2"), TELL))
@@ -118,6 +121,7 @@ def test_trials_go_on_cold_when_the_warm_parent_dies(tmp_path: Path) -> None:
     assert alone(below)
 
 
+@pytest.mark.slow
 def test_a_reason_against_forking_is_told_once_and_trials_start_cold(tmp_path: Path) -> None:
     bench(tmp_path, seeds=[0, 1])
     # A sitecustomize through which the warm parent has a second thread.
