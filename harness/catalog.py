@@ -19,7 +19,7 @@ TaskKind = Literal["classification", "generation", "preference", "corpus"]
 
 @dataclass(frozen=True)
 class Parent:
-    """A trial that another one starts from: the same model and task, and what is null here like the child's."""
+    """A trial that another one starts from: the same model and task, and what is None here like the child's."""
 
     role: str
     """What the child needs it for: its key in the notebook's ``parent_dirs``."""
@@ -71,7 +71,7 @@ class Objective:
     task_kinds: tuple[TaskKind, ...]
     model_kinds: tuple[ModelKind, ...]
     notebook: str | None = None
-    """Null: the method's own notebook runs it."""
+    """None: the method's own notebook runs it."""
     parents: tuple[Parent, ...] = ()
     """Trials whose artefact it starts from, or is judged by; planned by themselves, and shared between children."""
     shards: bool = False

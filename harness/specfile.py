@@ -55,7 +55,7 @@ def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> Input
 
 
 def _model_at(cls: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
-    """The model that describes the place ``path`` inside ``cls``; null where that is not one model."""
+    """The model that describes the place ``path`` inside ``cls``; None where that is not one model."""
     here: Any = cls
     for part in path:
         if isinstance(part, int):

@@ -40,7 +40,7 @@ class Budget(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is null and was added after the first trials: it would give them all new ids."""
+        """Leave out what is None and was added after the first trials: it would give them all new ids."""
         written: dict[str, Any] = handler(self)
         if self.max_new_tokens is None:
             written.pop("max_new_tokens", None)

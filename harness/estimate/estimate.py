@@ -51,7 +51,7 @@ class Estimate:
     total_bytes: int
     """The peak. Below the sum of the categories where gradients grow while activations go: never all are there."""
     flops: int
-    """Of one step: matrix products and attention, forward and backward."""
+    """FLOPs of one step: matrix products and attention, forward and backward."""
     method_args: Mapping[str, Any] = field(default_factory=dict)
 
     def fits(self, memory_bytes: int) -> bool:
@@ -73,7 +73,7 @@ def estimate(
 ) -> Estimate:
     """Estimate a training step of ``method`` on ``model``, a name of the registry or a path of a ``config.json``.
 
-    By default the papers' accounting: 16-bit weights and gradients, 32-bit Adam states. ``optimizer_dtype`` null keeps
+    By default the papers' accounting: 16-bit weights and gradients, 32-bit Adam states. ``optimizer_dtype`` None keeps
     the states in the format of what trains, as PyTorch's AdamW does. An encoder classifies into ``labels`` classes.
     Nothing is fetched, and neither weights nor an accelerator are needed.
 
@@ -176,7 +176,7 @@ def _whole_or_along(
 
 
 def _shallow(base: MetaBase, applied: Callable[[int | None], Tuned]) -> int | None:
-    """The smallest number of layers from which on more of them are more of the same; null: trace the whole model.
+    """The smallest number of layers from which on more of them are more of the same; None: trace the whole model.
 
     A method may treat some layers in its own way, such as the last k. Copies that are too shallow for that either do
     not have those layers, or their parameters do not lie on a line.

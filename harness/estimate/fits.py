@@ -39,7 +39,7 @@ class Fit:
     """Why there is no estimate: the method does not work on this model."""
 
     def smallest_gb(self, sizes: Sequence[int] = SIZES_GB) -> int | None:
-        """The smallest of ``sizes`` (GB) that holds a training step; null when none does."""
+        """The smallest of ``sizes`` (GB) that holds a training step; None when none does."""
         if self.estimate is None:
             return None
         return next((size for size in sorted(sizes) if self.estimate.fits(size * GB)), None)

@@ -35,7 +35,7 @@ class MemoryLimit:
 
 
 def limit_of(device: str) -> MemoryLimit | None:
-    """The memory behind a trial's ``device``; null when it cannot be known here, such as that of a GPU elsewhere.
+    """The memory behind a trial's ``device``; None when it cannot be known here, such as that of a GPU elsewhere.
 
     torch decides what ``auto`` is, in a process of its own.
     """

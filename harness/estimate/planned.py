@@ -72,7 +72,7 @@ class Setting:
 
     @classmethod
     def of(cls, trial: Trial) -> Setting | None:
-        """The setting of a trial; null when the estimate cannot judge it."""
+        """The setting of a trial; None when the estimate cannot judge it."""
         judged = catalog.METHODS[trial.method].trains and trial.objective in ONE_PASS
         if not judged or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
             return None
@@ -124,7 +124,7 @@ def limits(memory: str | None = None, *, force: bool = False, elsewhere: bool = 
 
 
 def _too_large(row: Planned, limit: LimitOf) -> str | None:
-    """Why the row cannot fit; null: it can, or nobody knows."""
+    """Why the row cannot fit; None: it can, or nobody knows."""
     if row.estimated_bytes is None:
         return None
     found = limit(row.trial.device)

@@ -12,7 +12,7 @@ from harness.estimate.start import quick_start
 
 
 def total_bytes(setting: Mapping[str, Any]) -> int | None:
-    """The peak of a training step; null for whatever cannot be traced.
+    """The peak of a training step; None for whatever cannot be traced.
 
     Arguments that only the method's notebook takes, such as how much of a spectrum to draw, are left out.
     """

@@ -112,7 +112,7 @@ def _is_running(pid: int, born: float) -> bool:
 
 
 def _owner(claim: Path) -> dict[str, Any] | None:
-    """Who holds a claim; null where it does not say: created this very moment, or left by a crash."""
+    """Who holds a claim; None where it does not say: created this very moment, or left by a crash."""
     try:
         found = json.loads(claim.read_bytes())
     except ValueError:

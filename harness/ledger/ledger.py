@@ -128,7 +128,7 @@ class Ledger:
         return [row for row, is_done in zip(rows, done, strict=True) if not is_done]
 
     def claim(self, trial_id: str) -> Claim | None:
-        """Take one trial; null when it is done, or somebody who is alive works on it."""
+        """Take one trial; None when it is done, or somebody who is alive works on it."""
         last = self._last_claim(trial_id)
         if self.is_done(trial_id) or (last is not None and self._watch.alive(last)):
             return None
@@ -154,7 +154,7 @@ class Ledger:
         return 0 if last is None else _attempt(last)
 
     def started_at(self, trial_id: str) -> datetime | None:
-        """When the last attempt on the trial began; null when there was none."""
+        """When the last attempt on the trial began; None when there was none."""
         last = self._last_claim(trial_id)
         try:
             return None if last is None else datetime.fromisoformat(json.loads(last.read_bytes())["started_at"])
@@ -171,15 +171,15 @@ class Ledger:
         return True
 
     def record(self, trial_id: str) -> Record | None:
-        """The record of one trial; null when it has none. Raises :class:`InputError` when it cannot be read."""
+        """The record of one trial; None when it has none. Raises :class:`InputError` when it cannot be read."""
         return read_record(self.trial_dir(trial_id) / RECORD_FILE)
 
     def head(self, trial_id: str) -> Record | None:
-        """The record of one trial without its outcome, from a small read; null, and raises, as :meth:`record`."""
+        """The record of one trial without its outcome, from a small read; None, and raises, as :meth:`record`."""
         return read_record(self.trial_dir(trial_id) / RECORD_FILE, head=True)
 
     def heads(self) -> list[Record | None]:
-        """How each planned trial ended, in the order of the plan; null where it has not."""
+        """How each planned trial ended, in the order of the plan; None where it has not."""
         return side_by_side(lambda row: self.head(row.trial_id), self.plan.rows)
 
     def records(self) -> Iterator[Record]:
@@ -194,7 +194,7 @@ class Ledger:
         return Counter(side_by_side(self._state, self.plan.rows))
 
     def set_aside(self, trial_id: str) -> Path | None:
-        """Rename a trial's record so that it runs again; the new name, or null when there was none."""
+        """Rename a trial's record so that it runs again; the new name, or None when there was none."""
         path = self.trial_dir(trial_id) / RECORD_FILE
         aside = next(
             name for n in range(1, 1_000_000) if not (name := path.with_name(f"record.aside.{n}.json")).exists()

@@ -16,7 +16,7 @@ from harness.results.schema import SCHEMA_VERSION
 
 
 def read_record(path: Path, head: bool = False) -> Record | None:
-    """The record in ``path``; null where the trial has not ended. ``head``: without its outcome, from a small read.
+    """The record in ``path``; None where the trial has not ended. ``head``: without its outcome, from a small read.
 
     Raises :class:`InputError` naming the file and what is wrong with it. No crash of ours leaves such a file; the next
     ``tunebench run`` sets it aside and repeats the trial.

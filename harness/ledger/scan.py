@@ -62,7 +62,7 @@ def read_head(path: Path) -> Record:
 
 
 def _without_outcome(start: bytes) -> Record | None:
-    """The record that begins with ``start``; null where its outcome does not begin in there."""
+    """The record that begins with ``start``; None where its outcome does not begin in there."""
     try:
         fields = from_json(start, allow_partial=True)
         del fields["outcome"]

@@ -20,7 +20,7 @@ class Energy:
     """Filled when the :func:`energy` block ends."""
 
     joules: float | None = None
-    """Of the whole GPU, or of the processor's packages, whoever used them; null where no counter can be read."""
+    """Joules of the whole GPU, or of the processor's packages, whoever used them; None where no counter can be read."""
     reason: str | None = None
     """Why there is no number."""
 

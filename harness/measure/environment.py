@@ -6,7 +6,7 @@ import torch
 
 
 def accelerator(device: torch.device) -> str | None:
-    """Name of the accelerator behind ``device``; null on CPU."""
+    """Name of the accelerator behind ``device``; None on CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 

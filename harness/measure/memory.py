@@ -24,11 +24,11 @@ class Peak:
     """Filled when the :func:`peak_memory` block ends."""
 
     bytes: int | None = None
-    """Allocated on the device, or resident in the process on CPU; null while the block runs."""
+    """Allocated on the device, or resident in the process on CPU; None while the block runs."""
     reserved_bytes: int | None = None
-    """Held by PyTorch's allocator on the device, fragments included; null on CPU."""
+    """Held by PyTorch's allocator on the device, fragments included; None on CPU."""
     process_bytes: int | None = None
-    """What the driver counts for this process when the block ends (it never shrinks within one); null on CPU."""
+    """What the driver counts for this process when the block ends (it never shrinks within one); None on CPU."""
 
 
 def reset_process_peak() -> None:

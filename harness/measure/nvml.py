@@ -10,7 +10,7 @@ import torch
 
 
 def nvml_device(device: torch.device) -> tuple[Any, Any] | None:
-    """The module ``pynvml`` and its handle of ``device``; null without the package, the driver or its leave."""
+    """The module ``pynvml`` and its handle of ``device``; None without the package, the driver or its leave."""
     try:
         pynvml = importlib.import_module("pynvml")
     except ImportError:
@@ -25,7 +25,7 @@ def nvml_device(device: torch.device) -> tuple[Any, Any] | None:
 
 
 def process_bytes(device: torch.device) -> int | None:
-    """Device memory that the driver counts for this process now, CUDA's context included; null where it cannot say."""
+    """Device memory that the driver counts for this process now, CUDA's context included; None where it cannot say."""
     found = nvml_device(device)
     if found is None:
         return None

@@ -35,11 +35,11 @@ class Roofline:
     device: str
     dtype: str
     flops_per_s: float
-    """Of square matrix products, 2 per multiply-add."""
+    """Reached by square matrix products, 2 per multiply-add."""
     bytes_per_s: float
     """Read and written, of a copy that no cache holds."""
     processor_share: float
-    """Of its threads' time that the probe got; below 1 others were at work, and the true peaks are higher."""
+    """Share of its threads' time that the probe got; below 1 others were at work, and the true peaks are higher."""
 
     @property
     def undisturbed(self) -> bool:

@@ -45,7 +45,7 @@ class Speed:
 
 
 def speed(steps: list[Step], warmup: int = WARMUP_STEPS) -> Speed | None:
-    """Median, 95th percentile and tokens per second of the steps after ``warmup``; null if none is left."""
+    """Median, 95th percentile and tokens per second of the steps after ``warmup``; None if none is left."""
     timed = steps[warmup:]
     if not timed:
         return None
@@ -60,7 +60,7 @@ def speed(steps: list[Step], warmup: int = WARMUP_STEPS) -> Speed | None:
 def utilisation(steps: list[Step], flops_per_slot: float, peak: float, warmup: int = WARMUP_STEPS) -> float | None:
     """Model FLOPs utilisation of the steps after ``warmup``: their FLOPs per second over ``peak``.
 
-    Chowdhery et al. 2022, arXiv:2204.02311, appendix B; the peak is this machine's measured one. Null if
+    Chowdhery et al. 2022, arXiv:2204.02311, appendix B; the peak is this machine's measured one. None if
     no step is left.
     """
     timed = steps[warmup:]
@@ -86,7 +86,7 @@ class StepTimer(TrainerCallback):
         self.gradients_bytes: int | None = None
         self.optimizer_bytes: int | None = None
         self.flops: int | None = None
-        """Of the first step."""
+        """Counted in the first step."""
         self._counting: FlopCounter | None = None
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ def apply(
 ) -> Tuned:
     """Bottlenecks of ``bottleneck`` units in every layer, where ``variant`` puts them.
 
-    ``scale`` is the factor of the parallel variant. ``layer_norm`` trains the model's layer norms too; null: as the
+    ``scale`` is the factor of the parallel variant. ``layer_norm`` trains the model's layer norms too; None: as the
     variant's paper does, which is Houlsby's alone. Raises :class:`harness.errors.InputError` for an unknown variant.
     """
     if variant not in VARIANTS:

@@ -269,7 +269,7 @@ class DeltaSize:
 def delta_size(model: nn.Module, embeddings: bool = True, itemsize: int | None = None) -> DeltaSize:
     """The size of a delta for ``model``, which may be on the meta device: nothing is computed.
 
-    ``itemsize`` is that of the parameters stored whole, in bytes; null: as they are.
+    ``itemsize`` is that of the parameters stored whole, in bytes; None: as they are.
     """
     layers = _one_bit_layers(model)
     parameters = dict(model.named_parameters())

@@ -59,7 +59,7 @@ class Base:
     spec: ModelSpec
     tokenizer: PreTrainedTokenizerBase
     checkpoint: Path | None
-    """Folder with safetensors; null for a model with random weights."""
+    """Folder with safetensors; None for a model with random weights."""
     dtype: torch.dtype
     device: torch.device
     seed: int

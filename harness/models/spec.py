@@ -95,7 +95,7 @@ class ModelSpec(Frozen):
         return isinstance(self.source, LocalSource) and Path(self.source.local).is_absolute()
 
     def revision(self) -> str | None:
-        """Which weights these are: a hub model's revision, or 12 digits of a SHA-256; null for random ones.
+        """Which weights these are: a hub model's revision, or 12 digits of a SHA-256; None for random ones.
 
         An own folder's is over its configuration, tokenizer and safetensors; a registry's model that lies below
         ``$TUNEBENCH_DATA`` has none. Raises :class:`harness.errors.InputError` for a file that cannot be read.

@@ -26,7 +26,7 @@ class Description:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Of the checkpoint in ``folder``; OSError or ValueError where there is none."""
+        """Read that of the checkpoint in ``folder``; OSError or ValueError where there is none."""
         return cls(**json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8")))
 
 

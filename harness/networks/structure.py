@@ -29,14 +29,14 @@ def body(model: nn.Module) -> nn.Module:
 
 
 def out_features(module: nn.Module) -> int | None:
-    """Width of a linear layer's output; GPT-2 keeps its matrices transposed in ``Conv1D``. Null for anything else."""
+    """Width of a linear layer's output; GPT-2 keeps its matrices transposed in ``Conv1D``. None for anything else."""
     if isinstance(module, Conv1D):
         return int(module.nf)
     return int(module.out_features) if isinstance(module, nn.Linear) else None
 
 
 def in_features(module: nn.Module) -> int | None:
-    """Width of a linear layer's input; null for anything else."""
+    """Width of a linear layer's input; None for anything else."""
     if isinstance(module, Conv1D):
         return int(module.nx)
     return int(module.in_features) if isinstance(module, nn.Linear) else None
@@ -90,7 +90,7 @@ def linear_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def final_norm(model: nn.Module) -> nn.Module | None:
-    """The normalisation behind the last layer; null where a family has none (BERT, RoBERTa)."""
+    """The normalisation behind the last layer; None where a family has none (BERT, RoBERTa)."""
     inside = {id(m) for block in blocks(model) for m in block.module.modules()}
     *_, last_block = blocks(model)
     order = {id(m): place for place, m in enumerate(body(model).modules())}

@@ -28,7 +28,7 @@ class Candidates:
     answers: tuple[tuple[Sample, ...], ...]
     """By prompt, then by sample."""
     rewards: torch.Tensor
-    """Of shape (prompts, samples)."""
+    """Shape (prompts, samples)."""
 
     @property
     def best(self) -> list[Sample]:

@@ -196,7 +196,7 @@ def fit(
 ) -> History:
     """Train the policy in place on the training prompts; their answers are not looked at.
 
-    A step is one batch of answers: sampled once, then learnt in ``updates`` passes over minibatches (null: the whole
+    A step is one batch of answers: sampled once, then learnt in ``updates`` passes over minibatches (None: the whole
     batch). ``kl_coefficient`` is fixed, or the first one where ``kl_target`` (nats per answer) is given;
     ``whiten_rewards`` gives the rewards unit variance. Curves: ``reward``, ``kl`` (to the reference, nats per answer),
     ``kl_coefficient``, ``ratio`` (mean of the first update: 1), ``clipped`` (share of tokens), ``policy_loss``,

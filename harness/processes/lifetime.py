@@ -102,7 +102,7 @@ def fork(child: Callable[[], None]) -> int:
 
 
 def reap(pid: int) -> int | None:
-    """Exit code of a child (negative: a signal), null while it lives. Answers once."""
+    """Exit code of a child (negative: a signal), None while it lives. Answers once."""
     found, status = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if found else None
 
@@ -110,7 +110,7 @@ def reap(pid: int) -> int | None:
 class Forked:
     """A forked process, with as much of :class:`subprocess.Popen` as kernels and trials need.
 
-    ``look`` tells the exit code once it is known, before that null.
+    ``look`` tells the exit code once it is known, before that None.
     """
 
     stdin = stdout = stderr = None

@@ -16,7 +16,7 @@ _AT_REST = ("ok", "skipped")
 
 
 class Consequences:
-    """Of the endings of one ledger; ``keep`` has the artefacts stay that later trials started from."""
+    """What the endings of one ledger entail; ``keep`` has the artefacts stay that later trials started from."""
 
     def __init__(self, ledger: Ledger, keep: bool) -> None:
         self._ledger = ledger
@@ -44,7 +44,7 @@ class Consequences:
                     shutil.rmtree(self._ledger.artifact_dir(parent), ignore_errors=True)
 
     def obstacle(self, row: Planned) -> str | None:
-        """Why the row cannot run any more; null: it can."""
+        """Why the row cannot run any more; None: it can."""
         for role, parent in row.trial.parents.items():
             if (record := self._ledger.head(parent)) is not None and record.status != "ok":
                 return f"its parent ({role}, trial {parent}) ended as {record.status}"

@@ -57,7 +57,7 @@ def clock(seconds: float) -> str:
 
 
 def time_left(durations: list[float], elapsed: Iterable[float], waiting: int, jobs: int) -> float | None:
-    """Seconds until all is done, if trials go on taking what they took so far; null while none has ended.
+    """Seconds until all is done, if trials go on taking what they took so far; None while none has ended.
 
     ``elapsed`` are the seconds that each running trial has run, ``waiting`` is the number of those not begun.
     """

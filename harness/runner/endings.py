@@ -104,7 +104,7 @@ def record_of_loss(ledger: Ledger, row: Planned, ending: Ending) -> Record:
 
 
 def memory_kills() -> int | None:
-    """How often the system's out-of-memory killer has struck since boot (Linux); null where that is not told."""
+    """How often the system's out-of-memory killer has struck since boot (Linux); None where that is not told."""
     try:
         for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
             if line.startswith("oom_kill "):

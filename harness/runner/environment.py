@@ -13,7 +13,7 @@ _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, str | bool | None]:
-    """The columns by name; null where something cannot be known, such as the commit outside a checkout."""
+    """The columns by name; None where something cannot be known, such as the commit outside a checkout."""
     commit, dirty = _git(Path(__file__).resolve().parents[2])
     return {
         "hostname": platform.node() or None,

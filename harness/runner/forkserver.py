@@ -92,7 +92,7 @@ def preload() -> None:
 
 
 def why_not(canary_s: float = _CANARY_S) -> str | None:
-    """Why forks of this process could not be trusted; null if they can."""
+    """Why forks of this process could not be trusted; None if they can."""
     torch = sys.modules.get("torch")
     opened = (str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
     if any(path.startswith("/dev/nvidia") for path in opened) or (torch and torch.cuda.is_initialized()):
@@ -106,7 +106,7 @@ def why_not(canary_s: float = _CANARY_S) -> str | None:
 
 
 def _canary(seconds: float) -> str | None:
-    """What goes wrong when a forked process computes on all cores; null if nothing does."""
+    """What goes wrong when a forked process computes on all cores; None if nothing does."""
     pid = fork(_compute)
     descriptor = os.pidfd_open(pid)
     try:

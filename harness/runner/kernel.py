@@ -53,7 +53,7 @@ def prepare() -> None:
 
 
 def take() -> WaitingKernel | None:
-    """The kernel that waits, once; null where there is none, and a cold one is to be started."""
+    """The kernel that waits, once; None where there is none, and a cold one is to be started."""
     return _waiting.pop() if _waiting else None
 
 

@@ -79,7 +79,7 @@ class TrialKernel(AsyncKernelManager):
             kill_group(self.process.pid)
 
     def end(self) -> int | None:
-        """Kill what is left; the exit code that the process had by then (negative: a signal), null while it lived."""
+        """Kill what is left; the exit code that the process had by then (negative: a signal), None while it lived."""
         if self.process is None:
             return None
         code = self.process.poll()
@@ -143,12 +143,12 @@ class Run:
             self._kernel.kill()
 
     def _pid(self) -> int | None:
-        """The kernel's process; null while there is none."""
+        """The kernel's process; None while there is none."""
         process = self._kernel.process if self._kernel is not None else None
         return None if process is None else process.pid
 
     def _attempt(self, parameters: Mapping[str, Any], part: Path) -> Ending | None:
-        """One start of a kernel; null when it failed before the first cell."""
+        """One start of a kernel; None when it failed before the first cell."""
         self._cell = None
         with TemporaryDirectory(prefix="tunebench-") as wires:
             kernel = self._kernel = _kernel(Path(wires), self._log)

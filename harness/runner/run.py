@@ -31,7 +31,7 @@ class Finished:
 
     ledger: Ledger
     records: Sequence[Record]
-    """Of the trials that were asked for, in the order of the plan; without their outcomes."""
+    """Records of the trials that were asked for, in the order of the plan; without their outcomes."""
     ran: int
     """How many of them ran now; the others had ended before."""
 

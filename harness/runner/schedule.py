@@ -25,7 +25,7 @@ class Schedule:
         self._ready = [place for place, row in enumerate(self._rows) if not self._missing[row.trial_id]]
 
     def take(self) -> Planned | None:
-        """Take the first row of the plan that may start; null when none may now."""
+        """Take the first row of the plan that may start; None when none may now."""
         return self._rows[heapq.heappop(self._ready)] if self._ready else None
 
     def give_back(self, row: Planned) -> None:

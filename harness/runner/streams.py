@@ -110,7 +110,7 @@ class _Client(PapermillNotebookClient):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._streams: dict[str, tuple[Any, Stream]] = {}
-        """Of the cell that runs: stdout or stderr -> its one output, and what was printed into it."""
+        """stdout or stderr -> the one output of the running cell that holds it, and what was printed into it."""
         self._settled = time.monotonic()
 
     def output(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:

@@ -33,7 +33,7 @@ from harness.sweeps.spec import Sweep
 def run_trial(trial_dir: Path) -> Record | None:
     """Run the trial in ``trial_dir`` (``results/<sweep>/trials/<trial_id>``) and return its record.
 
-    Null when there is nothing to do: the trial is done, or somebody else works on it. Whatever the notebook does ends
+    None when there is nothing to do: the trial is done, or somebody else works on it. Whatever the notebook does ends
     in a record; only an interrupt (SIGINT, SIGTERM, SIGUSR2) leaves none, so that the trial runs again. Raises
     :class:`InputError` when the folder is not that of a planned trial.
     """

@@ -17,7 +17,7 @@ _GB = 10**9
 
 class LimitWatch:
     """A thread that calls ``kill`` when a limit is reached, again and again until it is left: a kernel may be about to
-    start. ``pid`` tells the process of the kernel, null while there is none.
+    start. ``pid`` tells the process of the kernel, None while there is none.
     """
 
     def __init__(self, limits: Limits, pid: Callable[[], int | None], kill: Callable[[], None]) -> None:
@@ -27,7 +27,7 @@ class LimitWatch:
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="limits", daemon=True)
         self.broken: Ending | None = None
-        """Which limit was reached; null while none is."""
+        """Which limit was reached; None while none is."""
 
     def __enter__(self) -> LimitWatch:
         if self._limits.time_s is not None or self._limits.memory_gb is not None:

@@ -55,7 +55,7 @@ class Entry(Generic[S]):
 
     @property
     def path(self) -> str | None:
-        """Absolute path of an own file; null for what has a name alone."""
+        """Absolute path of an own file; None for what has a name alone."""
         return self.spec.address if self.spec.address != self.spec.name else None
 
 

@@ -91,7 +91,7 @@ class _Cell:
                 yield position, entry
 
     def impossible(self) -> str | None:
-        """Why this cell cannot run; null: it can."""
+        """Why this cell cannot run; None: it can."""
         method, objective, model, task = self.method, self.objective, self.model, self.task
         if not any(model.kind in known.model_kinds for known in catalog.OBJECTIVES.values()):
             return f"no objective is written for {model.kind} models yet; '{model.name}' is one"
@@ -119,7 +119,7 @@ class _Cell:
         return None
 
     def on_one_device(self) -> str | None:
-        """Why several devices cannot train together here; null: they can, or are not asked for."""
+        """Why several devices cannot train together here; None: they can, or are not asked for."""
         together = self.sweep.resources.together
         if together == 1 or not self.method.trains:
             return None
@@ -134,7 +134,7 @@ class _Cell:
         return None
 
     def restriction(self, trial: Trial) -> str | None:
-        """Why the arguments of ``trial`` do not fit the cell's model; null: they do."""
+        """Why the arguments of ``trial`` do not fit the cell's model; None: they do."""
         for restriction in self.method.restrictions:
             given = trial.method_args.get(restriction.argument, restriction.neutral)
             if given != restriction.neutral and self.model.kind not in restriction.model_kinds:
@@ -309,7 +309,7 @@ def _declared(cell: _Cell) -> dict[str, Any]:
 
 
 def _arguments(declared: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a notebook's parameters that are arguments of its method or objective."""
+    """The parameters of a notebook that are arguments of its method or objective."""
     return {name: value for name, value in declared.items() if name not in _RESERVED and name not in _TRIAL_FIELDS}
 
 

@@ -21,11 +21,11 @@ class Planned:
 
     trial: Trial
     reason: str | None = None
-    """Why it cannot run; null: it can."""
+    """Why it cannot run; None: it can."""
     task_kind: str | None = None
     model_family: str | None = None
     estimated_bytes: int | None = None
-    """Peak memory of a training step (:mod:`harness.estimate.planned`); null: not estimated."""
+    """Peak memory of a training step (:mod:`harness.estimate.planned`); None: not estimated."""
 
     @cached_property
     def trial_id(self) -> str:

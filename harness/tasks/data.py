@@ -43,9 +43,9 @@ class Example:
     references: tuple[str, ...]
     """Every answer that is right; the completion is the first."""
     label: int | None
-    """Index of the class; null outside classification."""
+    """Index of the class; None outside classification."""
     rejected: str | None
-    """The worse answer; null outside preference tasks."""
+    """The worse answer; None outside preference tasks."""
     fields: Mapping[str, str]
     """The row that the example was made from (the first, where several have the same input)."""
 

@@ -36,7 +36,7 @@ class Score:
     metric: str
     value: float
     stderr: float | None
-    """Standard error over the examples, in the unit of the value; null for a single example."""
+    """Standard error over the examples, in the unit of the value; None for a single example."""
     n: int
     """Examples."""
 

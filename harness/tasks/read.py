@@ -18,7 +18,7 @@ Row = Mapping[str, str]
 
 
 def rows(path: Path, reader: Reader) -> list[Row]:
-    """The rows of a file, each value as text (null as empty text, booleans as ``true`` and ``false``).
+    """The rows of a file, each value as text (None as empty text, booleans as ``true`` and ``false``).
 
     Raises :class:`harness.errors.InputError` with the file and what is wrong with it.
     """

@@ -189,7 +189,7 @@ class TaskSpec(Frozen):
 
     @property
     def file(self) -> Path | None:
-        """Absolute path of the user's own YAML file; null for a task that comes along."""
+        """Absolute path of the user's own YAML file; None for a task that comes along."""
         return self._file
 
     @property
@@ -247,12 +247,12 @@ class TaskSpec(Frozen):
 
     @property
     def metrics_of_text(self) -> tuple[str, ...]:
-        """Those of :attr:`metrics` that rate an answer; of pairs, 'accuracy' is about which one is likelier."""
+        """The :attr:`metrics` that rate an answer; of pairs, 'accuracy' is about which one is likelier."""
         return tuple(name for name in self.metrics if self.kind != "preference" or name != "accuracy")
 
     @property
     def pool_file(self) -> str | None:
-        """File that splits without one of their own are drawn from; null: the source is itself a file."""
+        """File that splits without one of their own are drawn from; None: the source is itself a file."""
         return self.reader.file or (self.splits.train if isinstance(self.splits.train, str) else None)
 
 

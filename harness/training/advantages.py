@@ -46,7 +46,7 @@ def value_loss(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, c
 
 
 def adapted(coefficient: float, kl: float, target: float | None, gain: float = 0.1) -> float:
-    """The next KL coefficient: larger where the KL is above ``target``; unchanged where that is null.
+    """The next KL coefficient: larger where the KL is above ``target``; unchanged where that is None.
 
     The proportional controller of Ziegler et al. 2019, section 2.2, its error cut at 20 %.
     """

@@ -24,7 +24,7 @@ class Job(Protocol):
         """Whether it has not begun, as far as is known; a job that has ended does not wait."""
 
     def ended(self) -> Ending | None:
-        """Null while it runs or waits. Afterwards ``ok`` if the ledger has the truth, whatever that is; otherwise
+        """None while it runs or waits. Afterwards ``ok`` if the ledger has the truth, whatever that is; otherwise
         what is to be recorded for a trial that did not live to write its own record."""
 
 

@@ -31,7 +31,7 @@ class LocalJob:
 
     def __init__(self, begin: Callable[[], Process], gpus: Sequence[str]) -> None:
         self.gpus = gpus
-        """Those that it has for itself."""
+        """GPUs that it has for itself."""
         self._begin = begin
         self._process = begin()
 

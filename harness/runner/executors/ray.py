@@ -154,7 +154,7 @@ def _own(resources: Resources) -> Any:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -252,7 +252,7 @@ class SlurmExecutor:
 
 
 def _parameters(resources: Resources, time_min: int, name: str, throttle: int) -> dict[str, object]:
-    """Of submitit's executor."""
+    """Parameters of submitit's executor."""
     wanted = {
         "job_name": name,
         "time": time_min,
@@ -269,7 +269,7 @@ def _parameters(resources: Resources, time_min: int, name: str, throttle: int) -
 
 
 def _states() -> dict[str, str] | None:
-    """State of each job of this user that Slurm remembers; null when it does not answer."""
+    """State of each job of this user that Slurm remembers; None when it does not answer."""
     fields = "JobArrayID:40,State:40"
     answer = _run("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--Format={fields}")
     return None if answer is None else dict(_pairs(answer.splitlines()))
@@ -282,7 +282,7 @@ def _pairs(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
 
 
 def _run(*command: str) -> str | None:
-    """What a command of Slurm's prints; null when it fails, as it does while the controller restarts."""
+    """What a command of Slurm's prints; None when it fails, as it does while the controller restarts."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
