@@ -16,8 +16,12 @@ from harness.networks.tuned import Tuned
 from harness.objectives.reward import scorer
 from harness.tasks.evaluate import Evaluation, evaluate
 from harness.tasks.metrics import Score
+from harness.tasks.shown import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.training.rollouts import Reference
 from harness.training.trainer import Settings
+
+#: Whose answers a comparison shows.
+_SIDES = ("before", "after", "better")
 
 
 def parent(
@@ -57,6 +61,7 @@ class Comparison:
 
     def __init__(self, run: Experiment, judge: Tuned, before: Evaluation) -> None:
         self.before = before
+        self.after: Evaluation | None = None
         self.reward = scorer(judge, run.budget.max_length)
         self.prompts = [example.prompt for example in run.data.test]
         self._run = run
@@ -72,7 +77,7 @@ class Comparison:
         The win rate is under the first of the task's metrics of text, and is left out where the task has none.
         """
         run, spec = self._run, self._run.data.spec
-        evaluation = run.evaluate()
+        evaluation = self.after = run.evaluate()
         if of_text := spec.metrics_of_text:
             run.add_scores("test", alignment.win_rate(of_text[0], evaluation, self.before))
         run.add_scores(
@@ -83,6 +88,31 @@ class Comparison:
             self._mean_reward(evaluation),
         )
         return evaluation
+
+    def __repr__(self) -> str:
+        """Scores before and, once recorded, after, with the first answers side by side."""
+        answers = [
+            "\n" + "\n".join(f"{name + ':':<8} {shortened(text)}" for name, text in zip(_SIDES, row, strict=True))
+            for row in self._answers()
+        ]
+        return "\n".join([*self._scores(), *answers])
+
+    def _repr_html_(self) -> str:
+        """The same for Jupyter."""
+        rows = self._answers()
+        return html_lines(self._scores()) + (html_table(_SIDES, rows) if rows else "")
+
+    def _scores(self) -> list[str]:
+        recorded = self._run.scores
+        before = [f"SFT model, {score}" for score in (*self.before.scores, *recorded["base"])]
+        after = [str(score) for score in (*(self.after.scores if self.after else ()), *recorded["test"])]
+        return before + after
+
+    def _answers(self) -> list[tuple[str, str, str]]:
+        if self.after is None:
+            return []
+        pairs = list(zip(self.before.answers, self.after.answers, strict=True))[:SHOWN_ANSWERS]
+        return [(old.output, new.output, first_reference(new.references)) for old, new in pairs]
 
     def _mean_reward(self, evaluation: Evaluation) -> Score:
         return alignment.mean_reward(self.reward, self.prompts, [answer.output for answer in evaluation.answers])

@@ -26,9 +26,10 @@ import torch
 
 from harness import catalog, methods, objectives
 from harness.experiment.parallel import launch
+from harness.experiment.stored import StoredBytes
 from harness.files import PROGRESS_FILE, write_atomically
 from harness.measure.environment import accelerator
-from harness.measure.latency import Latency, generation_latency, prediction_latency
+from harness.measure.latency import Latencies, generation_latency, prediction_latency
 from harness.measure.memory import Peak, peak_memory, weights_bytes
 from harness.measure.roofline import roofline
 from harness.measure.training import speed, utilisation
@@ -47,7 +48,7 @@ from harness.trial import Budget
 
 
 class Experiment:
-    """The state of one trial. Steps may be called once each; what is not called stays null in the record."""
+    """The state of one trial. Steps may be called once each; what is not called stays None in the record."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class Experiment:
         device: str = "auto",
         trial_dir: str | None = None,
     ) -> None:
-        """Load the data and the base checkpoint; ``trial_dir`` is null when a person runs the notebook.
+        """Load the data and the base checkpoint; ``trial_dir`` is None when a person runs the notebook.
 
         Raises :class:`harness.errors.InputError` for unknown names, and for a budget that is not one.
         """
@@ -82,7 +83,7 @@ class Experiment:
         self.history: History | None = None
         self.evaluations: dict[str, Evaluation] = {}
         self.scores: dict[str, list[Score]] = {}
-        self.latency: list[Latency] = []
+        self.latency = Latencies()
         self.checkpoint_bytes: int | None = None
         self.peak_inference_bytes: int | None = None
         self.eval_s: float | None = None
@@ -170,7 +171,7 @@ class Experiment:
         if peak.bytes is not None:
             self.peak_inference_bytes = max(peak.bytes, self.peak_inference_bytes or 0)
 
-    def measure_inference(self, **settings: int) -> list[Latency]:
+    def measure_inference(self, **settings: int) -> Latencies:
         """Latency at batch 1 (or other ``settings`` of :mod:`harness.measure.latency`).
 
         A method whose change can be folded into the weights is measured both ways: ``plain`` and ``merged``.
@@ -186,10 +187,10 @@ class Experiment:
         return self.latency
 
     @torch.no_grad()
-    def save_and_reload(self, artifact_dir: str | None = None) -> int:
+    def save_and_reload(self, artifact_dir: str | None = None) -> StoredBytes:
         """Save what has to be stored, load it into a fresh base, and compare the outputs; returns the bytes on disk.
 
-        It stays in ``artifact_dir``, for trials that start from it; null: it is not kept. Raises AssertionError when
+        It stays in ``artifact_dir``, for trials that start from it; None: it is not kept. Raises AssertionError when
         the reloaded model answers differently.
         """
         tuned = self.applied()
@@ -204,7 +205,7 @@ class Experiment:
             after = load(self.base, folder).model(**probe).logits
         # Kernels may differ in the last bits when tensors lie elsewhere in memory.
         torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
-        return self.checkpoint_bytes
+        return StoredBytes(self.checkpoint_bytes)
 
     def record(self) -> Outcome:
         """Hand over what was measured: to the runner if there is one, and to the caller."""

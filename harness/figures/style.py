@@ -14,11 +14,31 @@ INK = "#222222"
 MUTED = "#666666"
 GRID = "#e3e3e3"
 
-# Okabe & Ito (2008) without its yellow, which is too pale on white, then dark hues of Tol's 'muted' scheme:
-# told apart with every common colour vision, and never by colour alone.
-_BLUE, _SKY, _GREEN, _ORANGE, _RED, _PURPLE = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
-_INDIGO, _OLIVE, _WINE, _TEAL, _BROWN = "#332288", "#999933", "#882255", "#44AA99", "#7B4A12"
-_COLOURS = (_BLUE, _RED, _GREEN, _PURPLE, _ORANGE, _SKY, _INDIGO, _OLIVE, _WINE, _TEAL, _BROWN)
+#: The one palette, by name, for figures and notebooks alike. Eleven hues: Okabe & Ito (2008) without its yellow, which
+#: is too pale on white, then dark ones of Tol's 'muted' scheme. They are told apart with every common colour vision,
+#: and never by colour alone. The rest stands behind: what is compared with, the remainder, lines, a cell to notice.
+COLOURS = {
+    "blue": "#0072B2",
+    "red": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "indigo": "#332288",
+    "olive": "#999933",
+    "wine": "#882255",
+    "teal": "#44AA99",
+    "brown": "#7B4A12",
+    "grey": "#999999",
+    "pale": "#cccccc",
+    "muted": MUTED,
+    "notice": "#f6d5c3",
+}
+
+#: Seven steps from little to much, in two families of hues; the last is for what lies beyond.
+SHADES = ("#d9f0d3", "#a6dba0", "#5aae61", "#c2a5cf", "#9970ab", "#762a83", INK)
+
+_OF_METHODS = tuple(COLOURS.values())[:11]
 _MARKERS = "os^DvPX<>ph8"
 
 
@@ -34,47 +54,47 @@ class Look:
 _KNOWN = {
     "baseline": Look("#888888", "o"),
     "full": Look("#000000", "*"),
-    "lora": Look(_BLUE, "o"),
-    "qlora": Look(_RED, "s"),
-    "dora": Look(_SKY, "D"),
-    "adalora": Look(_INDIGO, "o"),
-    "adapter": Look(_ORANGE, "^"),
-    "bitfit": Look(_GREEN, "v"),
-    "head": Look(_BROWN, "X"),
-    "prompt": Look(_PURPLE, "P"),
-    "prefix": Look(_WINE, "p"),
-    "p_tuning": Look(_OLIVE, "h"),
-    "llama_adapter": Look(_TEAL, "<"),
-    "ia3": Look(_INDIGO, ">"),
-    "bitdelta": Look(_OLIVE, "d"),
-    "loha": Look(_SKY, "s"),
-    "lokr": Look(_GREEN, "s"),
-    "vera": Look(_WINE, "D"),
-    "oft": Look(_BROWN, "^"),
-    "boft": Look(_TEAL, "^"),
-    "hra": Look(_PURPLE, "D"),
-    "fourierft": Look(_ORANGE, "P"),
-    "randlora": Look(_RED, "D"),
-    "vblora": Look(_BLUE, "^"),
-    "xlora": Look(_GREEN, "X"),
+    "lora": Look(COLOURS["blue"], "o"),
+    "qlora": Look(COLOURS["red"], "s"),
+    "dora": Look(COLOURS["sky"], "D"),
+    "adalora": Look(COLOURS["indigo"], "o"),
+    "adapter": Look(COLOURS["orange"], "^"),
+    "bitfit": Look(COLOURS["green"], "v"),
+    "head": Look(COLOURS["brown"], "X"),
+    "prompt": Look(COLOURS["purple"], "P"),
+    "prefix": Look(COLOURS["wine"], "p"),
+    "p_tuning": Look(COLOURS["olive"], "h"),
+    "llama_adapter": Look(COLOURS["teal"], "<"),
+    "ia3": Look(COLOURS["indigo"], ">"),
+    "bitdelta": Look(COLOURS["olive"], "d"),
+    "loha": Look(COLOURS["sky"], "s"),
+    "lokr": Look(COLOURS["green"], "s"),
+    "vera": Look(COLOURS["wine"], "D"),
+    "oft": Look(COLOURS["brown"], "^"),
+    "boft": Look(COLOURS["teal"], "^"),
+    "hra": Look(COLOURS["purple"], "D"),
+    "fourierft": Look(COLOURS["orange"], "P"),
+    "randlora": Look(COLOURS["red"], "D"),
+    "vblora": Look(COLOURS["blue"], "^"),
+    "xlora": Look(COLOURS["green"], "X"),
 }
 
 
 def look(method: str) -> Look:
     """The colour and marker of ``method``: the same in every figure of every sweep."""
     code = crc32(method.encode())
-    spelled = Look(_COLOURS[code % len(_COLOURS)], _MARKERS[code // len(_COLOURS) % len(_MARKERS)])
+    spelled = Look(_OF_METHODS[code % len(_OF_METHODS)], _MARKERS[code // len(_OF_METHODS) % len(_MARKERS)])
     return _KNOWN.get(method, spelled)
 
 
 #: Of the categories of the memory table.
 CATEGORY_COLOURS = {
-    "weights": _BLUE,
-    "gradients": _ORANGE,
-    "optimizer": _GREEN,
-    "activations": _PURPLE,
-    "other": "#cccccc",
-    "not split": "#999999",
+    "weights": COLOURS["blue"],
+    "gradients": COLOURS["orange"],
+    "optimizer": COLOURS["green"],
+    "activations": COLOURS["purple"],
+    "other": COLOURS["pale"],
+    "not split": COLOURS["grey"],
 }
 
 _RC = {

@@ -29,6 +29,21 @@ class Latency:
     tokens_per_s: float
 
 
+class Latencies(list[Latency]):
+    """Rows of latency that show themselves as a table in milliseconds; a setting that varies among them is named."""
+
+    def __repr__(self) -> str:
+        batches, prompts = ({getattr(row, name) for row in self} for name in ("batch_size", "prompt_tokens"))
+        lines = [("", "p50", "p95")]
+        for row in self:
+            name = f"{row.variant} {row.phase}"
+            name += f", batch {row.batch_size}" if len(batches) > 1 else ""
+            name += f", prompt {row.prompt_tokens}" if len(prompts) > 1 else ""
+            lines.append((name, f"{row.p50_s * 1000:.1f} ms", f"{row.p95_s * 1000:.1f} ms"))
+        first, second, third = (max(len(line[column]) for line in lines) for column in range(3))
+        return "\n".join(f"{a:<{first}}  {b:>{second}}  {c:>{third}}" for a, b, c in lines)
+
+
 class _Clock(StoppingCriteria):
     """Called by ``generate`` after each token; never stops it."""
 

@@ -51,6 +51,15 @@ class Tuned:
     also_stored: tuple[str, ...] = ()
     """Names of frozen parameters and of buffers that belong to the task, and so to its checkpoint."""
 
+    def __repr__(self) -> str:
+        """How much of the network trains, and the note."""
+        count, total = self.trainable_params, self.total_params
+        share = 100 * count / total
+        # Two decimals, or one digit of what they would round to nothing.
+        text = f"{share:.2f}" if share >= 0.01 else f"{share:.0e}" if share else "0"
+        line = f"{count:,} of {total:,} parameters train ({text} %)"
+        return line if self.note is None else f"{line}\n{self.note}"
+
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that an optimiser step may change, by name; tied ones once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from harness.tasks.encode import completion_ids, encode, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_nats
 from harness.tasks.logprobs import padded
 from harness.tasks.metrics import Score, score
+from harness.tasks.shown import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 
 if TYPE_CHECKING:
     from harness.networks.tuned import Tuned
@@ -39,6 +41,20 @@ class Evaluation:
     def primary(self) -> Score:
         """The task's primary metric."""
         return self.scores[0]
+
+    def __repr__(self) -> str:
+        """Scores, then the first answers with what they are read against."""
+        shown = [
+            f"\n{shortened(a.output)}\n  expected: {shortened(first_reference(a.references))}"
+            for a in self.answers[:SHOWN_ANSWERS]
+        ]
+        return "\n".join([self.split, *map(str, self.scores), *shown])
+
+    def _repr_html_(self) -> str:
+        """The same for Jupyter."""
+        rows = [(a.output, first_reference(a.references)) for a in self.answers[:SHOWN_ANSWERS]]
+        table = html_table(("answer", "expected"), rows) if rows else ""
+        return f"<b>{escape(self.split)}</b><br>{html_lines(self.scores)}{table}"
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

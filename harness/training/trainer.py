@@ -18,6 +18,7 @@ from harness.measure.memory import peak_memory, saved_activations, weights_bytes
 from harness.measure.training import Step, StepTimer
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
+from harness.training.drawing import loss_curve, loss_finding
 from harness.training.sharding import Sharding, weight_of_this_part, world_size
 from harness.trial import Budget
 
@@ -77,6 +78,14 @@ class History:
     """What the driver counts for this process at the end; null on CPU."""
     curves: tuple[Point, ...] = ()
     """What the objective has to show beside the loss."""
+
+    def __repr__(self) -> str:
+        """Where the loss began and ended, and how long it took."""
+        return f"{loss_finding(self.losses)}, {self.train_s:.1f} s" if self.steps else "nothing was trained"
+
+    def _repr_png_(self) -> bytes | None:
+        """The loss curve for Jupyter."""
+        return loss_curve(self.losses) if self.steps else None
 
     @property
     def losses(self) -> list[float]:
