@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -51,3 +53,27 @@ def test_no_two_notebooks_plot_the_loss_with_the_same_line() -> None:
         line for path in notebooks() for line in set(code(path)) if "plot(" in line and "history.losses" in line
     )
     assert [line for line, count in drawing.items() if count > 1] == []
+
+
+@pytest.mark.slow
+def test_bitdelta_by_hand_trains_the_fine_tune_that_it_compresses(tmp_path: Path) -> None:
+    """And at every step what is shown shows itself."""
+    import papermill
+
+    budget = {"train_examples": 8, "batch_size": 4, "epochs": 1, "max_length": 96, "eval_examples": 4}
+    out = tmp_path / "out.ipynb"
+    papermill.execute_notebook(
+        ROOT / "methods" / "bitdelta.ipynb",
+        out,
+        parameters={"model": "tiny-llama", "budget": budget},
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    said = "".join(
+        text
+        for cell in json.loads(out.read_text())["cells"]
+        for output in cell.get("outputs", ())
+        for text in (*output.get("text", ()), *output.get("data", {}).get("text/plain", ()))
+    )
+    for line in ("fine-tuned; loss ", " parameters train (", "\nrouge_l: ", "plain decode", "stored per task: "):
+        assert line in said
