@@ -17,7 +17,9 @@ from harness.runner.environment import environment
 from harness.sweeps.plan import Planned
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
-_NOT_FINITE = re.compile(r"\bloss\b.*\b(nan|inf|infinite|not finite)\b|\b(nan|inf|infinite)\b.*\bloss\b", re.IGNORECASE)
+_LOSS = re.compile(r"\bloss\b", re.IGNORECASE)
+_NOT_A_NUMBER = re.compile(r"\b(nan|inf|infinite)\b", re.IGNORECASE)
+_IS_NOT_FINITE = re.compile(r"\b(nan|inf|infinite|not finite)\b", re.IGNORECASE)
 #: Exit code of a command that was interrupted and lost nothing.
 _INTERRUPTED = 130
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -42,9 +44,19 @@ def of_exception(name: str, message: str, cell: int | None) -> Ending:
     reason = f"{name}: {text.splitlines()[0]}" if text else name
     if name in ("OutOfMemoryError", "MemoryError") or _OUT_OF_MEMORY.search(text):
         return Ending("oom", reason, cell)
-    if name == "Diverged" or _NOT_FINITE.search(text):
+    if name == "Diverged" or any(map(_tells_of_divergence, text.split("\n"))):
         return Ending("diverged", reason, cell)
     return Ending("failed", reason, cell)
+
+
+def _tells_of_divergence(line: str) -> bool:
+    # Searches one after the other and no pattern of both words: that would try all pairs of places in a long line.
+    return _follows(_IS_NOT_FINITE, _LOSS, line) or _follows(_LOSS, _NOT_A_NUMBER, line)
+
+
+def _follows(second: re.Pattern[str], first: re.Pattern[str], line: str) -> bool:
+    begun = first.search(line)
+    return begun is not None and second.search(line, begun.end()) is not None
 
 
 def of_death(returncode: int | None, cell: int | None, memory_killer_struck: bool) -> Ending:

@@ -36,6 +36,7 @@ from harness.sweeps.spec import Limits
 #: start at once, and no cell has run then.
 STARTS = 3
 _START_TIMEOUT_S = 120
+_PRINTS_THROUGH = "--IPKernelApp.outstream_class=harness.runner.outstream.PacedStream"
 
 
 class TrialProvisioner(LocalProvisioner):
@@ -62,7 +63,7 @@ class TrialKernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """An IPython kernel of this interpreter."""
         return KernelSpec(
-            argv=[sys.executable, "-m", "harness.runner.kernel", "-f", "{connection_file}"],
+            argv=[sys.executable, "-m", "harness.runner.kernel", "-f", "{connection_file}",],
             display_name="TuneBench",
             language="python",
         )

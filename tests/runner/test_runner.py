@@ -259,10 +259,21 @@ def test_a_notebook_gets_what_it_declares_and_no_more(tmp_path: Path, monkeypatc
         ("ValueError", "loss is not finite", "diverged"),
         ("RuntimeError", "info about the loss function", "failed"),
         ("KeyError", "'loss'", "failed"),
+        ("ValueError", "nan in the loss", "diverged"),
+        ("ValueError", "a gradient is not finite, the loss is 0.5", "failed"),
+        ("ValueError", "the loss\nis nan", "failed"),
     ],
 )
 def test_an_exception_has_a_status(name: str, message: str, status: str) -> None:
     assert endings.of_exception(name, message, 3).status == status
+
+
+def test_a_long_message_is_judged_in_no_time() -> None:
+    """A search that tries every pair of places in it takes minutes, and holds up the limits and the heartbeat."""
+    began = time.process_time()
+    assert endings.of_exception("ValueError", "loss " * 40_000, 3).status == "failed"
+    assert endings.of_exception("ValueError", "loss " * 40_000 + "nan", 3).status == "diverged"
+    assert time.process_time() - began < 5
 
 
 def test_only_the_first_line_is_the_reason_and_without_colours() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 from pathlib import Path
 
 import nbformat
@@ -113,5 +115,15 @@ def test_what_is_printed_beside_errors_and_displays_stays(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_flood_without_end_meets_the_time_limit(tmp_path: Path) -> None:
+    began = time.time()
     status, _ = execute(tmp_path, "while True:\n    print('x' * 10_000)", time_s=8)
     assert status == "timeout"
+    assert time.time() - began < 18, "what was still to be read is let go"
+
+
+@pytest.mark.slow
+def test_nothing_that_is_flushed_is_lost(tmp_path: Path) -> None:
+    status, _ = execute(tmp_path, "for n in range(30_000):\n    print(n, flush=True)", time_s=240)
+    assert status == "ok"
+    found = re.findall(r"^\d+$", (tmp_path / "log.txt").read_text(), re.MULTILINE)
+    assert found == [str(n) for n in range(30_000)]
