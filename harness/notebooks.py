@@ -7,11 +7,12 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import JsonValue
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
+
+if TYPE_CHECKING:  # the command line imports this file at once, and it is to start at once
+    from pydantic import JsonValue
 
 #: Every notebook takes these; they come from the trial. Only a notebook that trains needs ``learning_rate``.
 COMMON = ("model", "task", "objective", "seed", "learning_rate", "budget", "dtype", "device")
@@ -25,9 +26,45 @@ RUNNER = ("trial_dir", "artifact_dir", "parent_dirs")
 METHOD = ("method", "method_args")
 
 
+#: Where this variable is set, the notebooks are there, whatever else there is.
+VARIABLE = "TUNEBENCH_NOTEBOOKS"
+
+
 def root() -> Path:
-    """The folder of the notebooks: ``$TUNEBENCH_NOTEBOOKS``, or ``notebooks/`` beside the package."""
-    return Path(os.environ.get("TUNEBENCH_NOTEBOOKS") or Path(__file__).resolve().parents[1] / "notebooks")
+    """The folder of the notebooks, the first of these that there is.
+
+    1. ``$TUNEBENCH_NOTEBOOKS``.
+    2. ``notebooks/`` of the current folder, if that is a :func:`workspace`.
+    3. What comes along: see :func:`shipped`.
+    """
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    return (workspace() or shipped("notebooks").parent) / "notebooks"
+
+
+def workspace() -> Path | None:
+    """The current folder, where it has ``notebooks/methods/`` like one that ``tunebench init`` made; None elsewhere."""
+    here = Path.cwd()
+    return here if (here / "notebooks" / "methods").is_dir() else None
+
+
+def shipped(name: str) -> Path:
+    """The folder ``name``, 'notebooks' or 'sweeps', that comes along: a checkout's own, or the one in the wheel."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / name
+    # A folder of that name in site-packages is somebody else's: in a wheel, what is inside the package counts.
+    inside = package / "assets" / name
+    return inside if inside.is_dir() else beside
+
+
+def hand_on() -> None:
+    """Let every process that this one starts find the notebooks that it finds itself, whatever its current folder.
+
+    Sets ``$TUNEBENCH_NOTEBOOKS``, which executors hand on. What comes along is left to each host: another host may
+    have the package elsewhere.
+    """
+    if (found := root().absolute()) != shipped("notebooks"):
+        os.environ[VARIABLE] = str(found)
 
 
 def path(notebook: str) -> Path:

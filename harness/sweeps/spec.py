@@ -28,7 +28,7 @@ from typing import Any, Self
 import yaml
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
 
-from harness import specfile
+from harness import notebooks, specfile
 from harness.errors import InputError, unknown
 from harness.sources import own_files
 from harness.sources.own_files import Aliases
@@ -153,8 +153,16 @@ class Sweep(Frozen):
 
 
 def root() -> Path:
-    """The folder of the sweeps that come along: ``$TUNEBENCH_SWEEPS``, or ``sweeps/`` beside the package."""
-    return Path(os.environ.get("TUNEBENCH_SWEEPS") or Path(__file__).resolve().parents[2] / "sweeps")
+    """The folder of the sweeps that have names, the first of these that there is.
+
+    1. ``$TUNEBENCH_SWEEPS``.
+    2. ``sweeps/`` of the current folder, if that is a :func:`harness.notebooks.workspace`.
+    3. What comes along: a checkout's own, or those in the wheel.
+    """
+    if named := os.environ.get("TUNEBENCH_SWEEPS"):
+        return Path(named)
+    here = notebooks.workspace()
+    return here / "sweeps" if here is not None and (here / "sweeps").is_dir() else notebooks.shipped("sweeps")
 
 
 def names() -> list[str]:
