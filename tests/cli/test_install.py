@@ -24,7 +24,8 @@ Tunebench = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def files(folder: Path, pattern: str) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob(pattern) if "checkpoint" not in str(path)}
+    found = {path.relative_to(folder) for path in folder.rglob(pattern)}
+    return {path.as_posix() for path in found if ".ipynb_checkpoints" not in path.parts}
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
