@@ -63,7 +63,13 @@ class TrialKernel(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """An IPython kernel of this interpreter."""
         return KernelSpec(
-            argv=[sys.executable, "-m", "harness.runner.kernel", "-f", "{connection_file}",],
+            argv=[
+                sys.executable,
+                "-m",
+                "harness.runner.kernel",
+                "-f",
+                "{connection_file}",
+            ],
             display_name="TuneBench",
             language="python",
         )

@@ -53,7 +53,7 @@ def test_the_start_imports_nothing_heavy() -> None:
 def test_planning_imports_no_torch(tmp_path: Path) -> None:
     tiny.bench(tmp_path)
     code = "import sys\nfrom harness.sweeps import expand, spec\nimport harness.runner.run\n"
-    code += f"matrix.plan(sweep.load({str(tmp_path / 'tiny.yaml')!r}))\n"
+    code += f"expand.plan(spec.load({str(tmp_path / 'tiny.yaml')!r}))\n"
     code += "print([name for name in ('torch', 'pandas', 'matplotlib', 'transformers') if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"
