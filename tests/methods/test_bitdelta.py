@@ -117,7 +117,7 @@ def test_the_packed_product_and_its_gradients_are_those_of_the_dense_matrix() ->
 
 
 def test_every_matrix_is_base_plus_scaled_signs_and_the_rest_is_the_fine_tunes(base: Base, parent: Path) -> None:
-    tuned = bitdelta.apply(base, str(parent))
+    tuned = methods.apply("bitdelta", base, parent=str(parent))
     fine, plain = load(base, parent).model.state_dict(), base.build().state_dict()
     layers = bitdelta.deltas(tuned.model)
     assert tuned.merge is not None
@@ -134,7 +134,7 @@ def test_every_matrix_is_base_plus_scaled_signs_and_the_rest_is_the_fine_tunes(b
 
 
 def test_folded_answers_as_packed_and_is_undone(base: Base, parent: Path) -> None:
-    tuned = bitdelta.apply(base, str(parent))
+    tuned = methods.apply("bitdelta", base, parent=str(parent))
     packed, state = logits(tuned.model, base), {k: v.clone() for k, v in tuned.model.state_dict().items()}
     assert tuned.merge is not None
     with tuned.merge() as folded:
@@ -147,7 +147,7 @@ def test_the_delta_is_nearer_to_the_fine_tune_than_the_base_and_distillation_bri
     base: Base, parent: Path
 ) -> None:
     fine = logits(load(base, parent).model, base)
-    tuned = bitdelta.apply(base, str(parent))
+    tuned = methods.apply("bitdelta", base, parent=str(parent))
     assert all(name.endswith("delta.log_alpha") for name in tuned.trainable)
 
     def distance(model: torch.nn.Module) -> float:
@@ -167,7 +167,7 @@ def test_the_delta_is_nearer_to_the_fine_tune_than_the_base_and_distillation_bri
 
 
 def test_the_loss_is_the_squared_distance_of_the_logits_padding_left_out(base: Base, parent: Path) -> None:
-    tuned = bitdelta.apply(base, str(parent))
+    tuned = methods.apply("bitdelta", base, parent=str(parent))
     squared = (logits(tuned.model, base) - logits(load(base, parent).model, base)).square().mean(-1)
     mask = batch(base)["attention_mask"]
     expected = squared.mean() if base.has_head else (squared * mask).sum() / mask.sum()
@@ -181,7 +181,7 @@ def test_the_loss_is_the_squared_distance_of_the_logits_padding_left_out(base: B
 
 
 def test_without_its_teacher_the_model_still_answers(base: Base, parent: Path) -> None:
-    tuned = bitdelta.apply(base, str(parent))
+    tuned = methods.apply("bitdelta", base, parent=str(parent))
     before = logits(tuned.model, base)
     bitdelta.release_teacher(tuned)
     assert torch.equal(logits(tuned.model, base), before)
@@ -206,7 +206,7 @@ def test_supervised_fine_tuning_distils_whatever_the_answers_are(tmp_path: Path,
     collate, loss = (sft.PackingCollator(), sft.packed_loss) if packing else (sft.CompletionCollator(0), token_loss)
     scales, first = [], []
     for rows in (examples, other):
-        tuned = bitdelta.apply(base, str(tmp_path))
+        tuned = methods.apply("bitdelta", base, parent=str(tmp_path))
         # By hand, one text at a time: prompts count as answers do, and there is no padding to leave out.
         texts = [torch.tensor([row["input_ids"]]) for row in rows[:4]]
         squared = [(tuned.model(text).logits - fine.model(text).logits).square().mean(-1).flatten() for text in texts]
@@ -217,12 +217,15 @@ def test_supervised_fine_tuning_distils_whatever_the_answers_are(tmp_path: Path,
         assert history.losses[0] == pytest.approx(expected, rel=1e-4)
     assert first[0] == first[1]
     assert all(torch.equal(scales[0][name], scales[1][name]) for name in scales[0])
-    assert any(not torch.equal(scales[0][n], p) for n, p in bitdelta.apply(base, str(tmp_path)).trainable.items())
+    assert any(
+        not torch.equal(scales[0][n], p)
+        for n, p in methods.apply("bitdelta", base, parent=str(tmp_path)).trainable.items()
+    )
 
 
 @pytest.mark.parametrize("embeddings", [True, False])
 def test_saved_and_reloaded_without_the_parent(base: Base, parent: Path, tmp_path: Path, embeddings: bool) -> None:
-    tuned = bitdelta.apply(base, str(parent), embeddings=embeddings)
+    tuned = methods.apply("bitdelta", base, parent=str(parent), embeddings=embeddings)
     stored = tuned.save(tmp_path)
     assert torch.equal(logits(load(base, tmp_path).model, base), logits(tuned.model, base))
     # Eight bytes say how long the header is; the tensors after it take what arithmetic says.
@@ -238,9 +241,9 @@ def test_saved_and_reloaded_without_the_parent(base: Base, parent: Path, tmp_pat
 def test_only_a_full_fine_tune_of_the_same_base_is_a_parent(base: Base, tmp_path: Path) -> None:
     methods.apply("lora", base).save(tmp_path)
     with pytest.raises(InputError, match="a 'full' fine-tune is needed"):
-        bitdelta.apply(base, str(tmp_path))
+        methods.apply("bitdelta", base, parent=str(tmp_path))
     with pytest.raises(InputError, match="there is no folder"):
-        bitdelta.apply(base, str(tmp_path / "nowhere"))
+        methods.apply("bitdelta", base, parent=str(tmp_path / "nowhere"))
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
@@ -278,6 +281,6 @@ def test_sizes_are_the_papers(published: str, shape: str) -> None:
 
 
 def test_a_delta_belongs_to_no_parameter_of_the_base(base: Base) -> None:
-    empty = bitdelta.apply(base)
+    empty = methods.apply("bitdelta", base)
     torch.testing.assert_close(logits(empty.model, base), logits(base.build(), base), rtol=0, atol=0)
     assert isinstance(empty, Tuned) and empty.trainable_params == len(bitdelta.deltas(empty.model))
