@@ -20,8 +20,9 @@ from peft import PeftType
 from peft import __version__ as peft_version
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
+from harness import methods
 from harness.errors import InputError
-from harness.methods import load, peft
+from harness.methods import load
 from harness.models.load import Base
 from harness.models.spec import ModelSpec
 from harness.networks.tuned import Tuned
@@ -108,12 +109,12 @@ def apply(base: Base, kind: str) -> Tuned:
     """The type with PEFT's own places, or where it knows none for this family on every linear layer (or norm)."""
     config = CONFIGS.get(kind, {})
     try:
-        return peft.apply(base, kind, config, train_steps=2)
+        return methods.apply("peft", base, peft_type=kind, config=config, train_steps=2)
     except InputError as error:
         if "target_modules" not in str(error):
             raise
     places = _NORMS if kind == "LN_TUNING" else "all-linear"
-    return peft.apply(base, kind, {**config, "target_modules": places}, train_steps=2)
+    return methods.apply("peft", base, peft_type=kind, config={**config, "target_modules": places}, train_steps=2)
 
 
 def verdict(base: Base, kind: str) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.files import write_atomically
 from harness.sources import cache
 
 #: Files from this size on are hashed once and remembered; smaller ones are hashed in less time than it takes to ask.
@@ -97,9 +97,7 @@ def _sha256(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         return str(json.loads(kept.read_text(encoding="utf-8"))["sha256"])
     found = cache.sha256(path)
-    part = kept.with_name(f".{kept.name}.{os.getpid()}.part")
     with contextlib.suppress(OSError):  # where there is no place to keep it, it is hashed again next time
         kept.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"sha256": found}), encoding="utf-8")
-        part.replace(kept)
+        write_atomically(kept, json.dumps({"sha256": found}), durable=False)
     return found
