@@ -238,6 +238,14 @@ def test_saved_and_reloaded_without_the_parent(base: Base, parent: Path, tmp_pat
     }
 
 
+def test_where_the_parent_lay_is_not_kept(base: Base, parent: Path, tmp_path: Path) -> None:
+    """The checkpoint stands for itself: the folder of the fine-tune may be gone, or on another machine."""
+    tuned = methods.apply("bitdelta", base, parent=str(parent))
+    tuned.save(tmp_path)
+    assert tuned.args == {"embeddings": True}
+    assert json.loads((tmp_path / "method.json").read_text())["args"] == {"embeddings": True}
+
+
 def test_only_a_full_fine_tune_of_the_same_base_is_a_parent(base: Base, tmp_path: Path) -> None:
     methods.apply("lora", base).save(tmp_path)
     with pytest.raises(InputError, match="a 'full' fine-tune is needed"):
