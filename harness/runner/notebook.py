@@ -69,6 +69,7 @@ class TrialKernel(AsyncKernelManager):
                 "harness.runner.kernel",
                 "-f",
                 "{connection_file}",
+                _PRINTS_THROUGH,
             ],
             display_name="TuneBench",
             language="python",
