@@ -39,9 +39,9 @@ def estimate(
     from harness.estimate.start import quick_start
 
     with quick_start():
-        from harness.estimate import show
+        from harness.estimate import estimate_table
 
-        found = show.answer(
+        answer = estimate_table.answer(
             model,
             method,
             set_ or (),
@@ -53,8 +53,8 @@ def estimate(
             gradient_checkpointing=gradient_checkpointing,
         )
     if as_json:
-        print_json(found.document)
+        print_json(answer.document)
     else:
-        print_table(found.header, found.rows)
-        for line in found.remarks:
+        print_table(answer.header, answer.rows)
+        for line in answer.remarks:
             print(line)

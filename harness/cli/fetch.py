@@ -21,8 +21,8 @@ def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
     from harness.sweeps import spec as sweeps
     from harness.tasks.spec import load_spec as load_task
 
-    found = axes.load(sweeps.load(sweep, set_ or ()))
-    for model in (load_model(entry.spec.address) for entry in found.models):
+    matrix = axes.load(sweeps.load(sweep, set_ or ()))
+    for model in (load_model(entry.spec.address) for entry in matrix.models):
         print(f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model)}", flush=True)
-    for task in (load_task(entry.spec.address) for entry in found.tasks):
+    for task in (load_task(entry.spec.address) for entry in matrix.tasks):
         print(f"{task.name}: {fetching.resolve(task.source)}", flush=True)

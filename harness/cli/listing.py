@@ -50,8 +50,8 @@ def tasks() -> list[Row]:
 
 def sweeps() -> list[Row]:
     """Name and description of every sweep that comes along."""
-    found = [(name, specfile.read_yaml(sweep.find(name))) for name in sweep.names()]
-    return [{"name": name, "description": document.get("description", "")} for name, document in found]
+    documents = [(name, specfile.read_yaml(sweep.find(name))) for name in sweep.names()]
+    return [{"name": name, "description": document.get("description", "")} for name, document in documents]
 
 
 LISTINGS: dict[str, Callable[[], list[Row]]] = {

@@ -29,20 +29,20 @@ def plan(
     from harness.sweeps import spec as sweeps
 
     limit = planned.limits(memory, force=force)
-    made = matrix.plan(sweeps.load(sweep, set_ or ()))
+    sweep_plan = matrix.plan(sweeps.load(sweep, set_ or ()))
     if wanted := parse_only(only):
-        ids = made.matching(wanted)
-        made = replace(made, rows=tuple(row for row in made.rows if row.trial_id in ids))
-    made = planned.judge(made, limit)
+        ids = sweep_plan.matching(wanted)
+        sweep_plan = replace(sweep_plan, rows=tuple(row for row in sweep_plan.rows if row.trial_id in ids))
+    sweep_plan = planned.judge(sweep_plan, limit)
     if as_json:
-        print_json(made.document())
+        print_json(sweep_plan.document())
     else:
-        from harness.cli import shown
+        from harness.cli import console_tables
 
-        lines = shown.plan(made)
+        lines = console_tables.plan(sweep_plan)
         print_table(lines.header, lines.rows)
-        out = sum(count for _, count in made.excluded)
+        out = sum(count for _, count in sweep_plan.excluded)
         print(
-            f"{len(made.runnable)} to run, {len(made.skipped)} skipped, {out} excluded, "
-            f"{made.duplicates} duplicates merged"
+            f"{len(sweep_plan.runnable)} to run, {len(sweep_plan.skipped)} skipped, {out} excluded, "
+            f"{sweep_plan.duplicates} duplicates merged"
         )

@@ -70,11 +70,11 @@ def run(
     elif not finished.ran:
         print(f"nothing to do: {len(finished.records)} trials done in {folder}")
     else:
-        from harness.cli import shown
+        from harness.cli import console_tables
 
-        lines = shown.outcome(folder, finished.records)
+        lines = console_tables.outcome(folder, finished.records)
         print_table(lines.header, lines.rows)
-        for line in shown.reasons(finished.records):
+        for line in console_tables.reasons(finished.records):
             print(line)
     if report is not None:
         write_report(folder, report)

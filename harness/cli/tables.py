@@ -15,7 +15,7 @@ def add_to(app: typer.Typer) -> None:
 def tables(folder: FolderArgument) -> None:
     """Make the tables of a sweep again from its records."""
     from harness.ledger.records import read_records
-    from harness.results import tables as made
+    from harness.results import tables as tidy_tables
 
-    for name, rows in made.write(read_records(folder), folder).items():
+    for name, rows in tidy_tables.write(read_records(folder), folder).items():
         print(f"{folder / 'tables' / name}.parquet: {rows} rows")

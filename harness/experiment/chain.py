@@ -14,9 +14,9 @@ from harness.methods import load
 from harness.models.load import Base
 from harness.networks.tuned import Tuned
 from harness.objectives.reward import scorer
+from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.tasks.evaluate import Evaluation, evaluate
 from harness.tasks.metrics import Score
-from harness.tasks.shown import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.training.rollouts import Reference
 from harness.training.trainer import Settings
 

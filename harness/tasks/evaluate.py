@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.tasks.encode import completion_ids, encode, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_nats
 from harness.tasks.logprobs import padded
 from harness.tasks.metrics import Score, score
-from harness.tasks.shown import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 
 if TYPE_CHECKING:
     from harness.networks.tuned import Tuned

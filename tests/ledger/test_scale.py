@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import report
-from harness.cli import shown
+from harness.cli import console_tables
 from harness.errors import InputError
 from harness.files import PLAN_FILE, RECORD_FILE, TRIAL_FILE
 from harness.ledger import records as ledger_records
@@ -409,8 +409,8 @@ def many() -> Iterator[Planned]:
 
 def test_a_large_plan_is_told_by_cell() -> None:
     rows = tuple(many())
-    assert len(rows) > shown.MANY
-    lines = shown.plan(Plan("s", rows))
+    assert len(rows) > console_tables.MANY
+    lines = console_tables.plan(Plan("s", rows))
     found = [dict(zip(lines.header, row, strict=True)) for row in lines.rows]
     assert {row["method"]: (row["trials"], row["seeds"], row[""]) for row in found} == {
         "baseline": (20, 20, ""),
@@ -418,17 +418,17 @@ def test_a_large_plan_is_told_by_cell() -> None:
         "lora": (100, 20, ""),
         "qlora": (100, 20, "skipped: cannot"),
     }
-    assert len(list(shown.plan(Plan("s", rows[:50])).rows)) == 50
+    assert len(list(console_tables.plan(Plan("s", rows[:50])).rows)) == 50
 
 
 def test_a_large_run_is_told_by_cell(tmp_path: Path) -> None:
     some = list(records(n_methods=3, seeds=30, rates=5, curve_steps=1, endings={"lora": "oom"}))
-    lines = shown.outcome(tmp_path, some)
+    lines = console_tables.outcome(tmp_path, some)
     assert [dict(zip(lines.header, row, strict=True)) for row in lines.rows] == [
         {**_CELL, "method": method, "trials": trials, "ok": ok, "oom": oom}
         for method, trials, ok, oom in (("baseline", 30, 30, ""), ("full", 150, 150, ""), ("lora", 150, "", 150))
     ]
-    said = list(shown.reasons(some))
+    said = list(console_tables.reasons(some))
     assert len(said) == 21
     assert said[-1] == "and 130 more; tables/trials.csv has every reason"
 
@@ -441,9 +441,11 @@ def test_a_small_run_is_told_by_trial(tmp_path: Path) -> None:
     tables.write(read_records(tmp_path), tmp_path)
     some = list(records(n_methods=2, seeds=1, curve_steps=1))
     rows = [
-        dict(zip(lines.header, row, strict=True)) for lines in [shown.outcome(tmp_path, some)] for row in lines.rows
+        dict(zip(lines.header, row, strict=True))
+        for lines in [console_tables.outcome(tmp_path, some)]
+        for row in lines.rows
     ]
     assert Counter(row["method"] for row in rows) == {"baseline": 1, "full": 2}
     for row, record in zip(rows, some, strict=True):
         assert record.outcome is not None
-        assert row["test"] == shown.number(record.outcome.columns["test_score"])
+        assert row["test"] == console_tables.number(record.outcome.columns["test_score"])

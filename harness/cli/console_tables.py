@@ -29,10 +29,10 @@ class Lines:
     rows: Iterable[Sequence[object]]
 
 
-def plan(made: Plan) -> Lines:
+def plan(sweep_plan: Plan) -> Lines:
     """What would run, and what would not and why."""
-    if len(made.rows) > MANY:
-        return _plan_by_cell(made.rows)
+    if len(sweep_plan.rows) > MANY:
+        return _plan_by_cell(sweep_plan.rows)
     rows = [
         (
             row.trial_id,
@@ -43,7 +43,7 @@ def plan(made: Plan) -> Lines:
             _gigabytes([row]),
             _why(row),
         )
-        for row in made.rows
+        for row in sweep_plan.rows
     ]
     return Lines(("trial", *_CELL, "seed", "lr", "steps", "GB", ""), rows)
 
@@ -53,8 +53,8 @@ def _plan_by_cell(rows: Sequence[Planned]) -> Lines:
     for row in rows:
         groups[(*_cell(row.trial), _steps(row), _why(row))].append(row)
     lines = [
-        (*cell, len(found), len({row.trial.seed for row in found}), steps, _gigabytes(found), why)
-        for (*cell, steps, why), found in groups.items()
+        (*cell, len(rows_of_cell), len({row.trial.seed for row in rows_of_cell}), steps, _gigabytes(rows_of_cell), why)
+        for (*cell, steps, why), rows_of_cell in groups.items()
     ]
     return Lines((*_CELL, "trials", "seeds", "steps", "GB", ""), lines)
 

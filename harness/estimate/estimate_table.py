@@ -44,42 +44,43 @@ def _argument(text: str) -> tuple[str, Any]:
     return name.strip(), specfile.parse_yaml(value, f"--set {text}")
 
 
-def document(found: Estimate) -> dict[str, Any]:
+def document(estimate: Estimate) -> dict[str, Any]:
     """All fields, by name."""
-    return dataclasses.asdict(found)
+    return dataclasses.asdict(estimate)
 
 
 def _gb(size: int) -> str:
     return f"{size / GB:,.3f}"
 
 
-def _one(found: Estimate, memory_bytes: int | None) -> Answer:
+def _one(estimate: Estimate, memory_bytes: int | None) -> Answer:
     parts = {
-        "weights": found.weights_bytes,
-        "gradients": found.gradients_bytes,
-        "optimizer states": found.optimizer_bytes,
-        "activations": found.activations_bytes,
-        "temporary": found.temporary_bytes,
-        "peak of a training step": found.total_bytes,
+        "weights": estimate.weights_bytes,
+        "gradients": estimate.gradients_bytes,
+        "optimizer states": estimate.optimizer_bytes,
+        "activations": estimate.activations_bytes,
+        "temporary": estimate.temporary_bytes,
+        "peak of a training step": estimate.total_bytes,
     }
     remarks = [
-        f"{found.trainable_params:,} of {found.total_params:,} parameters train; {found.flops / 1e12:,.3f} TFLOP a step"
+        f"{estimate.trainable_params:,} of {estimate.total_params:,} parameters train; "
+        f"{estimate.flops / 1e12:,.3f} TFLOP a step"
     ]
     extra = {}
     if memory_bytes is not None:
-        fits = found.fits(memory_bytes)
+        fits = estimate.fits(memory_bytes)
         extra = {"memory_bytes": memory_bytes, "fits": fits}
         remarks.append(f"{'fits' if fits else 'does not fit'} in {_gb(memory_bytes)} GB")
     rows = [(name, _gb(size)) for name, size in parts.items()]
-    return Answer(("memory", "GB"), rows, tuple(remarks), {**document(found), **extra})
+    return Answer(("memory", "GB"), rows, tuple(remarks), {**document(estimate), **extra})
 
 
-def _table(model: str, found: Sequence[Fit], memory_bytes: int | None) -> Answer:
+def _table(model: str, fits: Sequence[Fit], memory_bytes: int | None) -> Answer:
     sizes = {f"{size} GB": size * GB for size in SIZES_GB}
     if memory_bytes is not None:
         sizes = {f"{_gb(memory_bytes)} GB": memory_bytes}
     rows = []
-    for fit in found:
+    for fit in fits:
         if (e := fit.estimate) is None:
             rows.append((fit.method, *[""] * (3 + len(sizes)), fit.reason or ""))
             continue
@@ -93,7 +94,7 @@ def _table(model: str, found: Sequence[Fit], memory_bytes: int | None) -> Answer
             "model": model,
             "methods": [
                 {"method": fit.method, "estimate": fit.estimate and document(fit.estimate), "reason": fit.reason}
-                for fit in found
+                for fit in fits
             ],
         },
     )
