@@ -62,7 +62,7 @@ class Comparison:
     def __init__(self, run: Experiment, judge: Tuned, before: Evaluation) -> None:
         self.before = before
         self.after: Evaluation | None = None
-        self.reward = scorer(judge, run.budget.max_length)
+        self.reward = scorer(judge, run.budget.max_length, run.data.spec.max_new_tokens)
         self.prompts = [example.prompt for example in run.data.test]
         self._run = run
         self._tuned = run.applied()

@@ -269,7 +269,7 @@ def _activations(
     """Bytes kept for backward by one minibatch, with the task's own answers in place of sampled ones."""
     tokenizer, budget = tuned.base.tokenizer, settings.budget
     first = data.train[: minibatch_size or budget.batch_size]
-    rows = encode_examples(tokenizer, first, budget.max_length, data.label_words)
+    rows = encode_examples(tokenizer, first, budget.max_length, data.spec.max_new_tokens)
 
     def both(_model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logprobs, values, _ = actor(batch)

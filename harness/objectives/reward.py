@@ -17,7 +17,7 @@ from torch.nn.functional import logsigmoid
 from harness.errors import InputError
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
-from harness.tasks.encode import encode
+from harness.tasks.encode import encode, free_answer_tokens
 from harness.tasks.logprobs import Batch, completion_batches
 from harness.training.pairs import PairCollator, halves, training_pairs
 from harness.training.rollouts import Reward
@@ -53,16 +53,18 @@ def rewards(model: Any, batch: Batch) -> torch.Tensor:
     return logits.float().squeeze(-1)
 
 
-def scorer(tuned: Tuned, max_length: int, batch_size: int = 32) -> Reward:
+def scorer(tuned: Tuned, max_length: int, max_new_tokens: int, batch_size: int = 32) -> Reward:
     """The trained reward model as a function of texts, in evaluation mode and without gradients.
 
-    An answer is closed by the end token, as in training.
+    Prompts are cut, and answers closed by the end token, as in training.
     """
+    room = free_answer_tokens(max_new_tokens, max_length)
     tokenizer, device = tuned.base.tokenizer, tuned.base.device
 
     def reward(prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
         tuned.model.eval()
-        rows = [encode(tokenizer, prompt, answer, max_length) for prompt, answer in zip(prompts, answers, strict=True)]
+        texts = zip(prompts, answers, strict=True)
+        rows = [encode(tokenizer, prompt, answer, max_length, room) for prompt, answer in texts]
         found = []
         for batch in completion_batches(rows, tokenizer.pad_token_id, device, batch_size):
             with torch.no_grad():

@@ -103,9 +103,10 @@ def fit(
 
     def encoded(part: TaskData) -> list[dict[str, list[int]]]:
         if dialogue_field is not None:
-            return [_dialogue_example(tokenizer, e, dialogue_field, budget.max_length) for e in part.train]
-        found = encode_examples(tokenizer, part.train, budget.max_length, part.label_words)
-        return [training_example(e) for e in found]
+            answer = part.spec.max_new_tokens
+            return [_dialogue_example(tokenizer, e, dialogue_field, budget.max_length, answer) for e in part.train]
+        rows = encode_examples(tokenizer, part.train, budget.max_length, part.spec.max_new_tokens)
+        return [training_example(row) for row in rows]
 
     rows = encoded(data)
     if mix_with:
@@ -117,10 +118,12 @@ def fit(
     return train(tuned, rows, CompletionCollator(tokenizer.pad_token_id), settings, loss=token_loss, ordered=ordered)
 
 
-def _dialogue_example(tokenizer: Any, example: Example, field: str, max_length: int) -> dict[str, list[int]]:
+def _dialogue_example(
+    tokenizer: Any, example: Example, field: str, max_length: int, max_new_tokens: int
+) -> dict[str, list[int]]:
     if field not in example.fields:
         raise unknown("dialogue_field", field, example.fields)
-    ids, learnt = encode_dialogue(tokenizer, parse_turns(example.fields[field]), max_length)
+    ids, learnt = encode_dialogue(tokenizer, parse_turns(example.fields[field]), max_length, max_new_tokens)
     return {
         "input_ids": ids,
         "labels": [token if learn else IGNORED for token, learn in zip(ids, learnt, strict=True)],

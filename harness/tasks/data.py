@@ -48,6 +48,8 @@ class Example:
     """The worse answer; None outside preference tasks."""
     fields: Mapping[str, str]
     """The row that the example was made from (the first, where several have the same input)."""
+    candidates: tuple[str, ...] = ()
+    """The completion under each label, by index; empty outside classification."""
 
 
 @dataclass(frozen=True)
@@ -209,12 +211,16 @@ def _example(spec: TaskSpec, row: Row, references: tuple[str, ...]) -> Example:
         label=list(spec.labels).index(row[spec.label]) if spec.label else None,
         rejected=_rejected(spec, row),
         fields=row,
+        candidates=tuple(_filled(spec, row, word) for word in spec.labels.values()) if spec.label else (),
     )
 
 
 def _completion(spec: TaskSpec, row: Row) -> str:
-    word = {"label_word": spec.labels[row[spec.label]]} if spec.label else {}
-    return spec.completion.format_map({**row, **word}).strip()
+    return _filled(spec, row, spec.labels[row[spec.label]] if spec.label else None)
+
+
+def _filled(spec: TaskSpec, row: Row, label_word: str | None) -> str:
+    return spec.completion.format_map({**row, "label_word": label_word}).strip()
 
 
 def _rejected(spec: TaskSpec, row: Row) -> str | None:

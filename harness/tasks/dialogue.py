@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError
+from harness.errors import InputError, unknown
+from harness.tasks.encode import continued_ids, cut_text, end_id, free_answer_tokens, start_ids, text_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Turn = Mapping[str, str]
 
+#: Names of the speakers in the usual formats, and the chat templates' own.
+_ROLES = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+}
+
 
 def parse_turns(text: str) -> list[Turn]:
     """Turns from JSON: a list of objects with ``role`` and ``content``, or with ``from`` and ``value`` (ShareGPT).
 
-    Raises :class:`harness.errors.InputError` for anything else.
+    Raises :class:`harness.errors.InputError` for anything else, and for a speaker that no chat template knows: a turn
+    is not left out in silence.
     """
-    names = {"human": "user", "gpt": "assistant"}
     try:
-        turns: list[Turn] = [
-            {
-                "role": names.get(role := turn.get("role") or turn["from"], role),
-                "content": turn["content"] if "content" in turn else turn["value"],
-            }
-            for turn in json.loads(text)
-        ]
+        turns = [_turn(turn) for turn in json.loads(text)]
+    except InputError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"dialogue: a list of turns with 'role' and 'content' is needed, not {text[:60]!r}") from error
     if not any(turn["role"] == "assistant" for turn in turns):
@@ -35,17 +44,45 @@ def parse_turns(text: str) -> list[Turn]:
     return turns
 
 
+def _turn(turn: Mapping[str, Any]) -> Turn:
+    role = turn.get("role") or turn["from"]
+    content = turn["content"] if "content" in turn else turn["value"]
+    if not isinstance(content, str):
+        raise TypeError("the words of a turn are text")
+    if str(role).lower() not in _ROLES:
+        raise unknown("dialogue: role", str(role), _ROLES)
+    return {"role": _ROLES[str(role).lower()], "content": content}
+
+
 def encode_dialogue(
-    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: int
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: int, max_new_tokens: int
 ) -> tuple[list[int], list[bool]]:
     """Token ids, and of each whether it is learnt: the assistant's words and the token that ends its turn.
 
-    The text is that of the chat template, or ``role: content`` lines where there is none. It is tokenised in pieces at
-    the turns' borders and cut at ``max_length`` tokens. Raises :class:`harness.errors.InputError` for a template that
-    rewrites earlier turns when a later one is added: what was learnt and what is asked later would differ.
+    The text is that of the chat template, or ``role: content`` lines where there is none, up to the last answer. It is
+    cut at its front: what stands before the last answer leaves room for ``max_new_tokens``, so the oldest exchanges go
+    first (a system message stays), then words of the last question. Raises :class:`harness.errors.InputError` for a
+    template that rewrites earlier turns when a later one is added: what was learnt and what is asked later would
+    differ.
     """
-    ids: list[int] = []
-    learnt: list[bool] = []
+    room = max_length - free_answer_tokens(max_new_tokens, max_length)
+    shown = _cut_at_front(tokenizer, turns, room)
+    ids = [] if tokenizer.chat_template is not None else start_ids(tokenizer)
+    learnt = [False] * len(ids)
+    done = ""
+    for text, is_answer in _pieces(tokenizer, shown):
+        piece = continued_ids(tokenizer, done, text)
+        if is_answer and (not piece or piece[-1] != end_id(tokenizer)):
+            piece = [*piece, end_id(tokenizer)]
+        ids += piece
+        learnt += [is_answer] * len(piece)
+        done += text
+    return ids[:max_length], learnt[:max_length]
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[tuple[str, bool]]:
+    """The rendered text in pieces: what is read, and each answer with the token that ends it."""
+    pieces: list[tuple[str, bool]] = []
     done = ""
     for position, turn in enumerate(turns):
         if turn["role"] != "assistant":
@@ -55,21 +92,44 @@ def encode_dialogue(
         if not (opened.startswith(done) and closed.startswith(opened)):
             raise InputError("dialogue: the chat template rewrites earlier turns, so turns cannot be learnt one by one")
         # What follows the end of the turn, such as a line break, belongs to the next one.
-        answer = closed[len(opened) :]
-        end = tokenizer.eos_token or ""
-        if end and end in answer:
+        answer, end = closed[len(opened) :], _end(tokenizer)
+        if end in answer:
             answer = answer[: answer.rindex(end) + len(end)]
-        for text, learn in ((opened[len(done) :], False), (answer, True)):
-            piece = tokenizer(text, add_special_tokens=False)["input_ids"]
-            ids += piece
-            learnt += [learn] * len(piece)
+        pieces += [(opened[len(done) :], False), (answer, True)]
         done = opened + answer
-    return ids[:max_length], learnt[:max_length]
+    return pieces
+
+
+def _cut_at_front(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], room: int) -> list[Turn]:
+    """The system message and the latest turns up to the last answer, what stands before it in ``room`` tokens."""
+    last = max(place for place, turn in enumerate(turns) if turn["role"] == "assistant")
+    system = [turn for turn in turns[:1] if turn["role"] == "system"]
+    exchanges = [place for place in range(len(system), last) if turns[place]["role"] == "user"]
+    for first in [len(system), *exchanges]:
+        before = [*system, *turns[first:last]]
+        if len(_opened_ids(tokenizer, before)) <= room:
+            return [*before, turns[last]]
+    if not exchanges:
+        return [*system, *turns[len(system) : last + 1]]
+    question, between = turns[exchanges[-1]], turns[exchanges[-1] + 1 : last]
+
+    def opened_ids(words: str) -> list[int]:
+        return _opened_ids(tokenizer, [*system, {**question, "content": words}, *between])
+
+    words = cut_text(tokenizer, question["content"], room, opened_ids)
+    return [*system, {**question, "content": words}, *between, turns[last]]
+
+
+def _opened_ids(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[int]:
+    return text_ids(tokenizer, _rendered(tokenizer, turns, opened=True))
+
+
+def _end(tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.convert_ids_to_tokens(end_id(tokenizer)))
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], opened: bool) -> str:
     if tokenizer.chat_template is not None:
         return str(tokenizer.apply_chat_template(list(turns), add_generation_prompt=opened, tokenize=False))
-    end = tokenizer.eos_token or ""
-    lines = [f"{t['role']}: {t['content']}{end if t['role'] == 'assistant' else ''}\n" for t in turns]
+    lines = [f"{t['role']}: {t['content']}{_end(tokenizer) if t['role'] == 'assistant' else ''}\n" for t in turns]
     return "".join(lines) + ("assistant: " if opened else "")

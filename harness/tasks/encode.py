@@ -1,15 +1,28 @@
-"""From examples to token ids, the same for training and for evaluation."""
+"""From texts to token ids, the same for training, ranking, generation, dialogues and corpora.
+
+The ids of a prompt and of the answer behind it are those of the joined text: the special tokens that the tokenizer puts
+before a text stand once, in front; a space of its own before every text does not stand in the middle; an end token that
+it puts behind every text closes the answer alone. What a prompt becomes never depends on the answer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from harness.tasks.data import Example
+
+#: Stands for an answer when a chat template is asked what it writes around one.
+_MARK = "ANSWER"
+#: Characters of the text before an answer that may change the answer's first token.
+_SEAM = 16
 
 
 @dataclass(frozen=True)
@@ -20,76 +33,186 @@ class Encoded:
     completion: tuple[int, ...]
 
 
-def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    """What the model reads: inside the chat template where the tokenizer has one, else as it is."""
-    if tokenizer.chat_template is None:
-        return prompt
-    messages = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+# --- what a tokenizer and its chat template put around texts ---------------------------------------------------------
 
 
-def _prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    # A chat template writes the special tokens itself.
-    plain = tokenizer.chat_template is None
-    return list(tokenizer(prompt_text(tokenizer, prompt), add_special_tokens=plain)["input_ids"])
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of ``text`` alone, without any special token that the text does not hold."""
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, end: bool = True) -> list[int]:
-    """Token ids of ``completion``, with a leading space where it continues plain text, closed by the end token."""
-    if tokenizer.chat_template is None and not prompt.endswith((" ", "\n")):
-        completion = " " + completion
-    ids = list(tokenizer(completion, add_special_tokens=False)["input_ids"])
-    return [*ids, _end_id(tokenizer)] if end else ids
+def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that the tokenizer puts before a text, such as Gemma's ``<bos>``; often none."""
+    bare, whole = text_ids(tokenizer, "a"), list(tokenizer("a")["input_ids"])
+    places = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    return whole[: next(places, 0)]
 
 
-def _end_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The end token; BERT has none and closes its texts with the separator."""
+def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that closes an answer: what the chat template ends a turn with, else the tokenizer's end token.
+
+    BERT has no end token and closes its texts with the separator.
+    """
+    return _end_id(tokenizer, tokenizer.chat_template)
+
+
+@functools.lru_cache(maxsize=8)
+def _end_id(tokenizer: PreTrainedTokenizerBase, template: str | None) -> int:
+    if template is not None:
+        _, behind = _around_answer(tokenizer, template)
+        special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+        for token in text_ids(tokenizer, behind):
+            if token in special:
+                return token
     return int(tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id)
 
 
+@functools.lru_cache(maxsize=8)
+def _around_answer(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str]:
+    """What the chat template writes between the assistant's header and its words, white space only, and behind them."""
+    asked = {"role": "user", "content": "?"}
+    opened = _rendered(tokenizer, [asked], opened=True)
+    closed = _rendered(tokenizer, [asked, {"role": "assistant", "content": _MARK}], opened=False)
+    before, _, behind = closed.rpartition(_MARK)
+    between = before.removeprefix(opened) if before.startswith(opened) else ""
+    # An empty chain of thought is nothing that an answer starts with.
+    return (between if between.isspace() else ""), behind
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, str]], opened: bool) -> str:
+    return str(tokenizer.apply_chat_template(list(turns), add_generation_prompt=opened, tokenize=False))
+
+
+# --- prompts and completions -----------------------------------------------------------------------------------------
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    """What the model reads: inside the chat template where the tokenizer has one, else as it is.
+
+    Spaces at the end of plain text belong to the first token of the answer.
+    """
+    if tokenizer.chat_template is None:
+        return prompt.rstrip(" ")
+    return _rendered(tokenizer, [{"role": "user", "content": prompt}], opened=True)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Token ids of :func:`prompt_text`; a chat template writes the special tokens itself."""
+    text = text_ids(tokenizer, prompt_text(tokenizer, prompt))
+    return text if tokenizer.chat_template is not None else [*start_ids(tokenizer), *text]
+
+
+def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> list[int]:
+    """Token ids of ``completion`` behind ``prompt``, closed by :func:`end_id`.
+
+    Where it continues plain text, a space stands between the two, unless the prompt ends with a line break.
+    """
+    if tokenizer.chat_template is not None:
+        completion = _around_answer(tokenizer, tokenizer.chat_template)[0] + completion
+    elif not prompt.endswith("\n"):
+        completion = " " + completion
+    return [*continued_ids(tokenizer, prompt_text(tokenizer, prompt), completion), end_id(tokenizer)]
+
+
+def continued_ids(tokenizer: PreTrainedTokenizerBase, before: str, text: str) -> list[int]:
+    """Token ids of ``text`` where it stands behind ``before``; no token spans the two."""
+    if not before:
+        return text_ids(tokenizer, text)
+    # A line break in place of a seam that would become one token: it keeps off a space of the tokenizer's own.
+    for seam in (before[-_SEAM:], "\n"):
+        left, joined = text_ids(tokenizer, seam), text_ids(tokenizer, seam + text)
+        if joined[: len(left)] == left:
+            return joined[len(left) :]
+    return text_ids(tokenizer, text)
+
+
 def encode(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, max_length: int, answers: Sequence[str] = ()
+    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, max_length: int, answer_tokens: int
 ) -> Encoded:
     """Prompt and completion in at most ``max_length`` tokens.
 
-    ``answers`` are all that the task allows, such as the words of a classification's labels. Then the prompt is cut
-    with room for the longest of them, whichever the completion is, so that how much of it is left does not tell the
-    right one; else with room for the completion. The two are tokenised apart and joined as ids, so that generation,
-    which sees the prompt alone, meets the very ids that training used.
+    The prompt leaves room for ``answer_tokens``, whatever the completion is: how much of it is left must not tell the
+    right answer. The completion is cut at what the prompt leaves. Raises :class:`harness.errors.InputError` where the
+    chat template alone fills the prompt's room.
     """
-    completion_tokens = completion_ids(tokenizer, prompt, completion)
-    possible = [completion_ids(tokenizer, prompt, answer) for answer in answers] or [completion_tokens]
-    ids = _cut_prompt(tokenizer, prompt, max(max_length - max(map(len, possible)), 1))
-    return Encoded(tuple(ids), tuple(completion_tokens[: max_length - len(ids)]))
+    answer = completion_ids(tokenizer, prompt, completion)
+    ids = cut_prompt(tokenizer, prompt, max_length, answer_tokens)
+    return Encoded(tuple(ids), tuple(answer[: max_length - len(ids)]))
 
 
-def _cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, length: int) -> list[int]:
-    """Token ids of ``prompt``, at most ``length`` of them.
+def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int, answer_tokens: int) -> list[int]:
+    """Token ids of ``prompt``, cut as :func:`encode` says."""
 
-    What is too much is cut off its end, the last line excepted: that is where a task asks for the answer.
+    def ids_of(words: str) -> list[int]:
+        return prompt_ids(tokenizer, words)
+
+    return ids_of(cut_text(tokenizer, prompt, max(max_length - answer_tokens, 1), ids_of))
+
+
+def cut_text(tokenizer: PreTrainedTokenizerBase, text: str, room: int, ids_of: Callable[[str], Sequence[int]]) -> str:
+    """``text`` without as many words as it takes until ``ids_of(text)``, with all around it, has ``room`` ids.
+
+    Only the user's text is cut, never the chat template: from the end of what stands before the last line, because
+    that is where a task asks for the answer. A text of one line loses its middle and keeps its last quarter. Raises
+    :class:`harness.errors.InputError` where what stands around the text fills ``room`` alone.
     """
-    text, break_, last_line = prompt.rpartition("\n")
-    ids = _prompt_ids(tokenizer, prompt)
-    while len(ids) > length and text:
-        text = _without_last(tokenizer, text, len(ids) - length)
-        ids = _prompt_ids(tokenizer, text + break_ + last_line)
-    return ids[:length]
+    if len(ids_of(text)) <= room:
+        return text
+    if (frame := len(ids_of(""))) >= room:
+        raise InputError(
+            f"budget.max_length: {room} tokens are left for a prompt, and {frame} of them are what the chat template "
+            "or the tokenizer puts around it; give more"
+        )
+    head, break_, last_line = text.rpartition("\n")
+    if len(ids_of(break_ + last_line)) > room:
+        break_, last_line = "", _last(tokenizer, last_line, max((room - frame) // 4, 1))
+        head = text.rpartition("\n")[2].removesuffix(last_line)
+    while head and (excess := len(ids_of(head + break_ + last_line)) - room) > 0:
+        head = _without_last(tokenizer, head, excess)
+    while last_line and len(ids_of(head + break_ + last_line)) > room:
+        break_, last_line = "", last_line[1:]
+    return head + break_ + last_line
 
 
 def _without_last(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> str:
     """The beginning of ``text`` without its last ``count`` tokens; always shorter than ``text``."""
-    words = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+    words = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False)
     left = max(len(words["input_ids"]) - count, 0)
     if tokenizer.is_fast:
         shorter = text[: words["offset_mapping"][left - 1][1]] if left else ""
     else:
         shorter = tokenizer.decode(words["input_ids"][:left])
     # Decoded tokens may be longer than what they were read from, such as where spaces come between them.
-    return shorter if len(shorter) < len(text) else text[:-1]
+    return shorter if text.startswith(shorter) and len(shorter) < len(text) else text[:-1]
+
+
+def _last(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> str:
+    """The last ``count`` tokens of ``text``, or characters where the tokenizer does not say where tokens start."""
+    if not tokenizer.is_fast:
+        return text[-count:]
+    starts = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    return text[starts[-count][0] :] if len(starts) >= count else text
+
+
+# --- examples of a task ----------------------------------------------------------------------------------------------
+
+
+def free_answer_tokens(max_new_tokens: int, max_length: int) -> int:
+    """Tokens that a prompt leaves free for an answer of at most ``max_new_tokens``: not more than half of all."""
+    return min(max_new_tokens, max_length // 2)
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int) -> int:
+    """Tokens that the prompt of ``example`` leaves free: those of the longest label, or of a free answer."""
+    labelled = [len(completion_ids(tokenizer, example.prompt, one)) for one in example.candidates]
+    return max(labelled, default=free_answer_tokens(max_new_tokens, max_length))
 
 
 def encode_examples(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, answers: Sequence[str] = ()
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, max_new_tokens: int
 ) -> list[Encoded]:
-    """:func:`encode` for a split; ``answers`` are all that the task allows, none where it leaves them open."""
-    return [encode(tokenizer, e.prompt, e.completion, max_length, answers) for e in examples]
+    """:func:`encode` for a split of a task whose answers may have ``max_new_tokens``."""
+    rooms = (answer_tokens(tokenizer, e, max_length, max_new_tokens) for e in examples)
+    return [
+        encode(tokenizer, e.prompt, e.completion, max_length, room) for e, room in zip(examples, rooms, strict=True)
+    ]

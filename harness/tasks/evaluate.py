@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
-from harness.tasks.encode import completion_ids, encode, prompt_text
+from harness.tasks.encode import Encoded, completion_ids, cut_prompt, end_id, free_answer_tokens, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_nats
-from harness.tasks.logprobs import padded
+from harness.tasks.logprobs import completion_batch, padded, sequence_logprobs
 from harness.tasks.metrics import Score, score
 
 if TYPE_CHECKING:
@@ -88,34 +89,25 @@ def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, b
 
 
 @torch.no_grad()
-def rank_labels(
-    tuned: Tuned, examples: Sequence[Example], labels: Sequence[str], max_length: int, batch_size: int = 24
-) -> list[int]:
-    """Label index of each example by a decoder: the label whose words are likeliest after the prompt.
+def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 24) -> list[int]:
+    """Label index of each example by a decoder: the label whose completion is likeliest after the prompt.
 
-    The log-likelihoods of a label's tokens are summed, not averaged, so that they are those of the whole label.
+    The completions are those that training learns: the label inside the task's sentence, closed by the end token. The
+    log-likelihoods of their tokens are summed, not averaged, so that they are those of the whole completion.
     """
     tokenizer = tuned.base.tokenizer
-    device = tuned.base.device
-    pairs = []
+    rows = []
     for example in examples:
-        encoded = encode(tokenizer, example.prompt, example.completion, max_length, labels)
-        pairs += [(encoded.prompt, tuple(completion_ids(tokenizer, example.prompt, label))) for label in labels]
-    totals = [0.0] * len(pairs)
-    order = _by_length([len(p) + len(c) for p, c in pairs])
+        ids = [tuple(completion_ids(tokenizer, example.prompt, one)) for one in example.candidates]
+        prompt = tuple(cut_prompt(tokenizer, example.prompt, max_length, max(map(len, ids))))
+        rows += [Encoded(prompt, one) for one in ids]
+    totals = [0.0] * len(rows)
+    order = _by_length([len(row.prompt) + len(row.completion) for row in rows])
     for part in _chunks(len(order), batch_size):
-        rows = order[part]
-        ids, mask = padded([[*pairs[i][0], *pairs[i][1]] for i in rows], tokenizer.pad_token_id, device)
-        logits = tuned.model(input_ids=ids, attention_mask=mask).logits
-        # Soft prompts come back as extra leading positions; what predicts token t stands just before it.
-        logits = logits[:, -ids.shape[1] :]
-        for row, i in enumerate(rows):
-            prompt, label = pairs[i]
-            first = len(prompt)
-            span = logits[row, first - 1 : first + len(label) - 1].float().log_softmax(-1)
-            targets = ids[row, first : first + len(label)]
-            totals[i] = float(span.gather(-1, targets.unsqueeze(-1)).sum())
-    table = torch.tensor(totals).view(len(examples), len(labels))
+        batch = completion_batch([rows[i] for i in order[part]], tokenizer.pad_token_id, tuned.base.device)
+        for i, total in zip(order[part], sequence_logprobs(tuned.model, batch)[0].tolist(), strict=True):
+            totals[i] = total
+    table = torch.tensor(totals).view(len(examples), -1)
     return [int(label) for label in table.argmax(-1)]
 
 
@@ -123,34 +115,39 @@ def rank_labels(
 def generate_ids(
     tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 32
 ) -> list[list[int]]:
-    """Greedy continuations of token ids, up to and without the end token."""
-    tokenizer = tuned.base.tokenizer
-    device = tuned.base.device
+    """Greedy continuations of token ids, up to and without the first token that ends an answer."""
+    tokenizer, ends = tuned.base.tokenizer, stop_ids(tuned)
     answers: list[list[int]] = [[] for _ in prompts]
     order = _by_length([len(ids) for ids in prompts])
     for part in _chunks(len(order), batch_size):
         rows = order[part]
-        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, device, side="left")
+        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, tuned.base.device, side="left")
         output = tuned.model.generate(
             input_ids=ids,
             attention_mask=mask,
             do_sample=False,
             max_new_tokens=max_new_tokens,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
-        for row, i in enumerate(rows):
-            answer = output[row, ids.shape[1] :].tolist()
-            end = answer.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in answer else len(answer)
-            answers[i] = answer[:end]
+        for i, answer in zip(rows, output[:, ids.shape[1] :].tolist(), strict=True):
+            answers[i] = list(itertools.takewhile(lambda token: token not in ends, answer))
     return answers
+
+
+def stop_ids(tuned: Tuned) -> list[int]:
+    """Every token that ends an answer: what training closes one with, and those that the checkpoint names."""
+    named = tuned.model.generation_config.eos_token_id
+    several = named if isinstance(named, list | tuple) else [named]
+    tokenizer = tuned.base.tokenizer
+    return sorted({end_id(tokenizer), *(i for i in (tokenizer.eos_token_id, *several) if i is not None)})
 
 
 def generate(tuned: Tuned, prompts: Sequence[str], max_new_tokens: int, max_length: int) -> list[str]:
     """Greedy answers, without special tokens and outer white space; each prompt is cut as in training."""
     tokenizer = tuned.base.tokenizer
-    encoded = [encode(tokenizer, prompt, "", max_length).prompt for prompt in prompts]
-    answers = generate_ids(tuned, encoded, max_new_tokens)
+    room = free_answer_tokens(max_new_tokens, max_length)
+    answers = generate_ids(tuned, [cut_prompt(tokenizer, one, max_length, room) for one in prompts], max_new_tokens)
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 
 
@@ -177,12 +174,12 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
 
 def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
     head, labels = tuned.base.has_head, data.label_words
-    predicted = (
-        predict_labels(tuned, examples, max_length) if head else rank_labels(tuned, examples, labels, max_length)
-    )
+    predicted = predict_labels(tuned, examples, max_length) if head else rank_labels(tuned, examples, max_length)
     outputs = [labels[label] for label in predicted]
     prompts = [e.text if head else prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
-    return _scored(data, split, examples, prompts, outputs, data.spec.metrics)
+    # Labels are compared as their words, whatever sentence a decoder learns them in.
+    expected = [(labels[e.label],) for e in examples if e.label is not None]
+    return _scored(data, split, expected, prompts, outputs, data.spec.metrics)
 
 
 def _of_answers(
@@ -190,11 +187,11 @@ def _of_answers(
 ) -> Evaluation:
     outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
     prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
-    return _scored(data, split, examples, prompts, outputs, metrics)
+    return _scored(data, split, [e.references for e in examples], prompts, outputs, metrics)
 
 
 def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
-    preferred = prefers_chosen(tuned, examples, max_length)
+    preferred = prefers_chosen(tuned, examples, max_length, data.spec.max_new_tokens)
     picks = ["chosen" if right else "rejected" for right in preferred]
     accuracy = score("accuracy", picks, ["chosen"] * len(picks))
     if tuned.base.scalar:
@@ -210,12 +207,11 @@ def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Examp
 def _scored(
     data: TaskData,
     split: str,
-    examples: Sequence[Example],
+    references: Sequence[tuple[str, ...]],
     prompts: Sequence[str],
     outputs: Sequence[str],
     metrics: Sequence[str],
 ) -> Evaluation:
-    references = [e.references for e in examples]
     answers = [data.spec.scored_part(output) for output in outputs]
     expected = [tuple(data.spec.scored_part(one) for one in several) for several in references]
     primary = data.spec.primary_metric

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.tasks.encode import Encoded
+from harness.tasks.encode import Encoded, start_ids, text_ids
 from harness.tasks.logprobs import completion_batches, sequence_logprobs
 from harness.tasks.pairs import pairs
 
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def prefers_chosen(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 16) -> list[bool]:
+def prefers_chosen(
+    tuned: Tuned, examples: Sequence[Example], max_length: int, max_new_tokens: int, batch_size: int = 16
+) -> list[bool]:
     """Whether the chosen answer of each pair is rated above the rejected one.
 
     A model with a scalar output rates by it; a language model by the mean log-probability of an answer's tokens, which
     does not punish length.
     """
-    found = pairs(tuned.base.tokenizer, examples, max_length)
-    rated = _rate(tuned, [*(p.chosen for p in found), *(p.rejected for p in found)], batch_size)
-    return [chosen > rejected for chosen, rejected in zip(rated[: len(found)], rated[len(found) :], strict=True)]
+    both = pairs(tuned.base.tokenizer, examples, max_length, max_new_tokens)
+    rated = _rate(tuned, [*(p.chosen for p in both), *(p.rejected for p in both)], batch_size)
+    return [chosen > rejected for chosen, rejected in zip(rated[: len(both)], rated[len(both) :], strict=True)]
 
 
 def _rate(tuned: Tuned, rows: Sequence[Encoded], batch_size: int) -> list[float]:
@@ -49,19 +51,28 @@ def _batches(tuned: Tuned, rows: Sequence[Encoded], size: int) -> Iterator[dict[
 def blocks(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, apart: bool = False
 ) -> list[list[int]]:
-    """Token ids of the texts, each closed by the end token, in blocks of ``length``.
+    """Token ids of the texts, each closed by the end token, in blocks of at most ``length``.
 
-    The texts are joined first, and a last block that is too short is left out; ``apart`` starts a new block with each
-    text and keeps every token.
+    Every text and every block starts with the special tokens that the tokenizer puts before a text: without them some
+    models predict nothing (Gemma). The texts are joined first, and a last block that is too short is left out;
+    ``apart`` starts a new block with each text and keeps every token.
     """
-    ids = [
-        [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
-        for text in texts
-    ]
+    start, end = start_ids(tokenizer), tokenizer.eos_token_id
+    ids = [[*start, *text_ids(tokenizer, text), *([] if end is None else [end])] for text in texts]
     if apart:
-        return [text[start : start + length] for text in ids for start in range(0, len(text), length)]
+        return [block for text in ids for block in _divided(text, start, length)]
     stream = [token for text in ids for token in text]
-    return [stream[start : start + length] for start in range(0, len(stream) - length + 1, length)]
+    return [block for block in _divided(stream, start, length) if len(block) == length]
+
+
+def _divided(ids: list[int], start: list[int], length: int) -> Iterator[list[int]]:
+    """``ids`` in blocks of ``length`` that begin with ``start``."""
+    place = 0
+    while place < len(ids):
+        added = [] if ids[place : place + len(start)] == start else start
+        size = max(length - len(added), 1)
+        yield [*added, *ids[place : place + size]]
+        place += size
 
 
 @torch.no_grad()
@@ -70,14 +81,16 @@ def text_nats(
 ) -> tuple[list[float], list[int]]:
     """Negative log-likelihood of each text in nats, and the number of tokens predicted.
 
-    A text longer than ``max_length`` is read in blocks; the first token of a block is read, not predicted.
+    A text longer than ``max_length`` is read in blocks; what stands before a text, or else the first token of a block,
+    is read, not predicted.
     """
     nats, tokens = [0.0] * len(texts), [0] * len(texts)
     rows, owners = [], []
+    given = max(len(start_ids(tuned.base.tokenizer)), 1)
     for owner, text in enumerate(texts):
         for block in blocks(tuned.base.tokenizer, [text], max_length, apart=True):
-            if len(block) > 1:
-                rows.append(Encoded(tuple(block[:1]), tuple(block[1:])))
+            if len(block) > given:
+                rows.append(Encoded(tuple(block[:given]), tuple(block[given:])))
                 owners.append(owner)
     totals: list[float] = []
     for batch in _batches(tuned, rows, batch_size):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
-from harness.tasks.encode import Encoded, encode
+from harness.tasks.encode import Encoded, encode, free_answer_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,19 +23,23 @@ class Pair:
     rejected: Encoded
 
 
-def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int) -> Pair:
+def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int) -> Pair:
     """Both answers after one and the same prompt, each in at most ``max_length`` tokens.
 
-    Where the prompt has to be cut, it is cut for the longer answer: answers to different prompts cannot be compared.
+    The prompt is cut as for a free answer of ``max_new_tokens``: neither answer's length may be seen in it.
     """
     assert example.rejected is not None  # noqa: S101  (pairs() saw to it)
-    both = [encode(tokenizer, example.prompt, answer, max_length) for answer in (example.completion, example.rejected)]
-    prompt = min((one.prompt for one in both), key=len)
-    return Pair(*(Encoded(prompt, one.completion) for one in both))
+    room = free_answer_tokens(max_new_tokens, max_length)
+    chosen, rejected = (
+        encode(tokenizer, example.prompt, answer, max_length, room) for answer in (example.completion, example.rejected)
+    )
+    return Pair(chosen, rejected)
 
 
-def pairs(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int) -> list[Pair]:
+def pairs(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, max_new_tokens: int
+) -> list[Pair]:
     """:func:`encode_pair` for a split; :class:`harness.errors.InputError` if it holds no pairs."""
     if any(example.rejected is None for example in examples):
         raise InputError("objective: it needs pairs of a better and a worse answer, which only a preference task has")
-    return [encode_pair(tokenizer, example, max_length) for example in examples]
+    return [encode_pair(tokenizer, example, max_length, max_new_tokens) for example in examples]

@@ -17,7 +17,7 @@ import torch
 
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
-from harness.tasks.encode import Encoded, encode
+from harness.tasks.encode import Encoded, cut_prompt, free_answer_tokens
 from harness.tasks.logprobs import completion_batches, sequence_logprobs
 from harness.training import through_trl
 from harness.training.rollouts import Reference, Reward
@@ -38,7 +38,9 @@ def fit(
 ) -> History:
     """Train in place; a step takes ``batch_size`` prompts with ``samples`` answers each."""
     prompts = [e.prompt for e in data.train]
-    kept = [encode(tuned.base.tokenizer, prompt, "", settings.budget.max_length).prompt for prompt in prompts]
+    max_length = settings.budget.max_length
+    room = free_answer_tokens(data.spec.max_new_tokens, max_length)
+    cut_prompts = [cut_prompt(tuned.base.tokenizer, prompt, max_length, room) for prompt in prompts]
     reference = Reference(tuned)
 
     def penalised(
@@ -49,7 +51,7 @@ def fit(
         **_: Any,
     ) -> list[float]:
         scores = reward([data.train[i].prompt for i in example], [text.strip() for text in completions])
-        rows = [Encoded(kept[i], tuple(ids)) for i, ids in zip(example, completion_ids, strict=True)]
+        rows = [Encoded(tuple(cut_prompts[i]), tuple(ids)) for i, ids in zip(example, completion_ids, strict=True)]
         return (scores.cpu() - beta * kl_of_answers(tuned, reference, rows).cpu()).tolist()  # type: ignore[no-any-return]
 
     common = {
@@ -61,7 +63,8 @@ def fit(
         "disable_dropout": True,
     }
     rows = [
-        {"prompt": through_trl.as_text(tuned.base.tokenizer, ids), "example": index} for index, ids in enumerate(kept)
+        {"prompt": through_trl.as_text(tuned.base.tokenizer, ids), "example": index}
+        for index, ids in enumerate(cut_prompts)
     ]
     return through_trl.fit(tuned, settings, trainer, config, rows, {**common, **arguments}, reward_funcs=penalised)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def training_pairs(tokenizer: PreTrainedTokenizerBase, data: TaskData, max_length: int) -> list[dict[str, Any]]:
     """The training split, as rows for :class:`PairCollator`."""
-    return [{"pair": pair} for pair in pairs(tokenizer, data.train, max_length)]
+    return [{"pair": pair} for pair in pairs(tokenizer, data.train, max_length, data.spec.max_new_tokens)]
 
 
 class PairCollator:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from harness.networks.tuned import Tuned
-from harness.tasks.encode import Encoded, encode
+from harness.tasks.encode import Encoded, cut_prompt, free_answer_tokens
+from harness.tasks.evaluate import stop_ids
 from harness.tasks.logprobs import padded
 
 #: From prompts and their answers to one reward each, of shape (answers,).
@@ -42,10 +43,11 @@ def sample(
     """
     tokenizer, device = tuned.base.tokenizer, tuned.base.device
     tuned.model.eval()
-    found: list[Sample] = []
+    ends, room = stop_ids(tuned), free_answer_tokens(max_new_tokens, max_length)
+    samples: list[Sample] = []
     for start in range(0, len(prompts), batch_size):
         part = prompts[start : start + batch_size]
-        rows = [encode(tokenizer, prompt, "", max_length).prompt for prompt in part]
+        rows = [cut_prompt(tokenizer, prompt, max_length, room) for prompt in part]
         ids, mask = padded(rows, tokenizer.pad_token_id, device, side="left")
         output = tuned.model.generate(
             input_ids=ids,
@@ -56,17 +58,17 @@ def sample(
             top_p=1.0,
             repetition_penalty=1.0,
             max_new_tokens=max_new_tokens,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
         for prompt, row, answer in zip(part, rows, output[:, ids.shape[1] :].tolist(), strict=True):
-            if tokenizer.eos_token_id in answer:
-                answer = answer[: answer.index(tokenizer.eos_token_id) + 1]
+            first_end = next((place for place, token in enumerate(answer) if token in ends), len(answer))
+            answer = answer[: first_end + 1]
             # A network may have more rows than its tokenizer has tokens; they stand for no text.
             known = [token for token in answer if token < len(tokenizer)]
             text = tokenizer.decode(known, skip_special_tokens=True).strip()
-            found.append(Sample(prompt, Encoded(row, tuple(answer)), text))
-    return found
+            samples.append(Sample(prompt, Encoded(tuple(row), tuple(answer)), text))
+    return samples
 
 
 class Reference:

@@ -14,6 +14,7 @@ TRL tokenises prompt and answer together, where the other objectives tokenise th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from transformers import TrainerCallback
 
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
+from harness.tasks.encode import end_id
 from harness.tasks.pairs import pairs
 from harness.training.trainer import Counting, History, Settings, run, training_arguments
 
@@ -49,7 +51,7 @@ def fit(
             model=tuned.model,
             args=config(**{**training_arguments(tuned, settings), **arguments}),
             train_dataset=datasets.Dataset.from_list([dict(row) for row in rows]),
-            processing_class=tuned.base.tokenizer,
+            processing_class=closing_answers(tuned.base.tokenizer),
             callbacks=callbacks,
             **trainer_args,
         )
@@ -96,7 +98,7 @@ def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> list[dict[str, s
 
     def answer(ids: Sequence[int]) -> str:
         # TRL puts the end token there itself.
-        return str(tokenizer.decode([token for token in ids if token != tokenizer.eos_token_id]))
+        return str(tokenizer.decode([token for token in ids if token != end_id(tokenizer)]))
 
     return [
         {
@@ -104,8 +106,17 @@ def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> list[dict[str, s
             "chosen": answer(pair.chosen.completion),
             "rejected": answer(pair.rejected.completion),
         }
-        for pair in pairs(tokenizer, data.train, max_length)
+        for pair in pairs(tokenizer, data.train, max_length, data.spec.max_new_tokens)
     ]
+
+
+def closing_answers(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer with the token that ends an answer as its end token, as TRL expects; a copy where they differ."""
+    if tokenizer.eos_token_id == end_id(tokenizer):
+        return tokenizer
+    other = copy.deepcopy(tokenizer)
+    other.eos_token = tokenizer.convert_ids_to_tokens(end_id(tokenizer))
+    return other
 
 
 def as_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> str:

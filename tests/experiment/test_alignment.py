@@ -26,7 +26,7 @@ def test_a_language_model_and_a_reward_model_judge_pairs() -> None:
     assert found.primary.metric == "accuracy" and found.primary.value == 1.0
     # The better answers of a data set that says the opposite are the worse ones here.
     opposite = [toy.example(e.prompt, e.rejected or "", e.completion) for e in toy.PAIRS]
-    assert not any(prefers_chosen(judge, opposite, 48))
+    assert not any(prefers_chosen(judge, opposite, 48, 24))
 
 
 @pytest.mark.parametrize("metrics", [["accuracy", "rouge_1"], ["accuracy"]])

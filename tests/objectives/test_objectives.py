@@ -66,9 +66,9 @@ def test_padding_and_company_leave_log_probabilities_alone() -> None:
 
 def test_both_answers_of_a_pair_follow_the_same_prompt_even_when_it_is_cut() -> None:
     tokenizer = toy.base().tokenizer
-    pair = encode_pair(tokenizer, toy.example("a long prompt of many bytes", "ok", "a much longer answer"), 32)
+    pair = encode_pair(tokenizer, toy.example("a long prompt of many bytes", "ok", "a much longer answer"), 44, 22)
     assert pair.chosen.prompt == pair.rejected.prompt
-    assert len(pair.rejected.prompt) + len(pair.rejected.completion) <= 32
+    assert len(pair.rejected.prompt) + len(pair.rejected.completion) == 44
     assert pair.chosen.completion[-1] == pair.rejected.completion[-1] == tokenizer.eos_token_id
 
 
@@ -79,7 +79,7 @@ def test_both_answers_of_a_pair_follow_the_same_prompt_even_when_it_is_cut() -> 
 def test_a_reward_model_separates_a_separable_set(method: str) -> None:
     tuned = methods.apply(method, toy.base(scalar=True))
     history = reward.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(1e-2, batch_size=8, epochs=12))
-    score = reward.scorer(tuned, max_length=48)
+    score = reward.scorer(tuned, max_length=48, max_new_tokens=24)
     prompts = [e.prompt for e in toy.PAIRS]
     chosen = score(prompts, [e.completion for e in toy.PAIRS])
     rejected = score(prompts, [e.rejected or "" for e in toy.PAIRS])
@@ -137,7 +137,7 @@ def test_hinge_starts_at_one_and_ipo_at_its_squared_target() -> None:
 def test_the_gradient_of_dpo_is_the_closed_form_of_the_paper() -> None:
     """Rafailov et al. 2023, section 4: -beta sigma(r_l - r_w) (grad log pi(y_w) - grad log pi(y_l))."""
     beta, model = 0.3, toy.base().build()
-    pair = encode_pair(toy.base().tokenizer, toy.PAIRS[0], 48)
+    pair = encode_pair(toy.base().tokenizer, toy.PAIRS[0], 48, 24)
     batch = PairCollator(0)([{"pair": pair}])
     reference = torch.tensor([-9.0, -7.0])
     weight = model.model.layers[0].self_attn.q_proj.weight
@@ -302,7 +302,7 @@ def test_rejection_sampling_learns_the_best_of_its_own_answers() -> None:
 @torch.no_grad()
 def preference(tuned: Tuned) -> float:
     """Mean log-probability per token of the chosen answers above the rejected ones."""
-    pairs = [encode_pair(tuned.base.tokenizer, e, 48) for e in toy.PAIRS]
+    pairs = [encode_pair(tuned.base.tokenizer, e, 48, 24) for e in toy.PAIRS]
     total, tokens = sequence_logprobs(tuned.model.eval(), PairCollator(0)([{"pair": pair} for pair in pairs]))
     chosen, rejected = (total / tokens).chunk(2)
     return float((chosen - rejected).mean())

@@ -38,7 +38,7 @@ TEMPLATE = (
 
 def test_packed_loss_and_gradients_equal_those_of_the_padded_batch() -> None:
     tokenizer, model = toy.base().tokenizer, toy.base().build()
-    rows = [sft.training_example(e) for e in encode_examples(tokenizer, EXAMPLES, 48)]
+    rows = [sft.training_example(e) for e in encode_examples(tokenizer, EXAMPLES, 48, 24)]
     padded, packed = sft.CompletionCollator(0)(rows), sft.PackingCollator()(rows)
     assert packed["input_ids"].shape == (1, int(padded["attention_mask"].sum()))
     found = []
@@ -54,7 +54,7 @@ def test_packed_loss_and_gradients_equal_those_of_the_padded_batch() -> None:
 @torch.no_grad()
 def test_packed_examples_do_not_see_each_other() -> None:
     tokenizer, model = toy.base().tokenizer, toy.base().build()
-    rows = [sft.training_example(e) for e in encode_examples(tokenizer, EXAMPLES, 48)]
+    rows = [sft.training_example(e) for e in encode_examples(tokenizer, EXAMPLES, 48, 24)]
     alone, _ = sft.packed_loss(model, sft.PackingCollator()(rows[1:]))
     both = sft.PackingCollator()(rows)
     first = len(rows[0]["input_ids"])
@@ -85,7 +85,7 @@ def test_virtual_tokens_cannot_be_packed() -> None:
 def test_only_the_turns_of_the_assistant_are_learnt(template: str | None) -> None:
     tokenizer = toy.base().tokenizer
     tokenizer.chat_template = template
-    ids, learnt = encode_dialogue(tokenizer, TURNS, 200)
+    ids, learnt = encode_dialogue(tokenizer, TURNS, 200, 20)
     words = tokenizer.decode([token for token, learn in zip(ids, learnt, strict=True) if learn])
     assert words == "hello</s>ciao</s>"
     whole = tokenizer.decode(ids)
@@ -95,9 +95,49 @@ def test_only_the_turns_of_the_assistant_are_learnt(template: str | None) -> Non
 def test_a_dialogue_is_cut_and_reaches_the_loss() -> None:
     data = toy.data("generation", [toy.example("", "", turns=json.dumps(TURNS))] * 4)
     history = sft.fit(methods.apply("lora", toy.base()), data, toy.settings(max_length=40), dialogue_field="turns")
-    assert history.steps[0].tokens == 4 * 40
+    # Of the two exchanges the later one is left: what stands before the last answer may have 36 tokens.
+    assert history.steps[0].tokens == 4 * len("user: bye\nassistant: ciao.")
     with pytest.raises(InputError, match="did you mean 'turns'"):
         sft.fit(methods.apply("lora", toy.base()), data, toy.settings(), dialogue_field="turn")
+
+
+LONG = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "small talk " * 9},
+    {"role": "assistant", "content": "oh well"},
+    {"role": "user", "content": "What is " + "very " * 20 + "large?"},
+    {"role": "assistant", "content": "a whale"},
+    {"role": "user", "content": "thanks"},
+]
+
+
+@pytest.mark.parametrize("template", [None, TEMPLATE])
+def test_a_long_dialogue_loses_its_oldest_turns_and_then_words_of_the_last_question(template: str | None) -> None:
+    tokenizer = toy.base().tokenizer
+    tokenizer.chat_template = template
+    ids, learnt = encode_dialogue(tokenizer, LONG, 180, 10)
+    text = tokenizer.decode(ids)
+    assert "Be kind." in text and LONG[3]["content"] in text and "small talk" not in text and "thanks" not in text
+    ids, learnt = encode_dialogue(tokenizer, LONG, 110, 10)
+    text = tokenizer.decode(ids)
+    assert len(ids) <= 110 and "Be kind." in text and "What is very" in text and "very large?" in text
+    assert tokenizer.decode([i for i, learn in zip(ids, learnt, strict=True) if learn]) == "a whale</s>"
+
+
+def test_how_much_of_a_dialogue_is_left_does_not_tell_the_length_of_its_last_answer() -> None:
+    tokenizer = toy.base().tokenizer
+    read = []
+    for answer in ("a", "a long, long answer that will be cut"):
+        ids, learnt = encode_dialogue(tokenizer, [*LONG[:4], {"role": "assistant", "content": answer}], 90, 10)
+        read.append([i for i, learn in zip(ids, learnt, strict=True) if not learn])
+    assert read[0] == read[1] and len(read[0]) == 80
+
+
+def test_a_speaker_that_no_template_knows_is_named() -> None:
+    with pytest.raises(InputError, match="role 'narrator'"):
+        parse_turns(json.dumps([{"from": "narrator", "value": "once"}, *TURNS]))
+    with pytest.raises(InputError, match="dialogue"):
+        parse_turns(json.dumps([*TURNS, {"role": "assistant", "content": None}]))
 
 
 def test_turns_are_read_in_both_common_forms_and_nothing_else() -> None:
