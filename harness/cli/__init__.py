@@ -1,4 +1,4 @@
-"""The command line: one file per command. Every command imports what it needs when it runs: ``--help`` is immediate."""
+"""The command line: one file per command. A command imports what it needs only when it runs, so ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ for _command in (run, plan, status, tables, report, estimate, list, fetch, lab, 
 
 
 def main() -> None:
-    """Run the command line: exit code 2 and one line for bad input, 130 when interrupted."""
+    """Run the command line. Bad input prints one line and exits with code 2; an interrupt exits with 130."""
     try:
         notebooks.hand_on()
         app()

@@ -1,4 +1,4 @@
-"""The application, and what several commands share: options, exit codes, an orderly stop."""
+"""The application, and what several commands share: options, exit codes and a clean stop."""
 
 from __future__ import annotations
 
@@ -17,28 +17,32 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
-    help="Which fine-tuning method for my model, my task and my hardware?",
+    help="Which fine-tuning method should I use for my model, my task and my hardware?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or a name under sweeps/")]
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="a sweep's YAML file, or its name in sweeps/")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="the folder of a sweep, such as results/quick")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="change the sweep: dotted key, YAML value; may be repeated"),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="change the sweep: a dotted key and a YAML value; may be repeated",
+    ),
 ]
 OnlyOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="EXPR", help="a part of the sweep, such as 'method=lora|full,seed=0'; may be repeated"),
+    typer.Option(metavar="EXPR", help="only these trials, such as 'method=lora|full,seed=0'; may be repeated"),
 ]
 MemoryOption = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="the memory that trials have, such as 24GB; default: their device's here"),
+    typer.Option(metavar="SIZE", help="memory that a trial may use, such as 24GB; default: its device's memory here"),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="skip nothing for its estimated memory")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+ForceOption = Annotated[bool, typer.Option("--force", help="do not skip trials whose estimated memory is too large")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
 @app.callback(invoke_without_command=True)
@@ -52,18 +56,18 @@ def _version(
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """End with exit code 130, and say that nothing is lost, when the user interrupts."""
+    """When the user interrupts, say that nothing is lost and exit with code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted: what has ended is kept; the same command goes on from here", file=sys.stderr)
+        print("interrupted: finished trials are kept; run the same command again to continue", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 
 def parse_only(texts: Sequence[str] | None) -> dict[str, Sequence[Any]]:
-    """``method=lora|full,seed=0``, once or more often, as name -> wanted values.
+    """Parse ``method=lora|full,seed=0``, given once or more often, into name -> wanted values.
 
-    Raises :class:`InputError` for anything else, and for a name that is given twice.
+    Raises :class:`InputError` for any other form, and for a name that is given twice.
     """
     from harness import specfile
 
@@ -72,7 +76,7 @@ def parse_only(texts: Sequence[str] | None) -> dict[str, Sequence[Any]]:
         for part in text.split(","):
             name, separator, values = part.partition("=")
             if not separator or not (name := name.strip()):
-                raise InputError(f"--only {text}: write KEY=VALUE,KEY=VALUE; '|' between values that will do")
+                raise InputError(f"--only {text}: write KEY=VALUE,KEY=VALUE, with '|' between alternative values")
             if name in wanted:
                 raise InputError(f"--only {text}: '{name}' is given twice; write {name}=A|B for either")
             wanted[name] = [specfile.parse_yaml(value, f"--only {text}") for value in values.split("|")]

@@ -1,4 +1,4 @@
-"""What the command line prints about plans and runs: a line for each trial, or for each cell where trials are many."""
+"""The tables that commands print about plans and runs: a line per trial, or a line per cell for many trials."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from harness.results.record import Record
 from harness.sweeps.plan import Plan, Planned
 from harness.trial import Trial
 
-#: More trials than this are counted by method, objective, model and task.
+#: Above this number, trials are counted by method, objective, model and task.
 MANY = 200
 
-#: More reasons than this are left to the tables.
+#: At most this many reasons are printed; the tables have all.
 _REASONS = 20
 
 _CELL = ("method", "objective", "model", "task")
@@ -30,7 +30,7 @@ class Lines:
 
 
 def plan(sweep_plan: Plan) -> Lines:
-    """What would run, and what would not and why."""
+    """The trials that would run, and the skipped ones with their reasons."""
     if len(sweep_plan.rows) > MANY:
         return _plan_by_cell(sweep_plan.rows)
     rows = [
@@ -60,7 +60,7 @@ def _plan_by_cell(rows: Sequence[Planned]) -> Lines:
 
 
 def outcome(sweep_dir: Path, records: Sequence[Record]) -> Lines:
-    """How trials ended and what came out, read from the tables of the sweep."""
+    """How trials ended and what they scored, read from the tables of the sweep."""
     if len(records) > MANY:
         return _outcome_by_cell(records)
     columns = ("seed", "learning_rate", "status", "primary_metric", "valid_score", "test_score", "train_s")
@@ -91,7 +91,7 @@ def _measured(sweep_dir: Path, trial_ids: Sequence[str], columns: Sequence[str])
 
 
 def reasons(records: Sequence[Record]) -> Iterator[str]:
-    """A line for each trial that ran and did not end well; the first ones of many."""
+    """A line for each trial that ran and did not end well, up to :data:`_REASONS` of them."""
     bad = [record for record in records if record.reason and record.status != "skipped"]
     for record in bad[:_REASONS]:
         yield f"{record.trial_id} {record.status}: {record.reason}"
@@ -100,7 +100,7 @@ def reasons(records: Sequence[Record]) -> Iterator[str]:
 
 
 def number(value: object) -> str:
-    """Four digits; nothing where there is no number."""
+    """``value`` with four digits; empty where it is not a number."""
     return f"{value:.4g}" if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
@@ -113,7 +113,7 @@ def _steps(row: Planned) -> int:
 
 
 def _gigabytes(rows: Iterable[Planned]) -> str:
-    """The most memory that one of ``rows`` is estimated to need; nothing where that is not known."""
+    """The largest estimated memory of ``rows``, in GB; empty where none is known."""
     known = [row.estimated_bytes for row in rows if row.estimated_bytes is not None]
     return f"{max(known) / 1e9:,.2f}" if known else ""
 

@@ -1,4 +1,4 @@
-"""Estimate a training step's memory without running it."""
+"""Estimate the memory of a training step without running it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def estimate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="a name, or the path of a config.json or its folder")],
-    method: Annotated[str, typer.Option(metavar="M", help="a method, or 'all' for a table of what fits")] = "full",
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="a model's name, or the path of a config.json or of its folder")
+    ],
+    method: Annotated[
+        str, typer.Option(metavar="M", help="a method's name, or 'all' for a table of what fits")
+    ] = "full",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="an argument of the method, such as r=64; may be repeated"),
@@ -27,12 +31,15 @@ def estimate(
     dtype: Annotated[str, typer.Option(help="number format of the weights")] = "bfloat16",
     optimizer_dtype: Annotated[str, typer.Option(help="number format of AdamW's two states")] = "float32",
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="keep only what enters each layer, compute the rest again")
+        bool,
+        typer.Option("--gradient-checkpointing", help="store only the input of each layer, recompute the rest"),
     ] = False,
-    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="does it fit in this, such as 24GB")] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="say whether the step fits in this much memory, such as 24GB")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate a training step's memory and FLOPs from a model's shape; nothing is fetched or run."""
+    """Estimate the memory and FLOPs of a training step from the model's shape, without downloading it."""
     from harness.estimate.fits import parse_bytes
 
     limit = None if memory is None else parse_bytes(memory, "--memory")

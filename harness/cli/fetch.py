@@ -1,4 +1,4 @@
-"""Fill the cache beforehand."""
+"""Fill the cache before a sweep runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
-    """Bring the models and data of a sweep into the cache, for machines without a network."""
+    """Download the models and data of a sweep into the cache, for machines without a network."""
     from harness.models.checkpoint import checkpoint_dir
     from harness.models.spec import load_spec as load_model
     from harness.sources import fetch as fetching

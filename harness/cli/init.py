@@ -1,4 +1,4 @@
-"""Make a folder to work in: notebooks, sweeps and an example of an own task, to read and change."""
+"""Create a folder to work in: notebooks, sweeps and an example task, to read and change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import InputError
 _EXAMPLE = Path(__file__).with_name("example")
 
 _NEXT = """\
-{folder}: notebooks, sweeps, and a task of your own to start from
+created {folder}: notebooks, sweeps, and an example of a task of your own
 next:
   cd {folder}
   tunebench run quick                # {folder}/sweeps/quick.yaml with {folder}/notebooks: minutes on two cores
@@ -27,9 +27,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="new or empty; its parent exists")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a new or empty folder, inside a folder that exists")],
 ) -> None:
-    """Make a folder with notebooks, sweeps and an example of an own task."""
+    """Create a folder to work in: notebooks, sweeps and an example of a task of your own."""
     from harness import notebooks
 
     sources = {
@@ -39,7 +39,7 @@ def init(
     }
     _check(folder)
     existed = folder.exists()
-    # An empty folder that is there stays the one it is: it may be the current one, or another disk.
+    # Keep an empty folder that exists: it may be the current folder, or a mounted disk.
     staging = folder / ".init.part" if existed else folder.absolute().parent / f".{folder.name}.init.part"
     staging.mkdir()
     try:
@@ -53,26 +53,26 @@ def init(
 
 def _check(folder: Path) -> None:
     if folder.is_symlink() and not folder.exists():
-        raise InputError(f"{folder}: a link to nothing; give a new or an empty folder")
+        raise InputError(f"{folder}: is a broken link; give a new or an empty folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a new or an empty folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder}: is not empty; give a new or an empty folder")
     if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder}: {folder.parent} is no folder; make it first")
+        raise InputError(f"{folder}: {folder.parent} is not a folder; create it first")
 
 
 def _copy(source: Path, pattern: str, target: Path) -> None:
-    """Copy the files below ``source`` that match, without hidden ones such as an editor's checkpoints."""
+    """Copy the files below ``source`` that match ``pattern``, but no hidden ones, such as an editor's checkpoints."""
     for file in sorted(source.rglob(pattern)):
         inside = file.relative_to(source)
         if file.is_file() and not any(part.startswith(".") for part in inside.parts):
             (target / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target / inside)  # not its mode: an installed file may be read-only
+            shutil.copyfile(file, target / inside)  # without the mode: an installed file may be read-only
 
 
 def _publish(staging: Path, folder: Path, names: list[str] | None) -> None:
-    """Give the finished folder its name, or move ``names`` into the one that is there: all of them or none."""
+    """Rename the finished folder to ``folder``, or move all or none of ``names`` into the ``folder`` that exists."""
     if names is None:
         staging.rename(folder)
         return

@@ -1,4 +1,4 @@
-"""What ``tunebench list`` shows: names and what one needs to choose among them."""
+"""What ``tunebench list`` shows: names, and what helps to choose among them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tasks() -> list[Row]:
 
 
 def sweeps() -> list[Row]:
-    """Name and description of every sweep that comes along."""
+    """Name and description of every built-in sweep."""
     documents = [(name, specfile.read_yaml(sweep.find(name))) for name in sweep.names()]
     return [{"name": name, "description": document.get("description", "")} for name, document in documents]
 

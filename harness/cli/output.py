@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 
 def print_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Columns that fit a terminal, and unwrapped ones, quick to make, where the output goes elsewhere."""
+    """Print columns that fit the terminal; where the output goes elsewhere, unwrapped ones, quick to write."""
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
@@ -26,5 +26,5 @@ def print_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> None
 
 
 def print_json(value: object) -> None:
-    """``value`` as indented JSON."""
+    """Print ``value`` as indented JSON."""
     print(json.dumps(value, indent=1, ensure_ascii=False))

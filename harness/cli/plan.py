@@ -21,7 +21,7 @@ def plan(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what would run with its estimated memory, and what is skipped and why."""
+    """Show which trials would run, with their estimated memory, and which are skipped and why."""
     from dataclasses import replace
 
     from harness.estimate import planned

@@ -1,4 +1,4 @@
-"""Make the report of a sweep."""
+"""Write the report of a sweep."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ def add_to(app: typer.Typer) -> None:
 
 def report(
     folder: FolderArgument,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="default: reports/<name of DIR>")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder of the report; default: reports/<name of DIR>")
+    ] = None,
 ) -> None:
-    """Make the report of a sweep: one HTML page."""
+    """Write the report of a sweep: one HTML page."""
     write_report(folder, out or Path("reports") / folder.resolve().name)
 
 
 def write_report(folder: Path, out: Path) -> None:
-    """Make the report of ``folder`` in ``out``, and say where it is."""
+    """Write the report of ``folder`` to ``out``, and print the path of its page."""
     from harness.report import build
 
     print(build(folder, out))

@@ -21,23 +21,27 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     sweep: SweepArgument,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="default: results/<name of the sweep>")] = None,
-    executor: Annotated[str, typer.Option(help="where trials run")] = "local",
-    jobs: Annotated[int, typer.Option(min=1, help="trials at a time; more than one disturbs time and speed")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder of the results; default: results/<name of the sweep>")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="where trials run: local, ray or slurm")] = "local",
+    jobs: Annotated[
+        int, typer.Option(min=1, help="trials that run at once; more than one distorts times and speeds")
+    ] = 1,
     set_: SetOption = None,
     only: OnlyOption = None,
-    retry: Annotated[bool, typer.Option("--retry", help="run again what did not end well")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="run trials again that did not end well")] = False,
     memory: MemoryOption = None,
     force: ForceOption = False,
-    log_json: Annotated[bool, typer.Option("--log-json", help="one JSON event a line")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="print one JSON event per line")] = False,
     cold: Annotated[
-        bool, typer.Option("--cold", help="each trial imports its libraries itself: seconds slower, the same results")
+        bool, typer.Option("--cold", help="let each trial import its libraries itself: slower by seconds, same results")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="write the report there when all trials have ended")
+        Path | None, typer.Option(metavar="DIR", help="write the report to this folder when all trials have ended")
     ] = None,
 ) -> None:
-    """Run the trials of a sweep that have not run yet."""
+    """Run the trials of a sweep that have no result yet."""
     from functools import partial
 
     from harness.estimate import planned
@@ -46,7 +50,7 @@ def run(
 
     loaded = sweeps.load(sweep, set_ or ())
     folder = out or Path("results") / loaded.name
-    # How much memory the machines of a cluster have is not to be seen from here.
+    # The memory of a cluster's machines is not known on this one.
     limit = planned.limits(memory, force=force, elsewhere=executor != "local")
     with stoppable():
         finished = run_sweep(

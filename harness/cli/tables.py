@@ -1,4 +1,4 @@
-"""Make the tables of a sweep again."""
+"""Write the tables of a sweep again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def tables(folder: FolderArgument) -> None:
-    """Make the tables of a sweep again from its records."""
+    """Write the tables of a sweep again, from its records."""
     from harness.ledger.records import read_records
     from harness.results import tables as tidy_tables
 

@@ -1,4 +1,4 @@
-"""Run one trial: what every executor calls."""
+"""Run one trial: the command that every executor starts."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ def add_to(app: typer.Typer) -> None:
 
 
 def trial(
-    folder: Annotated[Path, typer.Argument(metavar="TRIAL_DIR", help="results/<sweep>/trials/<trial_id>")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="TRIAL_DIR", help="the folder of a trial: results/<sweep>/trials/<trial_id>")
+    ],
 ) -> None:
-    """Run one trial here."""
+    """Run one trial on this machine; every executor starts this command."""
     import os
 
     from harness.processes.lifetime import DRIVER_VARIABLE
     from harness.runner.trial import run_trial
 
-    driven = DRIVER_VARIABLE in os.environ  # asked now, because run_trial takes it out of there
+    driven = DRIVER_VARIABLE in os.environ  # read now, because run_trial removes the variable
     with stoppable():
         record = run_trial(folder)
     if record is None:
-        print(f"{folder.name}: nothing to do: it is done, or somebody else works on it")
+        print(f"{folder.name}: nothing to do: the trial is done, or another process is running it")
         return
     print(f"{record.trial_id}: {record.status}" + (f": {record.reason}" if record.reason else ""))
-    # A driver reads records: to it, any other code than 0 says that the process left none.
+    # A driver reads the record; a code other than 0 tells it that the process left none.
     if record.status != "ok" and not driven:
         raise typer.Exit(1)

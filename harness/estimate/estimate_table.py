@@ -1,4 +1,4 @@
-"""An estimate as a person reads it, and as JSON."""
+"""An estimate as a table for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.estimate.estimate import Estimate
 from harness.estimate.estimate import estimate as estimated
 from harness.estimate.fits import GB, SIZES_GB, Fit, what_fits
 
-#: In place of a method's name: all of them.
+#: Stands for all methods where a method's name is expected.
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A table with remarks below it, and the same as a JSON document."""
+    """A table with remarks below it, and the same content as a JSON document."""
 
     header: tuple[str, ...]
     rows: Sequence[Sequence[str]]
@@ -28,11 +28,15 @@ class Answer:
 
 
 def answer(model: str, method: str, args: Iterable[str], memory_bytes: int | None, **settings: Any) -> Answer:
-    """The estimate of one method, or of :data:`ALL`; ``args`` are the method's, as ``KEY=VALUE``."""
+    """The estimate of one method, or of :data:`ALL`.
+
+    ``args`` are the arguments of the method, each as ``KEY=VALUE``. Raises :class:`InputError` for another form, and
+    for arguments without one method to take them.
+    """
     given = dict(_argument(text) for text in args)
     if method == ALL:
         if given:
-            raise InputError(f"--set {next(iter(given))}: needs a --method")
+            raise InputError(f"--set {next(iter(given))}: name the method that takes it, such as --method lora")
         return _table(model, what_fits(model, **settings), memory_bytes)
     return _one(estimated(model, method, given, **settings), memory_bytes)
 
@@ -40,12 +44,12 @@ def answer(model: str, method: str, args: Iterable[str], memory_bytes: int | Non
 def _argument(text: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
-        raise InputError(f"--set {text}: write KEY=VALUE")
+        raise InputError(f"--set {text}: write KEY=VALUE, such as r=64")
     return name.strip(), specfile.parse_yaml(value, f"--set {text}")
 
 
 def document(estimate: Estimate) -> dict[str, Any]:
-    """All fields, by name."""
+    """All fields of ``estimate``, by name."""
     return dataclasses.asdict(estimate)
 
 

@@ -69,7 +69,7 @@ def test_init_fills_the_empty_folder_in_which_one_stands(tmp_path: Path, monkeyp
     [
         ("full", "error: full: is not empty; give a new or an empty folder\n"),
         ("full/file", "error: full/file: is a file; give a new or an empty folder\n"),
-        ("none/work", "error: none/work: none is no folder; make it first\n"),
+        ("none/work", "error: none/work: none is not a folder; create it first\n"),
     ],
 )
 def test_init_refuses_what_is_taken(

@@ -162,7 +162,7 @@ def test_an_interrupt_stops_the_trial_and_keeps_what_is_done(tmp_path: Path, num
     driver, kernel = start_and_hang(tmp_path)
     driver.send_signal(number)
     code, _, err = tiny.done(driver)
-    assert (code, err) == (130, "interrupted: what has ended is kept; the same command goes on from here\n")
+    assert (code, err) == (130, "interrupted: finished trials are kept; run the same command again to continue\n")
     assert gone(kernel)
     assert Ledger.open(tmp_path / "results" / "tiny").status() == {"pending": 1}
 
