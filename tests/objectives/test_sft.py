@@ -134,7 +134,7 @@ def test_how_much_of_a_dialogue_is_left_does_not_tell_the_length_of_its_last_ans
 
 
 def test_a_speaker_that_no_template_knows_is_named() -> None:
-    with pytest.raises(InputError, match="role 'narrator'"):
+    with pytest.raises(InputError, match="role: unknown name 'narrator'"):
         parse_turns(json.dumps([{"from": "narrator", "value": "once"}, *TURNS]))
     with pytest.raises(InputError, match="dialogue"):
         parse_turns(json.dumps([*TURNS, {"role": "assistant", "content": None}]))
