@@ -1,4 +1,4 @@
-"""Where the notebooks are and which parameters they take: read from the file, without starting a kernel."""
+"""Where the notebooks are, and which parameters they take. It reads the files and starts no kernel."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
 
-if TYPE_CHECKING:  # the command line imports this file at once, and it is to start at once
+if TYPE_CHECKING:  # the command line imports this file at its start, which must stay fast
     from pydantic import JsonValue
 
-#: Every notebook takes these; they come from the trial. Only a notebook that trains needs ``learning_rate``.
+#: Every notebook takes these parameters, and the trial gives their values. Only a notebook that trains needs
+#: ``learning_rate``.
 COMMON = ("model", "task", "objective", "seed", "learning_rate", "budget", "dtype", "device")
 
-#: What the runner fills in, each only where the notebook declares it. ``trial_dir``: the trial's folder;
-#: ``artifact_dir``: where to leave what later trials or the user want to load, null when nobody does;
-#: ``parent_dirs``: role -> the artifact folder of a parent. All are null or empty when a notebook is run by hand.
+#: The runner fills these in where the notebook declares them. ``trial_dir``: the trial's folder; ``artifact_dir``: the
+#: folder for a checkpoint that later trials or the user want to load, ``None`` when nobody does; ``parent_dirs``:
+#: role -> the artifact folder of a parent. All are ``None`` or empty when a user runs the notebook by hand.
 RUNNER = ("trial_dir", "artifact_dir", "parent_dirs")
 
-#: A notebook that belongs to an objective takes the method by name, and its arguments as one mapping.
+#: The notebook of an objective takes the method's name, and the method's arguments as one mapping.
 METHOD = ("method", "method_args")
 
-
-#: Where this variable is set, the notebooks are there, whatever else there is.
+#: This environment variable names the folder of the notebooks, and overrules every other place.
 VARIABLE = "TUNEBENCH_NOTEBOOKS"
 
 
 def root() -> Path:
-    """The folder of the notebooks, the first of these that there is.
+    """The folder of the notebooks: the first of these that exists.
 
     1. ``$TUNEBENCH_NOTEBOOKS``.
-    2. ``notebooks/`` of the current folder, if that is a :func:`workspace`.
-    3. What comes along: see :func:`shipped`.
+    2. ``notebooks/`` in the current folder, if that is a :func:`workspace`.
+    3. The notebooks that belong to the package: see :func:`shipped`.
     """
     if named := os.environ.get(VARIABLE):
         return Path(named)
@@ -43,32 +43,32 @@ def root() -> Path:
 
 
 def workspace() -> Path | None:
-    """The current folder, where it has ``notebooks/methods/`` like one that ``tunebench init`` made; None elsewhere."""
+    """The current folder if it has ``notebooks/methods/``, as ``tunebench init`` creates it; ``None`` otherwise."""
     here = Path.cwd()
     return here if (here / "notebooks" / "methods").is_dir() else None
 
 
 def shipped(name: str) -> Path:
-    """The folder ``name``, 'notebooks' or 'sweeps', that comes along: a checkout's own, or the one in the wheel."""
+    """The package's own folder ``name``, 'notebooks' or 'sweeps': that of the checkout, or the one in the wheel."""
     package = Path(__file__).resolve().parent
     beside = package.parent / name
-    # A folder of that name in site-packages is somebody else's: in a wheel, what is inside the package counts.
+    # In site-packages, a folder of that name beside the package belongs to another project; use the one inside.
     inside = package / "assets" / name
     return inside if inside.is_dir() else beside
 
 
 def hand_on() -> None:
-    """Let every process that this one starts find the notebooks that it finds itself, whatever its current folder.
+    """Let child processes find the same notebooks as this process, whatever their current folder.
 
-    Sets ``$TUNEBENCH_NOTEBOOKS``, which executors hand on. What comes along is left to each host: another host may
-    have the package elsewhere.
+    Sets ``$TUNEBENCH_NOTEBOOKS``, which executors pass on. It stays unset for the package's own notebooks: another host
+    may have the package elsewhere.
     """
-    if (found := root().absolute()) != shipped("notebooks"):
-        os.environ[VARIABLE] = str(found)
+    if (notebooks_dir := root().absolute()) != shipped("notebooks"):
+        os.environ[VARIABLE] = str(notebooks_dir)
 
 
 def path(notebook: str) -> Path:
-    """The file of ``notebook``, such as 'methods/lora'. Raises :class:`InputError` if there is none."""
+    """The file of ``notebook``, such as 'methods/lora'. Raises :class:`InputError` if it does not exist."""
     file = root() / f"{notebook}.ipynb"
     if not file.is_file():
         raise InputError(f"notebook '{notebook}': {file} does not exist; is $TUNEBENCH_NOTEBOOKS right?")
@@ -76,9 +76,10 @@ def path(notebook: str) -> Path:
 
 
 def parameters(notebook: str) -> dict[str, Any]:
-    """Name -> default of the literal assignments in the cell tagged ``parameters``, in the order of the cell.
+    """Read name -> default from the cell tagged ``parameters``, in the order of the cell.
 
-    Raises :class:`InputError` when the notebook has no such cell, or the cell holds anything else.
+    Raises :class:`InputError` when the notebook has no such cell, or when the cell holds more than assignments of
+    literals.
     """
     file = path(notebook)
     return dict(_parameters(file, file.stat().st_mtime_ns))
@@ -86,7 +87,7 @@ def parameters(notebook: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _parameters(file: Path, _modified: int) -> tuple[tuple[str, Any], ...]:
-    found: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     try:
         tree = ast.parse(_parameters_source(file))
     except SyntaxError as error:
@@ -102,10 +103,10 @@ def _parameters(file: Path, _modified: int) -> tuple[tuple[str, Any], ...]:
                     f"{file}: line {statement.lineno} of the cell tagged 'parameters' is not 'name = literal'"
                 )
         try:
-            found[name] = ast.literal_eval(value)
+            defaults[name] = ast.literal_eval(value)
         except ValueError as error:
             raise InputError(f"{file}: the default of parameter '{name}' is not a literal") from error
-    return tuple(found.items())
+    return tuple(defaults.items())
 
 
 def _parameters_source(file: Path) -> str:
@@ -121,9 +122,10 @@ def _parameters_source(file: Path) -> str:
 
 
 def conform(value: JsonValue, default: Any, where: str) -> JsonValue:
-    """``value`` as a parameter whose default is ``default``; whole numbers become floats where the default is one.
+    """``value`` for a parameter with the default ``default``; a whole number becomes a float where the default is one.
 
-    A null default takes anything. Raises :class:`InputError` naming ``where`` and both types otherwise.
+    A parameter whose default is ``None`` takes any value. Raises :class:`InputError`, which names ``where`` and both
+    types, where the types differ.
     """
     if default is None:
         return value
@@ -132,7 +134,7 @@ def conform(value: JsonValue, default: Any, where: str) -> JsonValue:
     if type(value) is type(default):
         return value
     raise InputError(
-        f"{where}: {value!r} is {_kind(value)}, must be {_kind(default)} like the notebook's default, {default!r}"
+        f"{where}: {value!r} is {_kind(value)}, must be {_kind(default)} like the notebook's default {default!r}"
     )
 
 

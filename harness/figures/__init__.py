@@ -1,6 +1,6 @@
 """The figures: one module per figure, tables in, a matplotlib Figure out.
 
-A figure is a module here with ``draw(tables) -> Figure`` and its name below; nothing else has to know it.
+To add a figure, add a module here with ``draw(tables) -> Figure``, and its name below.
 Matplotlib is imported when the first figure is drawn.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Takes the tables by name, as :func:`harness.results.tables.read` returns them.
 Draw = Callable[["Mapping[str, pd.DataFrame]"], "Figure"]
 
-#: In the order of the report: name -> what it shows.
+#: Name -> what the figure shows, in the order of the report.
 DESCRIPTIONS = {
     "score_by_method": "Test score of each method with its 95 % interval, beside the untrained model.",
     "score_vs_params": "Test score against the number of parameters that train.",
@@ -28,7 +28,7 @@ DESCRIPTIONS = {
     "training_speed": "Tokens per second of the training steps.",
     "decode_latency": "Time per generated token, or per prediction of a classifier, at batch size 1.",
     "training_curves": "Training loss at each step.",
-    "learning_rates": "Validation score of every learning rate that was tried.",
+    "learning_rates": "Validation score at every learning rate that was tried.",
 }
 
 
@@ -46,13 +46,13 @@ FIGURES: dict[str, Draw] = {name: _figure(name) for name in DESCRIPTIONS}
 
 
 _PIXELS = 16_000
-"""The most that a PNG is wide or high."""
+"""The largest width and height of a PNG."""
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     """Write ``figure`` as ``folder/name.png`` and ``folder/name.svg``; returns both paths.
 
-    The PNG has 200 dots per inch; fewer where it has so many panels that it would take hundreds of megabytes.
+    The PNG has 200 dots per inch. A figure with very many panels gets fewer, so that its file stays small.
     """
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"

@@ -1,4 +1,4 @@
-"""A horizontal mark per method for one number: what the figures of speed and latency share."""
+"""A horizontal mark per method for one number. The figures of speed and latency share it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from harness.figures.style import MUTED, look
 
 
 def dots(panel: Panel, frame: pd.DataFrame, text: Callable[[float], str], ascending: bool = True) -> pd.DataFrame:
-    """A dot at ``value`` and a line from ``low`` to ``high`` per row of ``frame``; returns the rows as drawn.
+    """Draw a dot at ``value`` and a line from ``low`` to ``high`` for each row; returns the rows in the order drawn.
 
     With ``ascending``, the largest value is on top. The axis starts at zero, so that lengths can be compared.
     """
     axes = panel.axes
     frame = frame.sort_values("value", ascending=ascending).reset_index(drop=True)
     for place, row in enumerate(rows(frame)):
-        seen = look(row.method)
-        axes.plot([0, row.value], [place, place], color=seen.colour, lw=1, alpha=0.35, zorder=1)
-        axes.plot([row.low, row.high], [place, place], color=seen.colour, lw=2.5, alpha=0.6, zorder=2)
-        axes.plot(row.value, place, seen.marker, color=seen.colour, markersize=7, zorder=3)
+        method_look = look(row.method)
+        axes.plot([0, row.value], [place, place], color=method_look.colour, lw=1, alpha=0.35, zorder=1)
+        axes.plot([row.low, row.high], [place, place], color=method_look.colour, lw=2.5, alpha=0.6, zorder=2)
+        axes.plot(row.value, place, method_look.marker, color=method_look.colour, markersize=7, zorder=3)
         axes.text(
             1.01, place, text(row.value), fontsize=8.5, color=MUTED, va="center",
             transform=axes.get_yaxis_transform(),

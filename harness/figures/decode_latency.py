@@ -13,10 +13,10 @@ from harness.results.baseline import BASELINE
 from harness.results.files import where
 
 UNSTEADY = 2.0
-"""A 95th percentile above this many medians, or equal networks so far apart: these times compare nothing."""
+"""Where a 95th percentile exceeds the median by this factor, or equal networks differ by it, times are not compared."""
 
 _RENAMED = {"batch_size": "train_batch_size"}
-"""The latency table has a batch size of its own."""
+"""The latency table has its own column ``batch_size``."""
 
 _ANSWERS = {"decode": "generated token", "predict": "prediction"}
 
@@ -53,18 +53,18 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
 
 
 def finding(frame: pd.DataFrame, what: str) -> str:
-    """What the median times say of the slowest network, or why they say nothing.
+    """What the median times say about the slowest network, or why they say nothing.
 
-    ``frame`` has a label, the median ``value``, the 95th percentile ``high`` and what tells networks apart. Rows of the
-    untrained model's network, such as after full fine-tuning, take equally long: how far they lie apart is the error
-    of these measurements.
+    ``frame`` has a label, the median ``value``, the 95th percentile ``high`` and the columns that tell networks apart.
+    Rows with the untrained model's network, such as those of full fine-tuning, should take equally long, so the
+    distance between them is the error of these measurements.
     """
     if len(frame) == 1:
         only = extreme(frame, "value", largest=True)
         return f"{only.label} takes {seconds_text(only.value)} per {what}"
     unsteady = frame[frame.high > UNSTEADY * frame.value]
     if len(unsteady):
-        return f"Nothing can be said of which is faster: {_spread(unsteady)}"
+        return f"These times do not show which is faster: {_spread(unsteady)}"
     fastest, slowest = extreme(frame, "value", largest=False), extreme(frame, "value", largest=True)
     numbers = f"From {seconds_text(fastest.value)} ({fastest.label}) to {seconds_text(slowest.value)} ({slowest.label})"
     base = frame[frame.method == BASELINE]
@@ -73,9 +73,9 @@ def finding(frame: pd.DataFrame, what: str) -> str:
     is_same = _has_network(frame, base)
     same, other = frame[is_same], frame[~is_same]
     if same.value.max() > UNSTEADY * same.value.min():
-        return f"Nothing can be said of which is faster: the same network took {_range(same)} per {what}"
+        return f"These times do not show which is faster: the same network took {_range(same)} per {what}"
     if other.empty:
-        return f"All have the untrained model’s network: {_range(frame)} per {what}"
+        return f"All answer with the untrained model’s network: {_range(frame)} per {what}"
     slowest = extreme(other, "value", largest=True)
     if slowest.value <= max(same.value.max(), base.high.max()):
         return f"No added time stands out from the untrained model’s own spread: {_range(frame)} per {what}"
@@ -84,10 +84,10 @@ def finding(frame: pd.DataFrame, what: str) -> str:
 
 
 def _has_network(frame: pd.DataFrame, base: pd.DataFrame) -> pd.Series:
-    """Which rows answer with the untrained model's network: merged, or with as many parameters in as many bytes.
+    """Which rows answer with the untrained model's network: merged ones, and those of the same size.
 
-    Buffers make bytes differ a little; quantised weights make them differ much. Where bytes were not measured, the
-    parameters decide.
+    The same size means as many parameters in about as many bytes. Buffers change the bytes a little, quantised weights
+    change them much. Where bytes were not measured, the parameters decide.
     """
     usual = base.weights_bytes.median()
     bytes_differ = (frame.weights_bytes - usual).abs() > 0.01 * usual

@@ -1,4 +1,4 @@
-"""Sentences computed from the tables: the titles of the figures and the report's answer in brief."""
+"""Sentences computed from the tables: titles of figures, and the report's answer in brief."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def metric_label(frame: pd.DataFrame) -> str:
 
 
 def scored(row: Any) -> str:
-    """The score of a row with its interval, where it has one: '0.790 [0.741, 0.839]'."""
+    """The score of a row, with its interval where it has one: '0.790 [0.741, 0.839]'."""
     if pd.isna(row.ci_low):
         return score_text(row.test_score)
     return f"{score_text(row.test_score)} [{score_text(row.ci_low)}, {score_text(row.ci_high)}]"
 
 
 def caution(frame: pd.DataFrame) -> str | None:
-    """What a reader must know before any sentence on ``frame``: which trained methods ran on one seed only."""
+    """What a reader must know first: which trained methods ran on one seed only. ``None`` where none did."""
     trained = frame[frame.method != BASELINE]
     single = trained[trained.seeds < SPREAD_SEEDS]
     if single.empty:
@@ -45,15 +45,14 @@ def caution(frame: pd.DataFrame) -> str | None:
     who = f"{len(single)} of {len(trained)} methods" if len(single) > 3 else _and(names)
     if len(single) == len(trained):
         who = "Every method"
-    return f"{who} ran on one seed, and one seed knows nothing of the spread between runs: nothing is called better"
+    return f"{who} ran on one seed, which says nothing about the spread between runs: no method is called better"
 
 
 def standing(frame: pd.DataFrame) -> str:
     """Which row has the best score, and which others it is not ahead of.
 
-    See :func:`harness.judgement.statistics.is_ahead`.
-
     ``frame`` holds labelled rows of one task and model from :func:`harness.judgement.statistics.aggregate`.
+    :func:`harness.judgement.statistics.is_ahead` says what *ahead* means.
     """
     frame = frame[frame.test_score.notna()]
     top = extreme(frame, "test_score", largest=_higher(frame))
@@ -61,7 +60,7 @@ def standing(frame: pd.DataFrame) -> str:
         return f"{top.label} scores {scored(top)}"
     rivals = [row.label for row in rows(frame) if row.Index != top.Index and not is_ahead(top, row)]
     if not rivals:
-        others = "the other" if len(frame) == 2 else f"all {len(frame) - 1} others"
+        others = {2: "the other", 3: "both others"}.get(len(frame), f"all {len(frame) - 1} others")
         return f"{top.label} scores best: {scored(top)}, ahead of {others}"
     sentence = f"{top.label} has the {'highest' if _higher(frame) else 'lowest'} score, {scored(top)}"
     who = _and(rivals) if len(rivals) <= 3 else f"{len(rivals)} of {len(frame) - 1} others"
@@ -73,8 +72,9 @@ def standing(frame: pd.DataFrame) -> str:
 def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
     """The scores and costs of the cheapest good method and of full fine-tuning (or of the best), side by side.
 
-    Good: see :func:`_good`. ``frame`` as in :func:`standing`; ``cost`` is a column and ``of`` its name in a sentence.
-    Both scores stand there with their intervals: a share of a score would claim more than they support.
+    :func:`_good` says which methods are good. ``frame`` is as in :func:`standing`; ``cost`` is a column, and ``of`` its
+    name in a sentence. The sentence gives both scores with their intervals, because a share of a score would claim
+    more than they support.
     """
     frame = frame[frame.test_score.notna() & frame[cost].notna()]
     full = frame[frame.method == FULL]
@@ -96,8 +96,8 @@ def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
 
 
 def answer(chosen: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """The answer in brief: per task and model, what the rows of :func:`harness.judgement.statistics.aggregate` say."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """The answer in brief: sentences for each (task, model) in the rows of ``aggregate``."""
+    sentences: dict[tuple[str, str], list[str]] = {}
     trained = chosen[chosen.test_score.notna() & (chosen.method != BASELINE)]
     for (task, model), frame in trained.groupby(FACET, sort=False):
         frame = labelled(frame)
@@ -108,18 +108,18 @@ def answer(chosen: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
         if len(base := frame.base_score.dropna()):
             span = sorted({score_text(value) for value in (base.min(), base.max())}, key=float)
             said.append(f"the untrained model scores {' to '.join(span)}")
-        found[str(task), str(model)] = said
-    return found
+        sentences[str(task), str(model)] = said
+    return sentences
 
 
 _COSTS = {"trainable_params": "trainable parameters", "peak_train_bytes": "peak memory", "train_s": "training time"}
 
 
 def _good(frame: pd.DataFrame, reference: Any) -> pd.Series:
-    """Which rows keep at least :data:`GOOD` of the reference's gain over the untrained model, in their mean scores.
+    """Which rows keep at least :data:`GOOD` of the reference's gain over the untrained model, by mean scores.
 
-    Where there is no such gain, or the untrained model was not scored: which score no worse than the reference. A
-    share of the score itself would mean nothing where scores are negative or lower ones are better.
+    Where there is no gain, or no score of the untrained model, a good row scores no worse than the reference. A share
+    of the score itself would mean nothing where scores are negative or where lower is better.
     """
     sign = 1.0 if _higher(frame) else -1.0
     gained = sign * (reference.test_score - frame.base_score)
@@ -129,7 +129,7 @@ def _good(frame: pd.DataFrame, reference: Any) -> pd.Series:
 
 
 def _price(share: float) -> str:
-    """A share of a measured cost, with the digits that a measurement has."""
+    """A share of a measured cost, with as many digits as a measurement supports."""
     return percent_text(share) if share < 0.995 else "more than 99 %"
 
 

@@ -1,4 +1,4 @@
-"""Labels beside what they name, so that nobody hunts through a legend; none covers another."""
+"""Labels beside the things they name, in place of a legend; no label covers another."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harness.figures.style import MUTED
 Floats = npt.NDArray[np.float64]
 
 _RINGS = (8, 15, 24, 34, 46, 60, 76)
-"""Distances from a point at which its label may stand, in points."""
+"""Distances between a data point and its label, in typographic points."""
 _ANGLES = tuple(np.deg2rad([0, 30, -30, 90, -90, 60, -60, 150, -150, 180, 120, -120]))
 _LEADER = 15
-"""From this distance on a thin line joins label and point."""
+"""At this distance or more, a thin line joins label and point."""
 
 
 def beside_points(
@@ -30,8 +30,8 @@ def beside_points(
 ) -> None:
     """Write each text at the nearest place beside its point where it covers no point and no other text.
 
-    ``spans`` are the vertical error bars, which are left free too. Greedy: labels of crowded points choose first.
-    The layout of the figure has to be final.
+    ``spans`` are the vertical error bars, which the texts do not cover either. The search is greedy and starts with the
+    most crowded points. Call it when the layout of the figure is final.
     """
     figure = axes.figure
     scale = figure.dpi / 72
@@ -83,9 +83,9 @@ def _overlap(a: Floats, b: Floats) -> Floats:
 def at_ends(
     axes: Axes, x: float, ys: Sequence[float], texts: Sequence[str], colours: Sequence[str]
 ) -> list[Annotation]:
-    """Each text to the right of ``(x, y)``, joined to it by a line; they may still overlap.
+    """Write each text to the right of ``(x, y)`` and join the two by a line; texts may still overlap.
 
-    Made before the layout, so that it keeps room for them.
+    Call it before the layout, which then keeps room for the texts.
     """
     return [
         axes.annotate(
@@ -114,7 +114,7 @@ def move_apart(axes: Axes, ends: Sequence[Annotation], step: float = 12.5) -> No
 
 
 def spread(wanted: Sequence[float] | npt.NDArray[Any], step: float, low: float, high: float) -> list[float]:
-    """Positions from ``low`` to ``high``, at least ``step`` apart, nearest to ``wanted`` (ascending) by least squares.
+    """Positions in [``low``, ``high``], at least ``step`` apart, nearest to ``wanted`` (ascending) by least squares.
 
     Isotonic regression by pooling adjacent violators (Barlow et al. 1972), on positions less their rank's share.
     """

@@ -1,4 +1,4 @@
-"""Was every method given a fair choice of learning rates?"""
+"""Did every method get a fair choice of learning rates?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.judgement.statistics import CELL, SETTING, with_cells
 
 
 def draw(tables: Tables) -> Figure:
-    """Mean validation score over seeds at each learning rate tried; where other arguments were, the best of them."""
+    """Mean validation score over seeds at each learning rate, with the best of the other arguments that were tried."""
     trials = with_cells(tables["trials"])
     scored = trials[(trials.status == "ok") & trials.valid_score.notna() & trials.learning_rate.notna()]
     if scored.empty:
@@ -37,8 +37,10 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     at_edge = several = 0
     for _, line in frame.groupby("label", sort=False):
         line = line.sort_values("learning_rate")
-        seen = look(line.method.iloc[0])
-        axes.plot(line.learning_rate, line.score, color=seen.colour, marker=seen.marker, lw=1.4, markersize=6)
+        method_look = look(line.method.iloc[0])
+        axes.plot(
+            line.learning_rate, line.score, color=method_look.colour, marker=method_look.marker, lw=1.4, markersize=6
+        )
         peaks.append(peak := extreme(line, "good", largest=True))
         several += len(line) > 1
         at_edge += len(line) > 1 and peak.learning_rate in (line.learning_rate.min(), line.learning_rate.max())

@@ -22,18 +22,18 @@ _PARTS = {
 
 
 def draw(tables: Tables) -> Figure:
-    """Peak memory of training, split into categories where each was counted; the tick marks the measured peak."""
+    """Peak memory of training, split into categories where all were counted; the tick marks the measured peak."""
     chosen = aggregate(tables["trials"])
     chosen = chosen[chosen.method != BASELINE]
     split = chosen[list(_PARTS.values())].notna().all(axis=1)
-    shown = chosen[split | chosen.peak_train_bytes.notna()]
-    if shown.empty:
+    measured = chosen[split | chosen.peak_train_bytes.notna()]
+    if measured.empty:
         return nothing(why_empty(tables["trials"], "the memory of training was not measured in any trial"))
-    return small_multiples(shown, _draw, height=lambda rows: 1.2 + 0.29 * rows)
+    return small_multiples(measured, _draw, height=lambda rows: 1.2 + 0.29 * rows)
 
 
 def _stacks(frame: pd.DataFrame) -> pd.DataFrame:
-    """Bytes per category. What the peak holds beyond the counted parts is 'other'; uncounted peaks are 'not split'."""
+    """Bytes per category; 'other' is the peak without the counted parts, 'not split' a peak without counted parts."""
     parts = frame[list(_PARTS.values())].rename(columns={column: name for name, column in _PARTS.items()})
     counted = parts.notna().all(axis=1)
     total = parts.sum(axis=1)

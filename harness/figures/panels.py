@@ -1,4 +1,4 @@
-"""What the figures share: small multiples, titles that say the finding, and figures that say why they are empty."""
+"""What the figures share: small multiples, titles that state the finding, and empty figures that give the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.figures import labels
 from harness.figures.style import MUTED, style
 from harness.results.files import Tables as Tables
 
-#: What one panel shows: one task on one model.
+#: One panel shows one task on one model.
 FACET = ["task", "model"]
 
 #: Inches: the width of the report's column.
@@ -24,7 +24,7 @@ _WIDTH = 9.6
 
 
 class Panel:
-    """One panel: its axes, and the labels that can only be placed when the layout is final."""
+    """One panel: its axes, and the labels that wait until the layout is final."""
 
     def __init__(self, axes: Axes) -> None:
         self.axes = axes
@@ -41,7 +41,7 @@ class Panel:
         self._later.append(lambda: labels.beside_points(self.axes, xs, ys, texts, spans))
 
     def label_ends(self, x: float, ys: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
-        """Write each text to the right of the end of its line at ``x``, moved apart where they would overlap."""
+        """Write each text to the right of its line's end at ``x``, and move texts apart that would overlap."""
         ends = labels.at_ends(self.axes, x, ys, texts, colours)
         self._later.append(lambda: labels.move_apart(self.axes, ends))
 
@@ -56,7 +56,7 @@ def small_multiples(
     draw: Callable[[Panel, pd.DataFrame], str],
     height: Callable[[int], float] = lambda _rows: 4.2,
 ) -> Figure:
-    """One panel per task and model of ``frame``; ``draw`` fills it and returns its finding, which becomes the title.
+    """One panel per task and model of ``frame``; ``draw`` fills a panel and returns its finding for the title.
 
     ``draw`` gets the panel's rows with their ``label``; ``height`` gives the inches for the largest number of rows.
     """
@@ -103,13 +103,13 @@ def why_empty(trials: pd.DataFrame, missing: str) -> str:
 
 
 def title_of(figure: Figure) -> str:
-    """The findings of a figure as one text, for those who cannot see it."""
+    """The findings of a figure as one text, for readers who cannot see it."""
     titles = [" ".join(axes.get_title(loc="left").split()) for axes in figure.axes]
     return "; ".join(filter(None, titles)) or " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
 
 
 def _legend(figure: Figure) -> None:
-    """One legend below for all panels, where anything has a name that is not written beside it."""
+    """Add one legend for all panels below the figure, if anything in them has a name for a legend."""
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         handles, texts = axes.get_legend_handles_labels()
@@ -125,7 +125,7 @@ def _title(axes: Axes, finding: str, where: str, width: int) -> None:
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """``frame`` with a ``label``: the method, and whatever else tells two rows of one method apart."""
+    """``frame`` with a ``label``: the method, and everything that tells two rows of one method apart."""
     label = frame.method.astype(str)
     for column, say in _DISTINCTIONS.items():
         if column in frame and frame.groupby("method")[column].nunique(dropna=False).max() > 1:
@@ -135,17 +135,17 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows(frame: pd.DataFrame) -> Iterator[Any]:
-    """The rows of ``frame``, with a column per attribute."""
+    """The rows of ``frame``, whose attributes are the columns."""
     return iter(frame.itertuples())
 
 
 def extreme(frame: pd.DataFrame, column: str, largest: bool) -> Any:
-    """The first row with the largest, or smallest, value of ``column``."""
+    """The first row with the largest value of ``column``, or the smallest where ``largest`` is false."""
     return next(rows(frame.sort_values(column, ascending=not largest, kind="stable")))
 
 
 def arguments_text(method_args: str) -> str:
-    """Arguments from the ``method_args`` column for people: '{"alpha": 16, "r": 8}' -> 'alpha 16, r 8'."""
+    """Arguments from the column ``method_args`` as people read them: '{"alpha": 16, "r": 8}' -> 'alpha 16, r 8'."""
     return ", ".join(f"{name} {value}" for name, value in json.loads(method_args or "{}").items())
 
 

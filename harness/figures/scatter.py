@@ -1,4 +1,4 @@
-"""Score against a cost: what the figures score_vs_* share."""
+"""Score against a cost. The figures score_vs_* share it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from harness.results.baseline import BASELINE
 
 @dataclass(frozen=True)
 class Cost:
-    """A column of :func:`harness.judgement.statistics.aggregate` that one would rather have small."""
+    """A column of :func:`harness.judgement.statistics.aggregate` in which less is better."""
 
     column: str
     label: str
     text: Callable[[float], str]
     of: str
-    """How a sentence goes on: 'with 1 % of full's …'."""
+    """Its name in a sentence such as 'with 1 % of full's …'."""
 
 
 def score_against(tables: Tables, cost: Cost) -> Figure:
-    """Mean test score with its interval against ``cost``; the Pareto front is joined."""
+    """Mean test score with its interval against ``cost``; a band joins the Pareto front."""
     chosen = aggregate(tables["trials"])
-    shown = chosen[(chosen[cost.column] > 0) & chosen.test_score.notna() & (chosen.method != BASELINE)]
-    if shown.empty:
+    scored = chosen[(chosen[cost.column] > 0) & chosen.test_score.notna() & (chosen.method != BASELINE)]
+    if scored.empty:
         return nothing(why_empty(tables["trials"], f"no trial has both a test score and {cost.label.lower()}"))
 
-    return small_multiples(shown, partial(_draw, cost=cost))
+    return small_multiples(scored, partial(_draw, cost=cost))
 
 
 def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost) -> str:
@@ -46,10 +46,10 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost) -> str:
     front = frame[pareto(frame, cost.column, "test_score", first.higher_is_better)].sort_values(cost.column)
     axes.plot(front[cost.column], front.test_score, color=GRID, lw=6, zorder=0.5, solid_capstyle="round")
     for row in rows(frame):
-        seen = look(row.method)
+        method_look = look(row.method)
         price = getattr(row, cost.column)
-        axes.plot([price, price], [row.ci_low, row.ci_high], color=seen.colour, lw=1.2)
-        axes.plot(price, row.test_score, seen.marker, color=seen.colour, markersize=7)
+        axes.plot([price, price], [row.ci_low, row.ci_high], color=method_look.colour, lw=1.2)
+        axes.plot(price, row.test_score, method_look.marker, color=method_look.colour, markersize=7)
     zero_shot = frame.base_score.dropna()
     if len(zero_shot):
         axes.axhline(zero_shot.iloc[0], color=MUTED, ls="--", lw=1)
@@ -65,7 +65,7 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost) -> str:
 
 
 def _scale(axes: Axes, cost: Cost, values: pd.Series) -> None:
-    """A log axis where the costs span more than a decade: on shorter ones it would have hardly a round tick."""
+    """Use a log axis where the costs span more than a decade; over less it would have hardly a round tick."""
     if values.max() > 10 * values.min():
         axes.set_xscale("log")
         axes.set_xlabel(f"{cost.label} (log scale)")

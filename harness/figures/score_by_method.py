@@ -14,19 +14,21 @@ from harness.judgement.statistics import aggregate
 def draw(tables: Tables) -> Figure:
     """A dot and a 95 % interval per method, best on top; the dashed line is the untrained model."""
     chosen = aggregate(tables["trials"])
-    shown = chosen[chosen.test_score.notna()]
-    if shown.empty:
+    scored = chosen[chosen.test_score.notna()]
+    if scored.empty:
         return nothing(why_empty(tables["trials"], "no trial was scored on a test split"))
-    return small_multiples(shown, _draw, height=lambda rows: 0.9 + 0.29 * rows)
+    return small_multiples(scored, _draw, height=lambda rows: 0.9 + 0.29 * rows)
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     axes = panel.axes
     frame = frame.sort_values("test_score", ascending=bool(frame.higher_is_better.iloc[0])).reset_index(drop=True)
     for place, row in enumerate(rows(frame)):
-        seen = look(row.method)
-        axes.plot([row.ci_low, row.ci_high], [place, place], color=seen.colour, alpha=0.4, lw=6, solid_capstyle="butt")
-        axes.plot(row.test_score, place, seen.marker, color=seen.colour, markersize=5)
+        method_look = look(row.method)
+        axes.plot(
+            [row.ci_low, row.ci_high], [place, place], color=method_look.colour, alpha=0.4, lw=6, solid_capstyle="butt"
+        )
+        axes.plot(row.test_score, place, method_look.marker, color=method_look.colour, markersize=5)
         text = score_text(row.test_score)
         if pd.notna(row.ci_low):
             text += f" [{score_text(row.ci_low)}, {score_text(row.ci_high)}]"

@@ -1,4 +1,4 @@
-"""How much is learnt with how few parameters?"""
+"""What does a score cost in trainable parameters?"""
 
 from __future__ import annotations
 

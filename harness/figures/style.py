@@ -15,8 +15,9 @@ MUTED = "#666666"
 GRID = "#e3e3e3"
 
 #: The one palette, by name, for figures and notebooks alike. Eleven hues: Okabe & Ito (2008) without its yellow, which
-#: is too pale on white, then dark ones of Tol's 'muted' scheme. They are told apart with every common colour vision,
-#: and never by colour alone. The rest stands behind: what is compared with, the remainder, lines, a cell to notice.
+#: is too pale on white, then dark ones of Tol's 'muted' scheme. Readers with every common colour vision can tell
+#: them apart, and no figure relies on colour alone. The rest is for the background: references, remainders,
+#: lines, highlighted cells.
 COLOURS = {
     "blue": "#0072B2",
     "red": "#D55E00",
@@ -35,7 +36,7 @@ COLOURS = {
     "notice": "#f6d5c3",
 }
 
-#: Seven steps from little to much, in two families of hues; the last is for what lies beyond.
+#: Six steps from little to much, in two families of hues; the seventh is for values beyond the scale.
 SHADES = ("#d9f0d3", "#a6dba0", "#5aae61", "#c2a5cf", "#9970ab", "#762a83", INK)
 
 _OF_METHODS = tuple(COLOURS.values())[:11]
@@ -50,7 +51,7 @@ class Look:
     marker: str
 
 
-#: Methods that are often seen together, far apart in colour; every other name gets a look from its spelling.
+#: Methods that often appear together, far apart in colour. The name of any other method decides its look.
 _KNOWN = {
     "baseline": Look("#888888", "o"),
     "full": Look("#000000", "*"),
@@ -87,7 +88,7 @@ def look(method: str) -> Look:
     return _KNOWN.get(method, spelled)
 
 
-#: Of the categories of the memory table.
+#: The colours of the memory table's categories.
 CATEGORY_COLOURS = {
     "weights": COLOURS["blue"],
     "gradients": COLOURS["orange"],
@@ -123,7 +124,7 @@ _RC = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the project's style; what was set before is restored."""
+    """Draw in the project's style, then restore the settings from before."""
     with mpl.rc_context(_RC):
         yield
 
@@ -151,7 +152,7 @@ def seconds_text(value: float) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share as per cent with two significant digits, and never '0 %' for what is not zero: 0.0068 -> '0.68 %'."""
+    """A share in per cent with two significant digits, and '0 %' for zero alone: 0.0068 -> '0.68 %'."""
     value = 100 * share
     if 99.5 <= value < 100:
         return f"{value:.2f} %"

@@ -1,4 +1,4 @@
-"""How does the loss fall while training?"""
+"""How does the loss fall during training?"""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SMOOTH = 16
 
 
 def draw(tables: Tables) -> Figure:
-    """Training loss against the step: the mean over seeds, smoothed, of each method's selected setting."""
+    """Smoothed training loss of each method's selected setting at each step, as the mean over seeds."""
     chosen = select(tables["trials"])
     losses = where(tables, "curves", chosen.trial_id, split="train", metric="loss").dropna(subset="value")
     if losses.empty:
         return nothing(why_empty(tables["trials"], "no training loss was recorded in any trial"))
-    # Means before anything is joined: thousands of curves become as many as there are methods.
+    # Take means before the join: thousands of curves become one per method.
     chosen = chosen.assign(setting=chosen.groupby([*CELL, *SETTING], dropna=False, sort=False).ngroup())
     settings = losses.trial_id.map(chosen.set_index("trial_id").setting)
     means = losses.groupby([settings.rename("setting"), "step"]).value.mean().reset_index()

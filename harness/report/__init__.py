@@ -1,4 +1,4 @@
-"""The report: ``notebooks/report.ipynb`` executed over a folder of tables, as one self-contained HTML page."""
+"""The report: one self-contained HTML page, from ``notebooks/report.ipynb`` executed on a folder of tables."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from harness.results import tables
 PAGE = "index.html"
 NOTEBOOK = "report"
 
-#: Larger tables are not copied: a report is something to hand on.
+#: Larger tables are not copied, so that the report stays small enough to send.
 _LARGE_BYTES = 100_000_000
 
 
 def build(sweep_dir: Path, out_dir: Path) -> Path:
     """Write ``out_dir/index.html``, its figures (PNG, SVG) and a copy of the tables (CSV, up to 100 MB each).
 
-    ``sweep_dir`` holds ``tables/``, or is that folder. The page has everything inside and refers to no network.
-    Raises :class:`InputError` when there are no tables, or ``out_dir`` cannot be written.
+    ``sweep_dir`` is the folder of a sweep or its ``tables/``. The page contains everything and loads nothing from the
+    network.
+    Raises :class:`InputError` when there are no tables, or when ``out_dir`` cannot be written.
     """
-    # Imported here: a sweep without a report need not pay for papermill and nbconvert.
+    # Imported here, because a sweep without a report does not need papermill and nbconvert.
     import papermill
 
     from harness.report.page import render
 
-    found = tables.find(Path(sweep_dir)).resolve()
+    tables_dir = tables.find(Path(sweep_dir)).resolve()
     out = Path(out_dir).resolve()
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
-        _copy(found, out / "tables")
+        _copy(tables_dir, out / "tables")
     except OSError as error:
-        raise InputError(f"{out_dir}: cannot be written: {error.strerror}") from error
+        raise InputError(f"{out_dir}: cannot write the report here: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix="tunebench-report-") as folder:
         executed = papermill.execute_notebook(
             notebooks.path(NOTEBOOK),
             Path(folder) / "report.ipynb",
-            parameters={"sweep_dir": str(found), "out_dir": str(out)},
+            parameters={"sweep_dir": str(tables_dir), "out_dir": str(out)},
             kernel_name="python3",
             progress_bar=False,
             cwd=folder,
@@ -56,18 +57,18 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
 
 
 def _copy(tables_dir: Path, out: Path) -> None:
-    """Put the tables that are not too large beside the page."""
+    """Copy every table of at most :data:`_LARGE_BYTES` to the folder of the page."""
     if tables_dir == out:
         return
     for csv in sorted(tables_dir.glob("*.csv")):
         if csv.stat().st_size <= _LARGE_BYTES:
             shutil.copyfile(csv, out / csv.name)
         else:
-            (out / csv.name).unlink(missing_ok=True)  # that of an earlier report
+            (out / csv.name).unlink(missing_ok=True)  # a copy that an earlier report left
 
 
 def _private_wires(folder: Path) -> Any:
-    """Let kernel and papermill talk over sockets in ``folder``, which others cannot open, instead of TCP ports."""
+    """Let kernel and papermill talk over sockets in the private ``folder``, not over TCP ports that others can open."""
     from traitlets.config import Config
 
     if os.name != "posix" or len(str(folder)) > 80:  # the system limits the path of a socket to about 100 characters

@@ -1,4 +1,4 @@
-"""An executed notebook as one HTML page: own style sheet, images inside, no script or font from elsewhere."""
+"""An executed notebook as one HTML page, with its style sheet and images inside and nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _HERE = Path(__file__).parent
 
 
 def render(notebook: Any, title: str = "TuneBench report") -> str:
-    """The page of an executed notebook (an ``nbformat`` node). Code is hidden until the reader asks for it."""
+    """The HTML page of an executed notebook (an ``nbformat`` node). Code stays hidden until the reader asks for it."""
     exporter = HTMLExporter(
         template_name="basic",  # the body alone: the other templates load scripts from the network
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    shown = notebook.copy()
-    shown.cells = [cell for cell in notebook.cells if not _is_plumbing(cell)]
-    body, _ = exporter.from_notebook_node(shown)
+    visible = notebook.copy()
+    visible.cells = [cell for cell in notebook.cells if not _is_plumbing(cell)]
+    body, _ = exporter.from_notebook_node(visible)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE), autoescape=True)
     return environment.get_template("page.html.j2").render(
         title=title,
@@ -33,7 +33,7 @@ def render(notebook: Any, title: str = "TuneBench report") -> str:
 
 
 def _is_plumbing(cell: Any) -> bool:
-    """The cells with the parameters: they hold paths of the machine that made the page."""
+    """Whether the cell holds the parameters, which are paths on the machine that wrote the page."""
     return bool({"parameters", "injected-parameters"} & set(cell.metadata.get("tags", ())))
 
 

@@ -1,6 +1,6 @@
-"""The parts of the report as HTML. Every text from a table is escaped: models may answer with markup.
+"""The sections of the report as HTML. Every text from a table is escaped, because models may answer with markup.
 
-Functions take the tables by name (:func:`harness.results.tables.read`) and return something a notebook displays.
+Each function takes the tables by name (:func:`harness.results.tables.read`) and returns what a notebook displays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.results.schema import TABLES
 
 @dataclass(frozen=True)
 class Html:
-    """Markup that a notebook displays as such."""
+    """HTML that a notebook renders."""
 
     text: str
 
@@ -35,21 +35,21 @@ class Html:
 
 
 def brief(tables: Tables) -> Html:
-    """The answer in brief: per task and model, sentences computed from the selected settings."""
+    """The answer in brief: for each task and model, sentences computed from the selected settings."""
     chosen = aggregate(tables["trials"])
-    found = answer(chosen)
-    if not found:
-        return Html("<p>No trained model was scored, so there is no answer yet. See what did not end well below.</p>")
+    answers = answer(chosen)
+    if not answers:
+        return Html("<p>No trained model was scored, so there is no answer yet. How the trials ended stands below.</p>")
     warning = caution(chosen[chosen.test_score.notna()])
     parts = [f"<p><strong>{escape(warning)}.</strong></p>"] if warning else []
-    for (task, model), sentences in found.items():
+    for (task, model), sentences in answers.items():
         items = "".join(f"<li>{escape(sentence)}.</li>" for sentence in sentences)
         parts.append(f"<h3>{escape(task)} · {escape(model)}</h3><ul>{items}</ul>")
     return Html("".join(parts))
 
 
 def comparison(tables: Tables) -> Html:
-    """Per task and model, one row per method: the score with its interval, what was tried, and what it cost."""
+    """A table per task and model, with a row per method: its score and interval, the settings tried, and its costs."""
     trials = tables["trials"]
     chosen = aggregate(trials)
     if chosen.empty:
@@ -96,7 +96,7 @@ def _compared(row: Any) -> dict[str, str]:
 
 
 def endings(tables: Tables) -> Html:
-    """How the trials ended, and every reason why one did not end well."""
+    """How the trials ended, with the reason for every one that did not end well."""
     trials = tables["trials"]
     counts = ", ".join(f"{count} {escape(str(status))}" for status, count in trials.status.value_counts().items())
     parts = [f"<p>{len(trials)} trials: {counts or 'none'}.</p>"]
@@ -106,27 +106,28 @@ def endings(tables: Tables) -> Html:
         parts.append(_counted(bad.fillna({"reason": "no reason was given"}), keys))
     noted = trials[trials.note.notna()]
     if len(noted):
-        parts.append("<p>Notes that trials left for the reader:</p>")
+        parts.append("<p>What to know about some trials:</p>")
         parts.append(_counted(noted, ["method", "model", "note"]))
     return Html("".join(parts))
 
 
 def _counted(trials: pd.DataFrame, keys: list[str]) -> str:
-    """How many trials have each combination of ``keys``: all of them, or the most frequent of many."""
+    """A table of how many trials share each combination of ``keys``, cut to the most frequent :data:`_LINES`."""
     counts = trials.groupby(keys, sort=False).size().rename("trials").reset_index()
     if len(counts) <= _LINES:
         return _plain(counts)
-    shown = counts.sort_values("trials", ascending=False, kind="stable").head(_LINES)
-    rest = counts.trials.sum() - shown.trials.sum()
-    return f"{_plain(shown)}<p>And {rest} trials more, of {len(counts) - _LINES} other kinds: see trials.csv.</p>"
+    most_frequent = counts.sort_values("trials", ascending=False, kind="stable").head(_LINES)
+    rest = counts.trials.sum() - most_frequent.trials.sum()
+    others = f"{rest} more trials, of {len(counts) - _LINES} other kinds, are in trials.csv."
+    return f"{_plain(most_frequent)}<p>{others}</p>"
 
 
 _LINES = 50
-"""A list in the report is no longer than this."""
+"""The most rows of a list in the report."""
 
 
 def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
-    """Draw a figure, save it as PNG and SVG under ``out_dir/figures`` and show it with its finding as its text."""
+    """Draw a figure, save it as PNG and SVG in ``out_dir/figures``, and show it with its finding as text."""
     drawn = FIGURES[name](tables)
     _, svg = save(drawn, Path(out_dir) / "figures", name)
     data = base64.b64encode(svg.read_bytes()).decode()
@@ -138,7 +139,7 @@ def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
 
 
 def generations(tables: Tables, examples: int = 3) -> Html:
-    """What the selected settings answered to the first ``examples`` of each test split, first seed, side by side."""
+    """Side by side, the answers of the selected settings, first seed, to the first ``examples`` of each test split."""
     chosen = select(tables["trials"])
     first = chosen.sort_values("seed", kind="stable").drop_duplicates(CELL).sort_index()
     answers = where(tables, "generations", first.trial_id).merge(first[["trial_id", *CELL]], on="trial_id")
@@ -147,20 +148,20 @@ def generations(tables: Tables, examples: int = 3) -> Html:
     parts = []
     for (task, model), frame in answers.groupby(FACET, sort=False):
         parts.append(f"<h3>{escape(str(task))} · {escape(str(model))}</h3>")
-        shown = sorted(frame.example.unique())[:examples]
-        for example in shown:
+        example_ids = sorted(frame.example.unique())[:examples]
+        for example in example_ids:
             of_one = labelled(frame[frame.example == example])
             asked = next(rows(of_one))
             lines = [{"Who": "<td><b>expected</b></td>", "Answer": _text(asked.reference)}]
             lines += [{"Who": f"<td>{escape(row.label)}</td>", "Answer": _text(row.output)} for row in rows(of_one)]
-            is_open = " open" if example == shown[0] else ""
+            is_open = " open" if example == example_ids[0] else ""
             parts.append(f"<details{is_open}><summary>Example {example}</summary>")
             parts.append(f"<pre>{escape(asked.prompt)}</pre>{_table(lines)}</details>")
     return Html("".join(parts))
 
 
 def machine(tables: Tables) -> Html:
-    """Machine, versions, commit, budget and dates: every value that the rows have."""
+    """Machine, versions, commit, budget and dates: every value that occurs in the rows."""
     trials = tables["trials"]
     facts = {title: _distinct(trials[column]) for title, column in _FACTS.items()}
     if len(started := trials.started_at.dropna()):
@@ -177,15 +178,15 @@ _FACTS = {
     "Processor": "processor",
     "Accelerator": "accelerator",
     "Device": "device",
-    "Revision of the model": "model_revision",
-    "Version of the task": "task_version",
+    "Model revision": "model_revision",
+    "Task version": "task_version",
     "Number format": "dtype",
     "Training examples": "train_examples",
     "Batch size": "batch_size",
     "Epochs": "epochs",
-    "Tokens at most": "max_length",
-    "Examples scored at most": "eval_examples",
-    "Tokens of an answer at most": "max_new_tokens",
+    "Maximum length (tokens)": "max_length",
+    "Maximum examples scored": "eval_examples",
+    "Maximum answer (tokens)": "max_new_tokens",
     "Seeds": "seed",
     "Protocol version": "protocol_version",
     "torch": "torch_version",
@@ -199,7 +200,7 @@ _FACTS = {
 
 
 def sources(tables: Tables) -> Html:
-    """Licences and caveats of the data and the models, for those that this installation describes."""
+    """Licences and caveats of the data and models that this installation describes."""
     from harness.models.spec import load_spec as model_spec
     from harness.tasks.spec import load_spec as task_spec
 
@@ -215,11 +216,11 @@ def sources(tables: Tables) -> Html:
 
 
 def downloads(out_dir: str | Path) -> Html:
-    """Links to the tables beside the page; those that were too large to be copied are named."""
+    """Links to the tables beside the page, and the names of those that were too large to copy."""
     names = sorted(path.name for path in (Path(out_dir) / "tables").glob("*.csv"))
     links = ", ".join(f'<a href="tables/{escape(name)}">{escape(name)}</a>' for name in names)
     large = ", ".join(sorted(f"{name}.csv" for name in TABLES if names and f"{name}.csv" not in names))
-    rest = f" Too large to come along, and in the folder of the sweep: {large}." if large else ""
+    rest = f" Too large to copy, and only in the folder of the sweep: {large}." if large else ""
     return Html(f"<p>Tables beside this page: {links or 'none'}.{rest}</p>")
 
 
@@ -228,12 +229,12 @@ def _known(load: Callable[[str], Any], name: str) -> Any | None:
 
     try:
         return load(name)
-    except InputError:  # a name from another installation, or a folder that is gone
+    except InputError:  # a name from another installation, or a folder that no longer exists
         return None
 
 
 def _source(kind: str, name: str, licence: str, about: str | None, caveat: str | None) -> dict[str, str]:
-    texts = {"Kind": kind, "Name": name, "Licence": licence, "About": about or "", "Know that": caveat or ""}
+    texts = {"Kind": kind, "Name": name, "Licence": licence, "About": about or "", "Caveat": caveat or ""}
     return {head: f"<td>{escape(text)}</td>" for head, text in texts.items()}
 
 
@@ -262,7 +263,7 @@ def _plain(frame: pd.DataFrame) -> str:
 
 
 def _table(lines: Iterable[Mapping[str, str]], caption: str = "", sortable: bool = False) -> str:
-    """A table of ready cells (``<td>…</td>``, escaped); columns in which no row has anything are left out."""
+    """A table of finished, escaped cells (``<td>…</td>``), without the columns that are empty in every row."""
     lines = list(lines)
     used = [head for head in lines[0] if not all(_EMPTY.fullmatch(line[head]) for line in lines)]
     heads = "".join(f'<th scope="col"{_is_number(lines[0][head])}>{escape(head)}</th>' for head in used)

@@ -182,7 +182,7 @@ def test_ahead_is_what_the_difference_says_and_not_overlap() -> None:
         ci_low=[0.86, 0.80, 0.46],
         ci_high=[0.94, 0.88, 0.54],
     )
-    assert standing(frame) == "a scores best: 0.900 [0.860, 0.940], ahead of all 2 others"
+    assert standing(frame) == "a scores best: 0.900 [0.860, 0.940], ahead of both others"
     frame["seed_stderr"] = 0.02
     assert standing(frame) == "a has the highest score, 0.900 [0.860, 0.940], and is not shown to be ahead of b"
 
@@ -221,7 +221,7 @@ def test_the_standing_of_odd_tables(columns: dict[str, list[object]], finding: s
 
 
 def test_the_answer_warns_of_one_seed_first() -> None:
-    said = "ran on one seed, and one seed knows nothing of the spread between runs: nothing is called better"
+    said = "ran on one seed, which says nothing about the spread between runs: no method is called better"
     assert caution(chosen(method=["full", "baseline"], seeds=[3, 1])) is None
     assert caution(one_seed(method=["full", "lora", "baseline"])) == f"Every method {said}"
     assert caution(chosen(method=["full", "lora"], seeds=[3, 1])) == f"lora {said}"
@@ -253,19 +253,19 @@ def times(**columns: list[object]) -> pd.DataFrame:
     [
         (
             {"method": ["baseline", "full"], "value": [0.010, 0.1129]},
-            "Nothing can be said of which is faster: the same network took 10 ms to 113 ms per token",
+            "These times do not show which is faster: the same network took 10 ms to 113 ms per token",
         ),
         (
             {"method": ["baseline", "full"], "value": [0.010, 0.012]},
-            "All have the untrained model’s network: 10 ms to 12 ms per token",
+            "All answer with the untrained model’s network: 10 ms to 12 ms per token",
         ),
         (
             {"method": ["baseline", "lora"], "value": [0.010, 0.020], "variant": ["plain", "merged"]},
-            "All have the untrained model’s network: 10 ms to 20 ms per token",
+            "All answer with the untrained model’s network: 10 ms to 20 ms per token",
         ),
         (
             {"method": ["baseline", "lora"], "value": [0.010, 0.020], "high": [0.011, 0.041]},
-            "Nothing can be said of which is faster: the 95th percentile of lora, 41 ms, is more than twice its "
+            "These times do not show which is faster: the 95th percentile of lora, 41 ms, is more than twice its "
             "median, 20 ms",
         ),
         (

@@ -125,7 +125,7 @@ def test_one_seed_is_said_first_and_calls_nothing_better(tmp_path: Path) -> None
     make_sweep(tmp_path, n_methods=4, seeds=1)
     tables.write(read_records(tmp_path), tmp_path)
     stored = tables.read(tmp_path)
-    first = "<p><strong>Every method ran on one seed, and one seed knows nothing of the spread between runs: "
+    first = "<p><strong>Every method ran on one seed, which says nothing about the spread between runs: "
     said = brief(stored).text
     assert said.startswith(first)
     assert "scores best" not in said
