@@ -7,12 +7,12 @@ Each row runs two training steps in a process of its own, so that the peak is it
 table when it ends. Aims: activations within 3 %, the total within 15 % of the peak on CPU, and within 7 % of the
 allocated peak on CUDA. A row that does not fit in the memory that is free now is told and not run.
 
-What is compared on CPU. The estimate is of tensors, and the peak is the resident memory of a process, which also holds
-the interpreter and its libraries: about half a gigabyte that no setting changes. So the same process first takes a step
-with a network of a few thousand parameters and the same method, which loads and starts all that is used; what it holds
-then is added to the estimate, and shown. Two more things are not tensors and are kept out of the measurement: the pages
-of the mapped checkpoint (weights are copied to memory of their own) and blocks that glibc keeps after they are freed
-(it is told to give blocks above 128 kB back at once).
+How the two are compared on CPU. The estimate counts tensors. The peak is the resident memory of a process, which also
+holds the interpreter and its libraries: about half a gigabyte that no setting changes. So the same process first takes
+a step with the same method on a network of a few thousand parameters, which loads and starts all libraries. The table
+adds the memory that it holds then to the estimate, and shows it as *held*. The measurement leaves out two more things
+that are not tensors: the pages of the mapped checkpoint (weights are copied to memory of their own), and blocks that
+glibc keeps after they are freed (it is told to return blocks above 128 kB at once).
 """
 
 from __future__ import annotations
@@ -261,10 +261,10 @@ def document(done: list[Row | Remark], given: argparse.Namespace, state: str = "
     table = "\n".join([HEADER, *map(str, ordered), "", summary(done, given.device), state]).strip()
     return (
         "# The estimate against real training steps\n\n"
-        f"Made by `{command}`; not written by hand.\n\n"
-        "Activations are what the forward pass keeps for the backward pass, counted from the tensors that autograd\n"
-        "saves. *Tensors* is the estimated peak of a step, *held* what the process held before, *peak* what it was\n"
-        f"measured to hold at most; a difference is the estimate's from the measurement.\n\n{what}\n\n{table}\n"
+        f"Made by `{command}`; do not edit by hand.\n\n"
+        "Activations are the tensors that the forward pass keeps for the backward pass, as autograd saves them.\n"
+        "*Tensors* is the estimated peak of a step, *held* the memory that the process held before, and *peak* the\n"
+        f"measured peak. A percentage says how far the estimate lies from the measurement.\n\n{what}\n\n{table}\n"
     )
 
 

@@ -171,9 +171,9 @@ def _document(table: dict[str, dict[str, str]]) -> str:
     lines = [
         "# PEFT types by model family",
         "",
-        f"Made by `benchmarks/peft_types.py` with peft {peft_version}, on tiny models with random weights: each type",
-        "trained two steps, was saved, reloaded and, on a decoder, generated. ✓ means that all of it worked;",
-        "the reasons for the others are in `results/reference/peft_types.csv` and below.",
+        f"Made by `benchmarks/peft_types.py` with peft {peft_version}, on tiny models with random weights. Each",
+        "type trains two steps, is saved and reloaded and, on a decoder, generates text. ✓ means that everything",
+        "worked. The reasons for the others are below and in `results/reference/peft_types.csv`.",
         "",
         "| type | " + " | ".join(FAMILIES) + " |",
         "|---|" + "---|" * len(FAMILIES),
@@ -182,7 +182,7 @@ def _document(table: dict[str, dict[str, str]]) -> str:
         f"| {kind} | " + " | ".join("✓" if found[f] == "works" else "–" for f in FAMILIES) + " |"
         for kind, found in table.items()
     ]
-    lines += ["", "## Why not", ""]
+    lines += ["", "## Why the others fail", ""]
     for kind, found in table.items():
         reasons: dict[str, list[str]] = {}
         for family, text in found.items():
