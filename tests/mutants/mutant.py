@@ -49,4 +49,4 @@ class Mutant(Frozen):
 def read_all() -> list[Mutant]:
     """The mutants of every list, in the order of the files' names."""
     lists = sorted(Path(__file__).parent.glob("*.yaml"))
-    return [Mutant.model_validate(entry, strict=False) for path in lists for entry in read_yaml(path)]  # type: ignore[union-attr]
+    return [Mutant.model_validate(entry, strict=False) for path in lists for entry in read_yaml(path)]

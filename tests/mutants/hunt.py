@@ -1,8 +1,8 @@
 """Run the tests on every mutant: ``make mutants``.
 
-A mutant is killed when a test that it names fails; it survives when all of them pass. Each runs in a process of its own,
-forked from one that has imported the large libraries, on a copy of the repository. Before that every test runs once on
-the unchanged copy: a test that fails there would kill anything.
+A mutant is killed when a test that it names fails; it survives when all of them pass. Each runs on a copy of the
+repository, in a process of its own that is forked from one with the large libraries imported. Before that every test
+runs once on the unchanged copy: a test that fails there would kill anything.
 """
 
 from __future__ import annotations
@@ -33,18 +33,7 @@ AIM = 0.97
 #: Seconds after which a mutant counts as killed: it makes the code run without end.
 LIMIT_S = 240.0
 #: Imported once, before the fork; importing runs no tensor operation, after which a fork would hang.
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "datasets",
-    "pandas",
-    "pyarrow",
-    "scipy.stats",
-    "hypothesis",
-    "pytest",
-)
+_LIBRARIES = "torch transformers peft trl datasets pandas pyarrow scipy.stats hypothesis pytest".split()
 
 _KILLED, _SURVIVED, _BROKEN = "killed", "survived", "broken"
 
@@ -82,9 +71,7 @@ def _report(results: Sequence[Result], equivalent: int) -> int:
             if result.verdict == _BROKEN:
                 print(result.output[-2000:])
     share = killed / len(results) if results else 0.0
-    print(
-        f"\n{killed} of {len(results)} mutants killed ({share:.1%}; aim {AIM:.0%}), {equivalent} equivalent ones left out"
-    )
+    print(f"\n{killed} of {len(results)} mutants killed: {share:.1%}, aim {AIM:.0%}; {equivalent} equivalent, not run")
     return 0 if share >= AIM and not any(result.verdict == _BROKEN for result in results) else 1
 
 
