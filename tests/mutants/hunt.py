@@ -33,7 +33,18 @@ AIM = 0.97
 #: Seconds after which a mutant counts as killed: it makes the code run without end.
 LIMIT_S = 240.0
 #: Imported once, before the fork; importing runs no tensor operation, after which a fork would hang.
-_LIBRARIES = "torch transformers peft trl datasets pandas pyarrow scipy.stats hypothesis pytest".split()
+_LIBRARIES = [
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "datasets",
+    "pandas",
+    "pyarrow",
+    "scipy.stats",
+    "hypothesis",
+    "pytest",
+]
 
 _KILLED, _SURVIVED, _BROKEN = "killed", "survived", "broken"
 
