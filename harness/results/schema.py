@@ -77,7 +77,7 @@ TRIALS = Table(
             _C("learning_rate", "float", "peak learning rate; null when nothing is trained", minimum=0),
             _C("batch_size", "int", "examples per optimiser step", True, minimum=1),
             _C("epochs", "int", "passes over the training examples", True, minimum=1),
-            _C("max_length", "int", "tokens of prompt and completion together at most", True, minimum=1),
+            _C("max_length", "int", "maximum number of tokens in prompt and completion together", True, minimum=1),
             _C(
                 "train_examples",
                 "int",
@@ -85,12 +85,12 @@ TRIALS = Table(
                 True,
                 minimum=1,
             ),
-            _C("eval_examples", "int", "examples scored per split at most; null: all of them", minimum=1),
-            _C("max_new_tokens", "int", "tokens of an answer at most; null: as the task says", minimum=1),
+            _C("eval_examples", "int", "maximum number of examples scored per split; null: all of them", minimum=1),
+            _C("max_new_tokens", "int", "maximum number of tokens in an answer; null: the task's number", minimum=1),
             _C(
                 "train_steps",
                 "int",
-                "optimiser steps taken; the budget's where the trial did not end well; 0 without training",
+                "optimiser steps taken; the steps of the budget where the trial did not end well; 0 without training",
                 True,
                 minimum=0,
             ),
@@ -98,10 +98,10 @@ TRIALS = Table(
             _C(
                 "device",
                 "string",
-                "device that ran the trial, such as cpu or cuda:0; what was asked for where it did not run",
+                "device that ran the trial, such as cpu or cuda:0; the requested device where it did not run",
                 True,
             ),
-            _C("requested_device", "string", "device that was asked for, such as auto or cpu", True),
+            _C("requested_device", "string", "requested device, such as auto or cpu", True),
             _C(
                 "protocol_version",
                 "int",
@@ -114,7 +114,7 @@ TRIALS = Table(
             "outcome",
             _C("status", "string", "how the trial ended", True, choices=STATUSES),
             _C("reason", "string", "why, when the status is not ok: one line"),
-            _C("note", "string", "what a reader of the row has to know, such as biases that the method had to add"),
+            _C("note", "string", "what a reader of the row must know, such as biases that the method added"),
             _C("failed_cell", "int", "index of the notebook cell that failed, from 0", minimum=0),
             _C(
                 "attempt",
@@ -126,7 +126,7 @@ TRIALS = Table(
             _C(
                 "started_at",
                 "timestamp",
-                "when the last attempt started, UTC; for a skipped trial, when that was decided",
+                "when the last attempt started, UTC; for a skipped trial, when it was skipped",
             ),
             _C("duration_s", "float", "wall time of the last attempt, kernel start included", minimum=0),
             _C("setup_s", "float", "wall time of loading data and model and applying the method", minimum=0),
@@ -146,7 +146,7 @@ TRIALS = Table(
             _C(
                 "checkpoint_bytes",
                 "int",
-                "bytes on disk of what has to be stored per task, really saved and reloaded",
+                "bytes on disk that each task must store, from a checkpoint that was saved and reloaded",
                 minimum=0,
             ),
         ),
@@ -198,7 +198,7 @@ TRIALS = Table(
                 maximum=1,
             ),
             _C("energy_j", "float", "joules of the training call, of the whole GPU or processor", minimum=0),
-            _C("energy_reason", "string", "why there is no energy, where something was trained"),
+            _C("energy_reason", "string", "why a trial that trained has no energy"),
         ),
         *_group(
             "memory",

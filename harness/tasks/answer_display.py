@@ -1,29 +1,29 @@
-"""How texts are shown to a person: bounded, and escaped where they stand in HTML."""
+"""Texts for people to read: cut to a length, and escaped in HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-#: Characters of an answer that are shown.
+#: Maximum number of characters shown of an answer.
 SHOWN_CHARS = 300
-#: Examples whose answers are shown.
+#: Number of examples whose answers are shown.
 SHOWN_ANSWERS = 3
 
 
 def shortened(text: str, limit: int = SHOWN_CHARS) -> str:
-    """``text`` on one line, and cut after ``limit`` characters."""
+    """``text`` on one line, cut after ``limit`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[:limit] + "…"
 
 
 def first_reference(references: Sequence[str]) -> str:
-    """What an answer is read against; empty where the task has no reference."""
+    """The reference to show beside an answer; empty where the task has none."""
     return references[0] if references else ""
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of :func:`shortened`, escaped texts: what a model answered is never markup."""
+    """An HTML table of :func:`shortened`, escaped texts, because a model may answer with markup."""
     head = "".join(f"<th style='text-align: left'>{escape(name)}</th>" for name in header)
     body = "".join(
         "<tr>" + "".join(f"<td style='text-align: left'>{escape(shortened(cell))}</td>" for cell in row) + "</tr>"
@@ -33,5 +33,5 @@ def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def html_lines(lines: Iterable[object]) -> str:
-    """Lines of text, escaped."""
+    """``lines`` as escaped text, one below the other, in HTML."""
     return "<br>".join(escape(str(line)) for line in lines)
