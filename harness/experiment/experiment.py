@@ -42,7 +42,7 @@ from harness.results.record import Outcome, write_outcome
 from harness.tasks import data as tasks
 from harness.tasks.encode import prompt_text
 from harness.tasks.evaluate import Evaluation, evaluate
-from harness.tasks.metrics import Score
+from harness.tasks.metrics import METRICS, Score
 from harness.training.trainer import History, Settings
 from harness.trial import Budget
 
@@ -214,6 +214,8 @@ class Experiment:
     def _columns(self) -> dict[str, Any]:
         tuned = self.applied()
         valid, test = self.evaluations.get("validation"), self.evaluations.get("test")
+        scored = valid or test
+        metric = scored.primary.metric if scored else self.data.spec.primary_metric
         columns: dict[str, Any] = {
             "model_family": self.base.spec.family,
             "model_params": self.base.spec.params,
@@ -227,8 +229,8 @@ class Experiment:
             "trainable_params": tuned.trainable_params,
             "trainable_share": tuned.trainable_params / tuned.total_params,
             "checkpoint_bytes": self.checkpoint_bytes,
-            "primary_metric": self.data.spec.primary_metric,
-            "higher_is_better": self.data.spec.higher_is_better,
+            "primary_metric": metric,
+            "higher_is_better": METRICS[metric].higher_is_better,
             "weights_bytes": self._weights_bytes,
             "peak_inference_bytes": self.peak_inference_bytes,
             "train_steps": 0,

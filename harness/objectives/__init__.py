@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from harness import catalog
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.networks.tuned import Tuned
@@ -14,7 +15,17 @@ if TYPE_CHECKING:
 
 
 def fit(name: str, tuned: Tuned, data: TaskData, settings: Settings, **args: Any) -> History:
-    """Train with the objective called ``name``; :class:`harness.errors.InputError` if there is none."""
+    """Train with the objective called ``name``.
+
+    Raises :class:`harness.errors.InputError` if there is none, and for a method whose own loss leaves it no say.
+    """
     module = importlib.import_module(f"harness.objectives.{catalog.objective(name).name}")
+    if tuned.own_loss is not None:
+        method = catalog.method(tuned.method)
+        if name not in method.objectives:
+            raise InputError(
+                f"objective: '{name}' cannot train '{method.name}': {method.objectives_because}; "
+                f"valid are {', '.join(method.objectives)}"
+            )
     history: History = module.fit(tuned, data, settings, **args)
     return history

@@ -10,10 +10,9 @@ reference. TRL's implementation.
 
 from __future__ import annotations
 
-import copy
-
 from peft import PeftModel
 
+from harness.errors import InputError
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.training import through_trl
@@ -30,7 +29,9 @@ def fit(
 ) -> History:
     """Train in place; each pair is one desirable and one undesirable answer, so a batch holds twice as many answers.
 
-    A method that PEFT has no adapter for gets a copy of its network as the reference. Curves are TRL's own.
+    The reference is the policy before its first step, and never a second network: a method of PEFT keeps its adapter
+    twice; of any other the reference's log-probabilities are computed before the training. Curves are TRL's own. Raises
+    :class:`harness.errors.InputError` for an adapter that PEFT cannot keep twice.
     """
     from trl import KTOConfig, KTOTrainer
 
@@ -46,6 +47,15 @@ def fit(
         "desirable_weight": desirable_weight,
         "undesirable_weight": undesirable_weight,
         "disable_dropout": True,
+        "precompute_ref_log_probs": not isinstance(tuned.model, PeftModel),
     }
-    reference = None if isinstance(tuned.model, PeftModel) else copy.deepcopy(tuned.model).requires_grad_(False)
-    return through_trl.fit(tuned, settings, KTOTrainer, KTOConfig, rows, arguments, ref_model=reference)
+    try:
+        return through_trl.fit(tuned, settings, KTOTrainer, KTOConfig, rows, arguments)
+    except ValueError as error:
+        if "only 1 trainable adapter" not in str(error):
+            raise
+        kind = tuned.model.peft_config["default"].peft_type.value
+        raise InputError(
+            f"objective 'kto': PEFT has one {kind} adapter in a network at most, and the reference is a second one; "
+            "'dpo' needs none"
+        ) from error

@@ -27,4 +27,5 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: float = 0.1) -> 
         ORPOConfig,
         through_trl.pair_rows(tuned, data, settings.budget.max_length),
         arguments,
+        row_masks=("chosen_attention_mask", "rejected_attention_mask"),
     )

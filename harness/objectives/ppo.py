@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import get_scheduler
+from transformers import Trainer, TrainingArguments
 
 from harness.measure.energy import energy
 from harness.measure.environment import synchronize
@@ -40,6 +40,7 @@ from harness.tasks.encode import encode_examples
 from harness.tasks.logprobs import Batch, completion_batch, from_logits
 from harness.training.advantages import adapted, gae, policy_loss, value_loss, whiten
 from harness.training.rollouts import Reference, Reward, Sample, sample
+from harness.training.schedule import schedule
 from harness.training.trainer import Diverged, History, Point, Settings, activations_bytes, loss_of, training_arguments
 
 
@@ -279,17 +280,11 @@ def _activations(
 
 
 def _optimizer(parameters: list[nn.Parameter], tuned: Tuned, settings: Settings, steps: int) -> tuple[Any, Any]:
-    """AdamW and the learning rates of the other objectives: see :func:`training_arguments`."""
-    args = training_arguments(tuned, settings)
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=settings.learning_rate,
-        betas=(args["adam_beta1"], args["adam_beta2"]),
-        eps=args["adam_epsilon"],
-        weight_decay=args["weight_decay"],
-        fused=True,
-    )
-    return optimizer, get_scheduler(args["lr_scheduler_type"], optimizer, args["warmup_steps"], steps)
+    """The method's optimiser and the learning rates of the other objectives: see :func:`training_arguments`."""
+    args = TrainingArguments(**training_arguments(tuned, settings))
+    kind, arguments = Trainer.get_optimizer_cls_and_kwargs(args, tuned.model)
+    optimizer = kind(parameters, weight_decay=args.weight_decay, **arguments)
+    return optimizer, schedule(optimizer, steps)
 
 
 def _batches(prompts: Sequence[str], settings: Settings) -> Iterator[list[str]]:

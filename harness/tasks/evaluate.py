@@ -40,7 +40,7 @@ class Evaluation:
 
     @property
     def primary(self) -> Score:
-        """The task's primary metric."""
+        """The task's primary metric; of a reward model, which gives no answers, its accuracy."""
         return self.scores[0]
 
     def __repr__(self) -> str:
@@ -201,7 +201,9 @@ def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Examp
         )
         return Evaluation(split, (accuracy,), answers)
     generated = _of_answers(tuned, data, split, examples, max_length, data.spec.metrics_of_text)
-    return Evaluation(split, (accuracy, *generated.scores), generated.answers)
+    primary = data.spec.primary_metric
+    scores = sorted((accuracy, *generated.scores), key=lambda one: one.metric != primary)
+    return Evaluation(split, tuple(scores), generated.answers)
 
 
 def _scored(

@@ -66,7 +66,9 @@ def fit(
         {"prompt": through_trl.as_text(tuned.base.tokenizer, ids), "example": index}
         for index, ids in enumerate(cut_prompts)
     ]
-    return through_trl.fit(tuned, settings, trainer, config, rows, {**common, **arguments}, reward_funcs=penalised)
+    arguments = {**common, **arguments}
+    masks = ("prompt_mask", "completion_mask")
+    return through_trl.fit(tuned, settings, trainer, config, rows, arguments, masks, reward_funcs=penalised)
 
 
 @torch.no_grad()

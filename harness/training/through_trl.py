@@ -15,8 +15,10 @@ TRL tokenises prompt and answer together, where the other objectives tokenise th
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import datasets
 from peft import PeftModel
@@ -26,6 +28,7 @@ from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.encode import end_id
 from harness.tasks.pairs import pairs
+from harness.training.schedule import Scheduled
 from harness.training.trainer import Counting, History, Settings, run, training_arguments
 
 if TYPE_CHECKING:
@@ -39,15 +42,23 @@ def fit(
     config: type[Any],
     rows: Sequence[Mapping[str, Any]],
     arguments: Mapping[str, Any],
+    row_masks: tuple[str, ...] = Counting.row_masks,
     **trainer_args: Any,
 ) -> History:
-    """Train in place with ``trainer(args=config(**arguments), ...)`` on ``rows``."""
+    """Train in place with ``trainer(args=config(**arguments), ...)`` on ``rows``.
+
+    ``row_masks`` are the masks of TRL's batch that cover each row once, by which tokens are counted.
+    """
     dtypes = {name: parameter.dtype for name, parameter in tuned.trainable.items()}
-    counting = type(f"Timed{trainer.__name__}", (_WithTerm, Counting, trainer), {"loss_term": tuned.loss_term})
+    extended = type(
+        f"Timed{trainer.__name__}",
+        (_WithTerm, Counting, Scheduled, trainer),
+        {"loss_term": tuned.loss_term, "row_masks": row_masks},
+    )
     progress = datasets.are_progress_bars_disabled()
 
     def make(callbacks: list[TrainerCallback]) -> Any:
-        made = counting(
+        made = extended(
             model=tuned.model,
             args=config(**{**training_arguments(tuned, settings), **arguments}),
             train_dataset=datasets.Dataset.from_list([dict(row) for row in rows]),
@@ -63,9 +74,11 @@ def fit(
         return made
 
     datasets.disable_progress_bars()
+    quiet = mock.patch.dict(os.environ, {"TQDM_DISABLE": "1"})
     cut = tuned.model.register_forward_hook(_cut_soft_prompt, with_kwargs=True)
     try:
-        return run(tuned, make, settings, activations=None)
+        with quiet:
+            return run(tuned, make, settings, activations=None)
     finally:
         cut.remove()
         if not progress:

@@ -19,6 +19,7 @@ from harness.measure.training import Step, StepTimer
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
 from harness.training.drawing import loss_curve, loss_finding
+from harness.training.schedule import Scheduled
 from harness.training.sharding import Sharding, weight_of_this_part, world_size
 from harness.trial import Budget
 
@@ -107,9 +108,9 @@ class History:
 def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> dict[str, Any]:
     """Every setting that matters, written out: library defaults differ and change.
 
-    AdamW without weight decay, linear decay after a warm-up of 6 % of the steps, gradients clipped at norm 1, no mixed
-    precision (the arithmetic is the weights' own), no checkpointing of activations. Processes that train together
-    share each batch.
+    AdamW without weight decay, gradients clipped at norm 1, no mixed precision (the arithmetic is the weights' own), no
+    checkpointing of activations. The rates of the steps are :mod:`harness.training.schedule`'s. Processes that train
+    together share each batch.
     """
     budget = settings.budget
     return {
@@ -118,8 +119,6 @@ def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> di
         "gradient_accumulation_steps": 1,
         "num_train_epochs": budget.epochs,
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": math.ceil(0.06 * budget.train_steps),
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "optim": tuned.optimizer,
@@ -176,13 +175,16 @@ class _AfterStep(TrainerCallback):
 class Counting:
     """Mixin of a ``Trainer``: counts the real tokens of each batch."""
 
+    #: The masks of a batch that together cover each row once. Batches of TRL hold further ones, of parts of a row.
+    row_masks: tuple[str, ...] = ("attention_mask",)
     batch_tokens: list[torch.Tensor]
     batch_slots: list[int]
 
     def count(self, inputs: Batch) -> None:
         """Note how many tokens a batch has, and how many places they and the padding take."""
-        self.batch_tokens.append(real_tokens(inputs))
-        self.batch_slots.append(sum(v.numel() for name, v in inputs.items() if name.endswith("input_ids")))
+        self.batch_tokens.append(real_tokens(inputs, self.row_masks))
+        ids = {mask.replace("attention_mask", "input_ids") for mask in self.row_masks}
+        self.batch_slots.append(sum(value.numel() for name, value in inputs.items() if name in ids))
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Count, then go on."""
@@ -190,16 +192,16 @@ class Counting:
         return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
 
-def real_tokens(batch: Batch) -> torch.Tensor:
-    """Tokens of a batch, padding left out: the sum over its masks (a batch without padding has none).
+def real_tokens(batch: Batch, row_masks: Sequence[str] = Counting.row_masks) -> torch.Tensor:
+    """Tokens of a batch, padding left out: the sum over ``row_masks`` (a batch without padding has none).
 
     Stays a tensor: reading it here would make an accelerator wait.
     """
-    masks = [value for name, value in batch.items() if name.endswith("_mask") and name != "loss_mask"]
+    masks = [batch[name] for name in row_masks if name in batch]
     return torch.stack([m.sum() for m in masks]).sum() if masks else torch.tensor(batch["input_ids"].numel())
 
 
-class _LossTrainer(Counting, Sharding, Trainer):
+class _LossTrainer(Counting, Scheduled, Sharding, Trainer):
     """A ``Trainer`` that minimises a :data:`Loss` and leaves the printing to the notebook."""
 
     objective_loss: Loss
@@ -292,7 +294,10 @@ def run(
     settings: Settings,
     activations: int | None,
 ) -> History:
-    """Run the :class:`Counting` trainer that ``make`` builds around the callbacks it is given; time and measure it."""
+    """Run the trainer that ``make`` builds around the callbacks it is given; time and measure it.
+
+    It is :class:`Counting` and :class:`harness.training.schedule.Scheduled`.
+    """
     start = time.perf_counter()
     device = tuned.base.device
     weights = weights_bytes(tuned.model)

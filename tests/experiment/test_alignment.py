@@ -11,6 +11,7 @@ from helpers import toy_tasks as toy
 
 from harness import methods
 from harness.experiment import Experiment, alignment, chain
+from harness.models.spec import ModelSpec
 from harness.objectives import clm, reward
 from harness.tasks.evaluate import Answer, Evaluation, evaluate
 from harness.tasks.likelihood import blocks, prefers_chosen, text_nats
@@ -38,6 +39,20 @@ def test_a_language_model_answers_the_prompts_of_pairs(metrics: list[str]) -> No
     assert len(spoken.answers) == len(toy.PAIRS)
     known = {answer for pair in toy.PAIRS for answer in (pair.completion, pair.rejected)}
     assert not known & {answer.output for answer in spoken.answers}
+
+
+@pytest.mark.parametrize(("objective", "metric"), [("sft", "rouge_1"), ("reward", "accuracy")])
+def test_the_row_names_the_metric_of_its_scores(objective: str, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs whose primary metric is one of text; a reward model gives no text and has its accuracy."""
+    budget = {"train_examples": 4, "batch_size": 2, "max_length": 64, "eval_examples": 4, "max_new_tokens": 4}
+    run = Experiment("tiny-llama", "factual_preference", objective, budget, learning_rate=1e-3)
+    changes = {"metrics": ("accuracy", "rouge_1"), "primary_metric": "rouge_1"}
+    run.data = dataclasses.replace(run.data, spec=run.data.spec.model_copy(update=changes))
+    run.apply("lora", r=2)
+    run.evaluate()
+    monkeypatch.setattr(ModelSpec, "is_random", False)  # of random weights no score is recorded
+    row, scores = run.record().columns, {score.metric: score.value for score in run.evaluations["test"].scores}
+    assert (row["primary_metric"], row["test_score"]) == (metric, scores[metric])
 
 
 def test_the_perplexity_of_a_model_that_knows_nothing_is_its_vocabulary() -> None:

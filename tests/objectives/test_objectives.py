@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import itertools
@@ -14,7 +15,7 @@ import pytest
 import torch
 from helpers import toy_tasks as toy
 
-from harness import catalog, methods, notebooks
+from harness import catalog, methods, notebooks, objectives
 from harness.errors import InputError
 from harness.networks.tuned import Tuned
 from harness.objectives import best_of_n, dpo, grpo, kto, orpo, reward, rloo, rrhf
@@ -228,7 +229,7 @@ def test_virtual_tokens_do_not_shift_what_trl_reads(objective: ModuleType, metho
     assert not tuned.model._forward_hooks, "nothing of the trainer's is left on the network"
 
 
-@pytest.mark.parametrize("method", ["lora", "llama_adapter"])
+@pytest.mark.parametrize("method", ["full", "bitfit", "lora", "llama_adapter"])
 def test_kto_starts_at_half(method: str) -> None:
     """With policy and reference alike every value is sigmoid(0)."""
     tuned = methods.apply(method, toy.base())
@@ -248,6 +249,20 @@ def test_what_a_method_adds_to_a_loss_is_added_to_that_of_preferences(objective:
         losses.append(objective.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=8)).losses[0])
     assert added[0] == 0 and added[1] > 0.1
     assert losses[1] - losses[0] == pytest.approx(added[1], rel=1e-3)
+
+
+def test_kto_refuses_an_adapter_that_cannot_be_its_own_reference() -> None:
+    config = {"init_r": 4, "target_r": 2}
+    tuned = methods.apply("peft", toy.base(), peft_type="ADALORA", config=config, train_steps=8)
+    with pytest.raises(InputError, match=r"^objective 'kto': PEFT has one ADALORA adapter in a network at most, "):
+        kto.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=8))
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "ppo"])
+def test_a_method_with_a_loss_of_its_own_is_refused_in_one_line(objective: str) -> None:
+    tuned = dataclasses.replace(methods.apply("full", toy.base()), method="bitdelta", own_loss=lambda *_: None)
+    with pytest.raises(InputError, match=f"'{objective}' cannot train 'bitdelta': its scales learn.*valid are.* sft$"):
+        objectives.fit(objective, tuned, toy.data("preference", toy.PAIRS), toy.settings())
 
 
 # --- rewards of the policy's own answers -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import bitsandbytes
 import pytest
 import torch
 from helpers import toy_tasks as toy
@@ -19,6 +20,17 @@ from harness.training import advantages
 from harness.training.rollouts import Reference, sample
 from harness.training.trainer import History
 
+OPTIONS = ppo.Options(
+    updates=1,
+    minibatch_size=None,
+    gamma=1.0,
+    lam=0.95,
+    clip=0.2,
+    value_clip=0.2,
+    value_weight=0.1,
+    whiten_rewards=False,
+    temperature=1.0,
+)
 PROMPTS: list[Example] = [toy.example(f"{word}:", "-", "+") for word in ("ant", "bee", "cow", "dog")]
 
 
@@ -136,6 +148,17 @@ def test_what_a_method_adds_to_a_loss_is_added_to_the_policys() -> None:
         losses.append(history.losses[0])
     assert added[0] == 0 and added[1] > 0.1
     assert losses[1] - losses[0] == pytest.approx(added[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit"])
+def test_the_policy_is_trained_by_the_methods_optimiser(optimizer: str) -> None:
+    tuned = methods.apply("qlora", toy.base(), optimizer=optimizer)
+    learner = ppo._Learner(tuned, toy.settings(), OPTIONS, steps=2)
+    kind, paged = type(learner.optimizer), getattr(learner.optimizer, "is_paged", False)
+    assert kind is (torch.optim.AdamW if optimizer == "adamw_torch_fused" else bitsandbytes.optim.AdamW)
+    assert paged == optimizer.startswith("paged")
+    if kind is bitsandbytes.optim.AdamW:
+        assert learner.optimizer.args.optim_bits == (8 if optimizer.endswith("8bit") else 32)
 
 
 def test_samples_end_with_the_end_token_or_at_the_limit() -> None:
