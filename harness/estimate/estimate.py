@@ -110,16 +110,16 @@ def estimate(
     # What libraries advise about a model that is never run is of no use to anybody.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = _whole_or_along(base, applied, traced)
+        step_trace = _whole_or_along(base, applied, traced)
     size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None
-    states = 2 * (found.gradients_bytes if size is None else size * found.trained_elements)
-    optimizer = states + _COUNTER_BYTES * found.trained_tensors
+    states = 2 * (step_trace.gradients_bytes if size is None else size * step_trace.trained_elements)
+    optimizer = states + _COUNTER_BYTES * step_trace.trained_tensors
     total = (
-        found.weights_bytes
+        step_trace.weights_bytes
         + optimizer
-        + max(found.forward_peak_bytes, found.backward_start_peak_bytes, found.backward_end_peak_bytes)
+        + max(step_trace.forward_peak_bytes, step_trace.backward_start_peak_bytes, step_trace.backward_end_peak_bytes)
     )
-    parts = found.weights_bytes + found.gradients_bytes + optimizer + found.activations_bytes
+    parts = step_trace.weights_bytes + step_trace.gradients_bytes + optimizer + step_trace.activations_bytes
     return Estimate(
         model=model,
         method=method,
@@ -129,15 +129,15 @@ def estimate(
         dtype=dtype,
         optimizer_dtype=optimizer_dtype or dtype,
         gradient_checkpointing=gradient_checkpointing,
-        total_params=found.total_params,
-        trainable_params=found.trainable_params,
-        weights_bytes=found.weights_bytes,
-        gradients_bytes=found.gradients_bytes,
+        total_params=step_trace.total_params,
+        trainable_params=step_trace.trainable_params,
+        weights_bytes=step_trace.weights_bytes,
+        gradients_bytes=step_trace.gradients_bytes,
         optimizer_bytes=optimizer,
-        activations_bytes=found.activations_bytes,
+        activations_bytes=step_trace.activations_bytes,
         temporary_bytes=max(total - parts, 0),
         total_bytes=total,
-        flops=found.flops,
+        flops=step_trace.flops,
     )
 
 

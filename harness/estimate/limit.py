@@ -43,8 +43,8 @@ def limit_of(device: str) -> MemoryLimit | None:
         asked = subprocess.run([sys.executable, "-c", _ASK, device], capture_output=True, text=True, check=False)
         if asked.returncode:
             return None
-        found, memory = json.loads(asked.stdout.splitlines()[-1])
-        return MemoryLimit(found, memory) if memory is not None else _machine()
+        place, memory = json.loads(asked.stdout.splitlines()[-1])
+        return MemoryLimit(place, memory) if memory is not None else _machine()
     return _machine() if device in ("auto", "cpu") else None
 
 

@@ -56,7 +56,7 @@ class Trace:
 
 
 @dataclass
-class _Watch(TorchDispatchMode):
+class _MemoryAndFlopsWatch(TorchDispatchMode):
     """Sees every operation: counts its FLOPs, and the bytes alive after it."""
 
     ignored: set[int] = field(default_factory=set)
@@ -112,10 +112,10 @@ def trace(tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing:
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
         model.train()
         own = {storage_key(t.untyped_storage()) for t in (*model.parameters(), *model.buffers())}
-        with _recurrent_inputs(model) as recurrent, _Watch(own) as watch:
+        with _recurrent_inputs(model) as recurrent, _MemoryAndFlopsWatch(own) as watch:
             with saved_activations(model) as saved:
                 loss = model(**batch).loss
-            forward, kept = len(watch.live), saved.bytes
+            forward, activations = len(watch.live), saved.bytes
             del saved
             loss.backward()
     unseen = sum(_unseen_bytes(module, shape) for module, shape in recurrent)
@@ -129,7 +129,7 @@ def trace(tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing:
         gradients_bytes=gradients_bytes(model),
         trained_tensors=len(trained),
         trained_elements=sum(p.numel() for p in trained),
-        activations_bytes=kept + unseen,
+        activations_bytes=activations + unseen,
         forward_peak_bytes=max(watch.live[:forward]) + unseen,
         backward_start_peak_bytes=max(backward[: half + 1]) + unseen,
         backward_end_peak_bytes=max(backward[half:]),
@@ -167,7 +167,7 @@ def _unseen_bytes(module: nn.LSTM, shape: torch.Size) -> int:
     real, apart from the model: those of prompt encoders are small.
     """
 
-    def kept() -> int:
+    def saved_bytes() -> int:
         names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
         lstm = nn.LSTM(**{name: getattr(module, name) for name in names}, dtype=module.weight_ih_l0.dtype)
         given = torch.zeros(shape, dtype=lstm.weight_ih_l0.dtype, requires_grad=True)
@@ -178,22 +178,22 @@ def _unseen_bytes(module: nn.LSTM, shape: torch.Size) -> int:
         return size
 
     with FakeTensorMode():
-        traced = kept()
-    return kept() - traced
+        traced = saved_bytes()
+    return saved_bytes() - traced
 
 
 def _make_fake(model: nn.Module) -> None:
     """Replace every parameter and buffer by a fake one of its shape; what was tied stays tied."""
-    made: dict[int, torch.Tensor] = {}
+    fakes: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                if id(parameter) not in made:
-                    made[id(parameter)] = _fake_parameter(parameter)
-                module._parameters[name] = made[id(parameter)]
+                if id(parameter) not in fakes:
+                    fakes[id(parameter)] = _fake_parameter(parameter)
+                module._parameters[name] = fakes[id(parameter)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                module._buffers[name] = made.setdefault(id(buffer), _fake(buffer))
+                module._buffers[name] = fakes.setdefault(id(buffer), _fake(buffer))
 
 
 def _fake(tensor: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ def total_bytes(setting: Mapping[str, Any]) -> int | None:
     known = methods.arguments(setting["method"])
     args = {name: value for name, value in json.loads(setting["method_args"]).items() if name in known}
     try:
-        found = estimate(
+        step = estimate(
             setting["model"],
             setting["method"],
             args,
@@ -35,7 +35,7 @@ def total_bytes(setting: Mapping[str, Any]) -> int | None:
         # Any library may refuse any combination in any way. A plan without an estimate is right; one that ends here
         # is not.
         return None
-    return found.total_bytes
+    return step.total_bytes
 
 
 def main() -> None:
