@@ -64,8 +64,10 @@ _MEDIANS = [
     "train_tokens_per_s",
     "train_step_s_median",
     "train_s",
+    "chain_train_s",
     "duration_s",
     "energy_j",
+    "chain_energy_j",
     "mfu",
     "prefill_s_p50",
     "decode_s_per_token_p50",
@@ -114,8 +116,8 @@ def aggregate(trials: pd.DataFrame) -> pd.DataFrame:
     groups = select(trials).groupby([*CELL, *SETTING], dropna=False, sort=False)
     rows = []
     for key, group in groups:
-        found = _mean(group)
-        low, high = found.bounds
+        mean_score = _mean(group)
+        low, high = mean_score.bounds
         rows.append(
             dict(zip([*CELL, *SETTING], key, strict=True))
             | {
@@ -125,13 +127,13 @@ def aggregate(trials: pd.DataFrame) -> pd.DataFrame:
                 "primary_metric": group.primary_metric.iloc[0],
                 "higher_is_better": bool(_higher(group).iloc[0]),
                 "valid_score": group.valid_score.mean(),
-                "test_score": found.value,
+                "test_score": mean_score.value,
                 "base_score": group.base_score.mean(),
                 "ci_low": low,
                 "ci_high": high,
-                "interval": found.basis,
-                "seed_stderr": math.sqrt(found.of_seeds.variance) if found.of_seeds else np.nan,
-                "test_stderr": math.sqrt(found.of_examples.variance) if found.of_examples else np.nan,
+                "interval": mean_score.basis,
+                "seed_stderr": math.sqrt(mean_score.of_seeds.variance) if mean_score.of_seeds else np.nan,
+                "test_stderr": math.sqrt(mean_score.of_examples.variance) if mean_score.of_examples else np.nan,
                 "test_examples": group.test_examples.max(),
             }
         )
@@ -236,19 +238,19 @@ def beats_baseline(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _difference(group: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, object]:
     sign = 1.0 if _higher(group).iloc[0] else -1.0
-    found = _mean(group)
+    mean_score = _mean(group)
     gap = (sign * (group.test_score - group.base_score)).groupby(group.seed).mean().mean()
     stderrs, examples = baseline.test_stderr.tolist(), float(baseline.test_examples.min())
     # The untrained model has no spread over seeds: its one score and the error over examples are all there is.
-    base = uncertainty.mean([found.value - sign * gap], stderrs, examples)
-    apart = uncertainty.difference(found, base, sign)
+    base = uncertainty.mean([mean_score.value - sign * gap], stderrs, examples)
+    apart = uncertainty.difference(mean_score, base, sign)
     known = np.isfinite(gap) and np.isfinite(apart.half_width)
     return {
         "difference": gap,
         "difference_se": apart.stderr,
         "z": gap / apart.stderr if known else np.nan,
-        "basis": f"{found.basis}; {_BASE_ERROR[base.of_examples is not None]}" if known else "none",
-        "beats": apart.above_zero if known and found.of_seeds is not None else None,
+        "basis": f"{mean_score.basis}; {_BASE_ERROR[base.of_examples is not None]}" if known else "none",
+        "beats": apart.above_zero if known and mean_score.of_seeds is not None else None,
     }
 
 
