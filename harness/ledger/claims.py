@@ -88,12 +88,12 @@ def _this_process() -> dict[str, str | int | float]:
 
 @lru_cache(maxsize=1)
 def this_system() -> dict[str, str]:
-    """Within what a process number means something. Containers may share a host's name, and not its numbers."""
-    found = {"host": platform.node()}
+    """The system within which process numbers are unique: containers may share a host's name, but not those numbers."""
+    system = {"host": platform.node()}
     with suppress(OSError):  # elsewhere than on Linux the name has to do
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        found["system"] = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    return found
+        system["system"] = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return system
 
 
 def _born(process: psutil.Process) -> float:
@@ -114,9 +114,9 @@ def _is_running(pid: int, born: float) -> bool:
 def _owner(claim: Path) -> dict[str, Any] | None:
     """Who holds a claim; None where it does not say: created this very moment, or left by a crash."""
     try:
-        found = json.loads(claim.read_bytes())
+        owner = json.loads(claim.read_bytes())
     except ValueError:
         return None
     named = {"host": str, "pid": int, "born": float}
-    whole = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in named.items())
-    return found if whole else None
+    whole = isinstance(owner, dict) and all(isinstance(owner.get(key), kind) for key, kind in named.items())
+    return owner if whole else None

@@ -32,7 +32,7 @@ def side_by_side(look: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(map(look, items))
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     with ThreadPoolExecutor(_THREADS, "scan") as pool:
-        return [found for some in pool.map(lambda chunk: list(map(look, chunk)), chunks) for found in some]
+        return [entry for some in pool.map(lambda chunk: list(map(look, chunk)), chunks) for entry in some]
 
 
 def names(folder: Path) -> set[str]:
