@@ -55,10 +55,10 @@ def _counter(device: torch.device, rapl: Path) -> Callable[[], float]:
 
 
 def _nvml_counter(device: torch.device) -> Callable[[], float]:
-    found = nvml_device(device)
-    if found is None:
+    connection = nvml_device(device)
+    if connection is None:
         raise _Unreadable("NVML cannot be read: the package nvidia-ml-py is not installed, or the driver refuses")
-    nvml, handle = found
+    nvml, handle = connection
 
     def millijoules() -> int:
         try:

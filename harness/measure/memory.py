@@ -143,7 +143,7 @@ class SavedTensors:
     @property
     def bytes(self) -> int:
         """Bytes of the distinct storages kept now: while the loss is alive, what its backward pass needs."""
-        alive = [kept.tensor.untyped_storage() for ref in self._kept if (kept := ref()) is not None]
+        alive = [activation.tensor.untyped_storage() for ref in self._kept if (activation := ref()) is not None]
         return sum({storage_key(storage): storage.nbytes() for storage in alive}.values())
 
 
@@ -160,13 +160,13 @@ def saved_activations(model: nn.Module) -> Iterator[SavedTensors]:
 
     def pack(tensor: torch.Tensor) -> _Kept:
         # Detached: the tensor itself would hold its own graph, a cycle that only a backward pass breaks.
-        kept = _Kept(tensor.detach())
+        activation = _Kept(tensor.detach())
         if storage_key(tensor.untyped_storage()) not in own:
-            saved._kept.append(weakref.ref(kept))
-        return kept
+            saved._kept.append(weakref.ref(activation))
+        return activation
 
-    def unpack(kept: _Kept) -> torch.Tensor:
-        return kept.tensor
+    def unpack(activation: _Kept) -> torch.Tensor:
+        return activation.tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield saved

@@ -26,10 +26,10 @@ def nvml_device(device: torch.device) -> tuple[Any, Any] | None:
 
 def process_bytes(device: torch.device) -> int | None:
     """Device memory that the driver counts for this process now, CUDA's context included; None where it cannot say."""
-    found = nvml_device(device)
-    if found is None:
+    connection = nvml_device(device)
+    if connection is None:
         return None
-    nvml, handle = found
+    nvml, handle = connection
     try:
         running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
     except nvml.NVMLError:

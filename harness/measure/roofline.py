@@ -91,12 +91,12 @@ def roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
     try:
         return Roofline(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        found = measure_roofline(device, dtype)
-    if not found.undisturbed:
-        return found
+        peaks = measure_roofline(device, dtype)
+    if not peaks.undisturbed:
+        return peaks
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(dataclasses.asdict(found)))
-    return found
+    write_atomically(path, json.dumps(dataclasses.asdict(peaks)))
+    return peaks
 
 
 def _path(device: torch.device, dtype: torch.dtype) -> Path:
