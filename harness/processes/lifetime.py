@@ -103,8 +103,8 @@ def fork(child: Callable[[], None]) -> int:
 
 def reap(pid: int) -> int | None:
     """Exit code of a child (negative: a signal), None while it lives. Answers once."""
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+    ended_pid, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended_pid else None
 
 
 class Forked:
