@@ -71,9 +71,9 @@ class TableBuilder:
     def _array(self, column: Column, arrow_type: pa.DataType) -> pa.Array:
         # Arrow would take true for 1.0 and cut 3.5 to 3, so the types are checked here.
         values = self._columns[column.name]
-        found = set(map(type, values)) - {type(None)}
-        plain = {t.__name__ for t in found} <= _PYTHON[column.kind]
-        if not plain or (column.kind == "int" and float in found):
+        types = set(map(type, values)) - {type(None)}
+        plain = {t.__name__ for t in types} <= _PYTHON[column.kind]
+        if not plain or (column.kind == "int" and float in types):
             for place, value in enumerate(values):
                 if not _fits(column.kind, value):
                     row = {name: some[place] for name, some in self._columns.items()}

@@ -86,7 +86,7 @@ class Stored(Tables):
         if name in self._frames or not self._files[name].exists():
             return _where(self[name], trial_ids, equal)
         wanted = pa.array(list(trial_ids), type=pa.string())
-        found = []
+        row_groups = []
         with _open(self._files[name]) as file:
             for number in range(file.num_row_groups):
                 keys = file.read_row_group(number, columns=["trial_id", *equal])
@@ -94,8 +94,8 @@ class Stored(Tables):
                 for column, value in equal.items():
                     mask = pc.and_(mask, pc.fill_null(pc.equal(keys[column], value), False))
                 if pc.any(mask).as_py():
-                    found.append(file.read_row_group(number).filter(mask))
-        return _frame(pa.concat_tables(found) if found else TABLES[name].arrow.empty_table())
+                    row_groups.append(file.read_row_group(number).filter(mask))
+        return _frame(pa.concat_tables(row_groups) if row_groups else TABLES[name].arrow.empty_table())
 
 
 def where(tables: Tables, name: str, trial_ids: Collection[str], **equal: Any) -> pd.DataFrame:

@@ -38,9 +38,11 @@ def _check_columns(table: Table, data: pa.Table) -> None:
     if stray := sorted(set(data.column_names) - set(wanted.names)):
         raise InputError(f"table '{table.name}': unknown column {', '.join(stray)}")
     for field in wanted:
-        found = data.schema.field(field.name).type
-        if found != field.type:
-            raise InputError(f"table '{table.name}', column '{field.name}': type is {found}, must be {field.type}")
+        stored_type = data.schema.field(field.name).type
+        if stored_type != field.type:
+            raise InputError(
+                f"table '{table.name}', column '{field.name}': type is {stored_type}, must be {field.type}"
+            )
 
 
 def _rules(column: Column, values: pa.ChunkedArray) -> list[tuple[Any, str]]:
