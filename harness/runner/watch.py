@@ -80,8 +80,8 @@ def memory_bytes(pid: int, enough: float = 0) -> int:
 
 def _of(process: psutil.Process, kind: str) -> int:
     try:
-        found = process.memory_info() if kind == "rss" else process.memory_full_info()
+        usage = process.memory_info() if kind == "rss" else process.memory_full_info()
         # Only Linux tells the proportional set size; elsewhere the memory of the process alone comes nearest.
-        return int(getattr(found, kind) if hasattr(found, kind) else getattr(found, "uss", 0))
+        return int(getattr(usage, kind) if hasattr(usage, kind) else getattr(usage, "uss", 0))
     except psutil.Error:
         return 0

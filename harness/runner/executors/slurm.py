@@ -112,10 +112,10 @@ class Queue:
 
     def look(self) -> None:
         if time.monotonic() >= self._next:
-            found = _states()
-            unchanged = found is None or found == self.states
+            states = _states()
+            unchanged = states is None or states == self.states
             self._every = min(2 * self._every, _LOOK_S[1]) if unchanged else _LOOK_S[0]
-            self.states = self.states if found is None else found
+            self.states = self.states if states is None else states
             self._next = time.monotonic() + self._every
 
     def soon(self) -> None:
@@ -219,13 +219,13 @@ class SlurmExecutor:
                 **_parameters(self._resources, self._time_min, f"tunebench-{folder.name}", self._throttle)
             )
             with slurm.batch():
-                made = [slurm.submit(TrialJob(trial_dir.resolve())) for trial_dir in trial_dirs]
+                submitted = [slurm.submit(TrialJob(trial_dir.resolve())) for trial_dir in trial_dirs]
         except (FailedJobError, FailedSubmissionError) as error:
             if self._submitted:  # it took some before, so this may pass: a limit on a user's jobs, a restart
                 self._refused = time.monotonic()
                 return []
             raise InputError(f"--executor slurm: sbatch refuses: {str(error).strip().splitlines()[-1]}") from error
-        jobs = [SlurmJob(job.job_id, self._queue, job.paths.stderr) for job in made]
+        jobs = [SlurmJob(job.job_id, self._queue, job.paths.stderr) for job in submitted]
         self._submitted += jobs
         self._queue.soon()
         return jobs
