@@ -47,9 +47,9 @@ def absolute(path: str | Path) -> Path:
 
 def locate(path: str, folder: Path) -> Path:
     """Where ``path`` leads: below ``folder``, or, where nothing is there, below the current folder."""
-    found = absolute(folder / Path(path).expanduser())
+    below = absolute(folder / Path(path).expanduser())
     here = absolute(path)
-    return here if here.exists() and not found.exists() else found
+    return here if here.exists() and not below.exists() else below
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ def _sha256(path: Path) -> str:
     if state.st_size < _WORTH_KEEPING_BYTES:
         return cache.sha256(path)
     key = hashlib.sha256(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()[:24]
-    kept = cache.root() / "digests" / f"{key}.json"
+    digest_file = cache.root() / "digests" / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        return str(json.loads(kept.read_text(encoding="utf-8"))["sha256"])
-    found = cache.sha256(path)
+        return str(json.loads(digest_file.read_text(encoding="utf-8"))["sha256"])
+    digest = cache.sha256(path)
     with contextlib.suppress(OSError):  # where there is no place to keep it, it is hashed again next time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, json.dumps({"sha256": found}), durable=False)
-    return found
+        digest_file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(digest_file, json.dumps({"sha256": digest}), durable=False)
+    return digest
