@@ -120,7 +120,7 @@ def _entries(
     sweep: Sweep, axis: Literal["model", "task"], load_spec: Callable[[str], Any], version: Callable[[Any], str | None]
 ) -> list[Any]:
     entries: dict[str, Entry[Any]] = {}
-    found = []
+    written_entries = []
     for written in sweep.models if axis == "model" else sweep.tasks:
         try:
             spec = load_spec(_address(sweep, axis, written))
@@ -130,8 +130,8 @@ def _entries(
         first = entries.setdefault(spec.name, entry)
         if first.spec.address != spec.address and not _equal(first, entry):
             raise _same_name(sweep, axis, first, entry)
-        found.append(entry)
-    return found
+        written_entries.append(entry)
+    return written_entries
 
 
 def _equal(one: Entry[Any], other: Entry[Any]) -> bool:
