@@ -12,7 +12,7 @@ from typing import Any
 from harness import methods
 from harness.estimate.meta import meta_base
 from harness.models.spec import load_spec
-from harness.networks.tuned import head_parameters
+from harness.networks.fresh import fresh_parameters
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def trainable_params(model: str, method: str, method_args: Mapping[str, Any]) ->
     """
     base = meta_base(load_spec(model), "float32")
     tuned = methods.apply(method, base, **method_args)
-    head = sum(p.numel() for p in head_parameters(base.build())) if base.has_head and method != "full" else 0
+    head = sum(p.numel() for p in fresh_parameters(base, base.build())) if base.has_head and method != "full" else 0
     return tuned.trainable_params - head
 
 

@@ -48,9 +48,7 @@ class MetaBase(Base):
             model = auto.from_config(self.config(), dtype=self.dtype, **load_args)
             if quantization is not None:
                 quantise(model, quantization)
-        if model.config.pad_token_id is None:
-            model.config.pad_token_id = self.tokenizer.pad_token_id
-        return model.eval()
+        return self.settled(model)
 
 
 def meta_base(

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from harness.errors import InputError
 from harness.models.load import Base
+from harness.models.whole_texts import padding_behind_text
 from harness.networks.pooling import mean_pooled
 from harness.networks.structure import body
 from harness.networks.tuned import Tuned
@@ -30,6 +31,7 @@ class LabelSimilarity(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.config = encoder.config
+        padding_behind_text(self)
         with torch.no_grad():
             self.register_buffer("labels", self._embed(**labels))
 

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from harness.errors import unknown
 from harness.models.load import Base
+from harness.models.whole_texts import padding_behind_text
 from harness.networks.pooling import mean_pooled
 from harness.networks.structure import body
 from harness.networks.tuned import Tuned, train_only
@@ -31,6 +32,12 @@ class LinearProbe(nn.Module):
         self.classifier = nn.Linear(encoder.config.hidden_size, labels, dtype=like.dtype, device=like.device)
         nn.init.normal_(self.classifier.weight, std=encoder.config.initializer_range)
         nn.init.zeros_(self.classifier.bias)
+        padding_behind_text(self)
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The body, by transformers' name."""
+        return self.encoder
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None = None, **_: Any

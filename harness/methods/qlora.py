@@ -15,6 +15,7 @@ from transformers import BitsAndBytesConfig
 from harness.errors import unknown
 from harness.methods.lora import lora_config
 from harness.models.load import Base
+from harness.networks.fresh import full_precision_modules
 from harness.networks.peft_network import with_peft
 from harness.networks.tuned import Tuned
 
@@ -22,9 +23,6 @@ QUANT_TYPES = ("nf4", "fp4")
 
 #: AdamW with states in 32 or 8 bits (Dettmers et al. 2022, arXiv:2110.02861), paged or not.
 OPTIMIZERS = ("adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit")
-
-#: The heads: a fresh one must train, and the output projection may be tied to the embedding.
-FULL_PRECISION = ("classifier", "score", "lm_head")
 
 
 def keep_exact_on_cpu(model: nn.Module) -> None:
@@ -45,7 +43,7 @@ def four_bit(base: Base, quant_type: str, double_quant: bool) -> BitsAndBytesCon
         bnb_4bit_quant_type=quant_type,
         bnb_4bit_use_double_quant=double_quant,
         bnb_4bit_compute_dtype=base.dtype,
-        llm_int8_skip_modules=list(FULL_PRECISION),
+        llm_int8_skip_modules=full_precision_modules(base),
     )
 
 

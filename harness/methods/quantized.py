@@ -24,8 +24,9 @@ from transformers.pytorch_utils import Conv1D
 
 from harness.errors import unknown
 from harness.methods.baseline import zero_shot
-from harness.methods.qlora import FULL_PRECISION, four_bit, keep_exact_on_cpu
+from harness.methods.qlora import four_bit, keep_exact_on_cpu
 from harness.models.load import Base
+from harness.networks.fresh import full_precision_modules
 from harness.networks.structure import body, linear_layers
 from harness.networks.tuned import Tuned
 
@@ -116,9 +117,8 @@ def apply(
     elif scheme == "int8":
         # It would say in every layer of every pass that the inputs are cast to float16.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
-        model = base.build(
-            quantization_config=BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(FULL_PRECISION))
-        )
+        eight_bit = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=full_precision_modules(base))
+        model = base.build(quantization_config=eight_bit)
     else:
         model = base.build(quantization_config=four_bit(base, scheme, double_quant))
         keep_exact_on_cpu(model)

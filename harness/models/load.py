@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ import transformers
 from torch import nn
 
 from harness.errors import InputError
+from harness.models import tokens
 from harness.models.checkpoint import checkpoint_dir
 from harness.models.spec import ModelSpec, load_spec
+from harness.models.whole_texts import padding_behind_text, read_last_token
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -83,42 +86,103 @@ class Base:
         """PEFT's name of the network that :meth:`build` makes."""
         return "SEQ_CLS" if self.has_head else "CAUSAL_LM"
 
+    @cached_property
+    def end_token_ids(self) -> tuple[int, ...]:
+        """Every id that ends an answer, the tokenizer's own first."""
+        return tokens.end_token_ids(self.tokenizer, self.checkpoint)
+
+    @cached_property
+    def missing_keys(self) -> frozenset[str]:
+        """Names of the parameters that :meth:`build` makes anew, because the checkpoint lacks them.
+
+        A head of another number of outputs is one of them. Random weights have no checkpoint, and so none. Raises
+        :class:`harness.errors.InputError` where the checkpoint's other tensors do not have the shapes of its
+        configuration.
+        """
+        if self.checkpoint is None:
+            return frozenset()
+        with _quiet():
+            # On the meta device: shapes and names, no weights.
+            model, seen = self._read(self.checkpoint, device_map="meta", output_loading_info=True, **self._outputs)
+        body = f"{model.base_model_prefix}."
+        reshaped = sorted(name for name, *_ in seen["mismatched_keys"])
+        if wrong := [name for name in reshaped if not self.has_head or name.startswith(body)]:
+            raise InputError(
+                f"model: '{self.spec.name}': {', '.join(wrong[:3])} of the checkpoint has not the shape that its "
+                "config.json says; valid: weights and a configuration that were saved together"
+            )
+        return frozenset(seen["missing_keys"]) | frozenset(reshaped)
+
+    def config(self) -> PretrainedConfig:
+        """The shape of what :meth:`build` makes."""
+        if self.checkpoint is None:
+            return self.spec.transformers_config(**self._outputs)
+        config: PretrainedConfig = transformers.AutoConfig.from_pretrained(self.checkpoint, **self._outputs)
+        return config
+
+    def skeleton(self) -> nn.Module:
+        """The network's modules with their names and shapes, on the meta device: nothing is read or computed."""
+        with torch.device("meta"):
+            model: nn.Module = self._auto.from_config(self.config())
+        return model
+
+    @property
+    def _outputs(self) -> dict[str, int]:
+        """How many outputs the head has, where there is one."""
+        return {"num_labels": 1 if self.scalar else len(self.labels or ())} if self.has_head else {}
+
+    @property
+    def _auto(self) -> Any:
+        """The class of transformers that :meth:`build` takes."""
+        if self.kind == "encoder" and not self.has_head:
+            raise InputError(
+                f"model: '{self.spec.name}' is an encoder and cannot generate; give it a classification task"
+            )
+        return transformers.AutoModelForSequenceClassification if self.has_head else transformers.AutoModelForCausalLM
+
     def build(self, **load_args: Any) -> nn.Module:
         """A fresh network on :attr:`device` in evaluation mode; the same seed gives the same fresh head.
 
         ``load_args`` go to ``from_pretrained``, such as a ``quantization_config``.
         """
-        auto = transformers.AutoModelForSequenceClassification if self.has_head else transformers.AutoModelForCausalLM
-        if self.kind == "encoder" and not self.has_head:
-            raise InputError(
-                f"model: '{self.spec.name}' is an encoder and cannot generate; give it a classification task"
-            )
-        outputs = 1 if self.scalar else len(self.labels or ())
-        head = {"num_labels": outputs} if self.has_head else {}
+        auto = self._auto
+        _ = self.missing_keys  # the check of the checkpoint, before it is read
         torch.manual_seed(self.seed)
         with _quiet():
             if self.checkpoint is None:
-                config = self.spec.transformers_config(**head)
                 with self.device:
-                    model = auto.from_config(config, dtype=self.dtype)
+                    model = auto.from_config(self.config(), dtype=self.dtype)
                 if load_args:
                     # Weights are quantised while they are read from a checkpoint: random ones need one too.
                     with tempfile.TemporaryDirectory() as folder:
                         model.save_pretrained(folder)
-                        model = self._read(auto, folder, **load_args)
+                        model = self._read(folder, **self._placed(load_args))
             else:
-                model = self._read(auto, self.checkpoint, **head, **load_args)
+                model = self._read(self.checkpoint, **self._outputs, **self._placed(load_args))
         if "quantization_config" not in load_args:
             model = model.to(self.device)
-        if model.config.pad_token_id is None:
-            model.config.pad_token_id = self.tokenizer.pad_token_id
+        return self.settled(model)
+
+    def settled(self, model: nn.Module) -> nn.Module:
+        """``model`` in evaluation mode, with the tokenizer's ids; a head answers a text alike, padded or not.
+
+        Every network of this base passes here once.
+        """
+        tokens.settle_ids(model, self.tokenizer, self.end_token_ids)
+        if self.has_head:
+            padding_behind_text(model)
+            if self.kind == "decoder":
+                read_last_token(model.base_model)
         return model.eval()
 
-    def _read(self, auto: Any, folder: str | Path, **load_args: Any) -> nn.Module:
-        if "quantization_config" in load_args:
-            load_args = {"device_map": {"": self.device}, **load_args}
-        model: nn.Module = auto.from_pretrained(folder, dtype=self.dtype, use_safetensors=True, **load_args)
-        return model
+    def _placed(self, load_args: dict[str, Any]) -> dict[str, Any]:
+        return {"device_map": {"": self.device}, **load_args} if "quantization_config" in load_args else load_args
+
+    def _read(self, folder: str | Path, **load_args: Any) -> Any:
+        """What ``from_pretrained`` gives; a head of another number of outputs than the checkpoint's is made anew."""
+        return self._auto.from_pretrained(
+            folder, dtype=self.dtype, use_safetensors=True, ignore_mismatched_sizes=True, **load_args
+        )
 
 
 def load(
@@ -133,7 +197,8 @@ def load(
     """The base checkpoint called ``name``, fetched and converted if it is not in the cache.
 
     ``labels`` are the classes of a classification task; ``scalar`` asks for a single output instead. Raises
-    :class:`harness.errors.InputError` for an unknown name, a failed download or a device that is not there.
+    :class:`harness.errors.InputError` for an unknown name, a failed download, a device that is not there, or a
+    tokenizer with more tokens than the embedding has rows.
     """
     spec = load_spec(name)
     checkpoint = None if spec.is_random else checkpoint_dir(spec)
@@ -143,8 +208,10 @@ def load(
         if checkpoint is None
         else transformers.AutoTokenizer.from_pretrained(checkpoint)
     )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokens.settle_padding(tokenizer)
+    if checkpoint is not None:
+        rows = transformers.AutoConfig.from_pretrained(checkpoint).get_text_config().vocab_size
+        tokens.check_vocabulary(tokenizer, rows, spec.name)
     return Base(
         spec=spec,
         tokenizer=tokenizer,

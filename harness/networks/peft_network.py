@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -11,13 +12,20 @@ from unittest import mock
 import torch
 from peft import PeftConfig, PeftModel, PeftType, PromptLearningConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils.constants import SEQ_CLS_HEAD_NAMES
 from torch import nn
 
 from harness.errors import InputError
 from harness.models.load import Base
+from harness.models.whole_texts import padding_behind_text
+from harness.networks.fresh import fresh_modules
 from harness.networks.merging import can_merge, merged_peft
 from harness.networks.soft_prompts import generate_behind_padding, pool_real_tokens
+from harness.networks.structure import body
 from harness.networks.tuned import Tuned
+
+#: Types whose virtual tokens stand before the text, as embeddings.
+_IN_FRONT = (PeftType.PROMPT_TUNING, PeftType.P_TUNING)
 
 
 def with_peft(
@@ -36,6 +44,7 @@ def with_peft(
     torch.manual_seed(base.seed)
     if not isinstance(config, PeftConfig):
         config = config(model)
+    _settle(config, base, model)
     try:
         model = get_peft_model(model, config, low_cpu_mem_usage=base.device.type == "meta").eval()
     except (ValueError, TypeError, KeyError, NotImplementedError, AttributeError) as error:
@@ -54,6 +63,41 @@ def with_peft(
     )
 
 
+def _settle(config: PeftConfig, base: Base, network: nn.Module) -> None:
+    """Tell PEFT which fresh layers to train and store, and the shape that virtual tokens need.
+
+    PEFT itself knows heads by two names, and reads a width off the configuration, where it has several names and may
+    not be the embedding's. Raises :class:`harness.errors.InputError` for a prefix on a network without keys and values
+    to put it before.
+    """
+    if fresh := [own for name in fresh_modules(base, network) for own in _unmistakable(network, name)]:
+        # The configuration of adaption prompts has no such field; PEFT asks for the attribute.
+        config.modules_to_save = sorted({*(getattr(config, "modules_to_save", None) or ()), *fresh})
+    if not isinstance(config, PromptLearningConfig):
+        return
+    shape, in_layers = network.config.get_text_config(), config.peft_type not in _IN_FRONT
+    if in_layers and not any("past_key_values" in signature(m.forward).parameters for m in (network, body(network))):
+        raise InputError(f"PEFT's {config.peft_type.value} on {network.config.model_type}: it takes no keys and values")
+    width = shape.hidden_size if in_layers else network.get_input_embeddings().embedding_dim
+    config.token_dim = config.token_dim or width
+    config.num_layers = config.num_layers or shape.num_hidden_layers
+    config.num_attention_heads = config.num_attention_heads or shape.num_attention_heads
+
+
+def _unmistakable(network: nn.Module, name: str) -> list[str]:
+    """Names that PEFT, which compares ends of names, finds that module by and no other.
+
+    It adds its own names of heads, whole. Of any other the layers are named, with a dot in each: 'head' would be the
+    'mlp_head' of p-tuning's encoder too.
+    """
+    if name in SEQ_CLS_HEAD_NAMES:
+        return [name]
+    module = network.get_submodule(name)
+    if next(module.parameters(recurse=False), None) is not None:
+        return [name]
+    return [own for child, _ in module.named_children() for own in _unmistakable(network, f"{name}.{child}")]
+
+
 def _adds_to_a_loss(tuner: nn.Module) -> bool:
     """Whether a tuner of PEFT does more than to pass a batch on: AdaLoRA's adds its orthogonality to the loss."""
     return isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward
@@ -70,7 +114,9 @@ def _added_to_a_loss(tuner: nn.Module) -> torch.Tensor:
 def place_virtual_tokens(model: PeftModel, base: Base) -> None:
     """Have virtual tokens stand between padding and text, and an encoder's head read the text."""
     config = model.peft_config["default"]
-    if isinstance(config, PromptLearningConfig) and config.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING):
+    if base.has_head:
+        padding_behind_text(model)
+    if isinstance(config, PromptLearningConfig) and config.peft_type in _IN_FRONT:
         generate_behind_padding(model)
         if base.kind == "encoder":
             pool_real_tokens(model)

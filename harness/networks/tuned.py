@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.models.load import Base
+from harness.networks.fresh import fresh_parameters
 from harness.networks.merging import Merge
 
 TENSORS_FILE = "trained.safetensors"
@@ -110,14 +111,8 @@ def _elements(parameter: nn.Parameter) -> int:
     return parameter.numel() if state is None else int(torch.Size(state.shape).numel())
 
 
-def head_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters of a fresh classification head, found by its usual names; none on a language model."""
-    heads = (getattr(model, name, None) for name in ("classifier", "score", "classification_head"))
-    return [p for head in heads if isinstance(head, nn.Module) for p in head.parameters()]
-
-
 def train_only(model: nn.Module, parameters: Iterable[nn.Parameter], base: Base) -> None:
-    """Freeze everything but ``parameters`` and the fresh classification head, which no method can leave untrained."""
+    """Freeze everything but ``parameters`` and the fresh layers, which no method can leave untrained."""
     model.requires_grad_(False)
-    for parameter in [*parameters, *(head_parameters(model) if base.has_head else [])]:
+    for parameter in [*parameters, *fresh_parameters(base, model)]:
         parameter.requires_grad_(True)

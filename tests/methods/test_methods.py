@@ -18,7 +18,8 @@ from harness.methods import load
 from harness.methods.adapter import VARIANTS
 from harness.models.load import Base
 from harness.models.load import load as load_base
-from harness.networks.tuned import Tuned, head_parameters
+from harness.networks.fresh import fresh_parameters
+from harness.networks.tuned import Tuned
 
 #: Every method that trains with the settings that make another network of it; ``bitdelta`` needs a parent and has tests
 #: of its own.
@@ -149,7 +150,7 @@ def test_saved_and_reloaded_equals(base: Base, case: tuple[str, dict[str, Any]],
     torch.testing.assert_close(logits(reloaded), logits(tuned), rtol=0, atol=2e-6)
     # What was loaded can be trained on, the head of a classifier included.
     assert bool(reloaded.trainable) == bool(tuned.trainable)
-    head = [p for p in head_parameters(reloaded.model) if p.requires_grad]
+    head = [p for p in fresh_parameters(base, reloaded.model) if p.requires_grad]
     assert not (base.has_head and tuned.trainable) or head or any("classifier" in n for n in reloaded.trainable)
 
 
