@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
+from bitsandbytes.nn import Linear8bitLt
 from torch import nn
 from torch.nn import functional
 from transformers import BitsAndBytesConfig
@@ -119,10 +120,18 @@ def apply(
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         eight_bit = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=full_precision_modules(base))
         model = base.build(quantization_config=eight_bit)
+        _show_scales(model)
     else:
         model = base.build(quantization_config=four_bit(base, scheme, double_quant))
         keep_exact_on_cpu(model)
     return Tuned(base, zero_shot(base, model))
+
+
+def _show_scales(model: nn.Module) -> None:
+    """Make LLM.int8's scales buffers, which count as weights; bitsandbytes hangs them on a tensor, then on a state."""
+    for module in model.modules():
+        if isinstance(module, Linear8bitLt):
+            module.register_buffer("scales", module.weight.SCB, persistent=False)
 
 
 def _replace_layers(root: nn.Module, make: Callable[[nn.Module], nn.Module]) -> None:

@@ -163,6 +163,16 @@ def test_every_scheme_shrinks_the_weights_and_stays_near_the_model(llama: Base, 
     assert 0 < error < (0.01 if "int8" in scheme else 0.1)
 
 
+def test_eight_bits_of_bitsandbytes_take_a_byte_and_a_float32_scale_for_each_output(llama: Base) -> None:
+    plain = llama.build()
+    inside = [module for module in plain.model.modules() if isinstance(module, nn.Linear)]
+    saved = sum(3 * module.weight.numel() - 4 * module.out_features for module in inside)
+    model = methods.apply("quantized", llama, scheme="int8").model
+    assert weights_bytes(plain) - weights_bytes(model) == saved
+    logits(model)  # the first pass moves the scales elsewhere
+    assert weights_bytes(plain) - weights_bytes(model) == saved
+
+
 @pytest.mark.parametrize("optimizer", qlora.OPTIMIZERS)
 def test_every_optimizer_of_qlora_learns_here(llama: Base, optimizer: str) -> None:
     tuned = methods.apply("qlora", llama, optimizer=optimizer)
