@@ -6,7 +6,7 @@ file in ``harness/methods/`` and one notebook; an objective likewise in ``harnes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import JsonValue
@@ -25,6 +25,10 @@ class Parent:
     """What the child needs it for: its key in the notebook's ``parent_dirs``."""
     objective: str | None = None
     method: str | None = None
+    shared: bool = False
+    """One for the trials of all methods: ``method`` where the sweep has it, else the sweep's first that can."""
+    costs: bool = True
+    """False: it judges the child, or is compared with it; what trained the child is the same without it."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,11 @@ METHODS = _methods(
     ),
 )
 
-_SFT, _REWARD = Parent("sft", "sft"), Parent("reward", "reward")
+_SFT = Parent("sft", "sft")
+# Rewards and wins of two methods can be compared only under one reward model and against one opponent.
+_REWARD = Parent("reward", "reward", method="full", shared=True)
+_JUDGE = replace(_REWARD, costs=False)
+_OPPONENT = Parent("opponent", "sft", method="full", shared=True, costs=False)
 _PREFERENCE: tuple[TaskKind, ...] = ("preference",)
 _DECODER: tuple[ModelKind, ...] = ("decoder",)
 
@@ -243,7 +251,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="objectives/dpo",
-            parents=(_SFT, _REWARD),
+            parents=(_SFT, _JUDGE, _OPPONENT),
         ),
         Objective(
             "kto",
@@ -252,7 +260,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="objectives/kto",
-            parents=(_SFT, _REWARD),
+            parents=(_SFT, _JUDGE, _OPPONENT),
         ),
         Objective(
             "orpo",
@@ -261,8 +269,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="objectives/orpo",
-            # It starts from neither; they are what it is compared with, and what judges it.
-            parents=(_SFT, _REWARD),
+            parents=(_JUDGE, _OPPONENT),
         ),
         Objective(
             "rrhf",
@@ -271,7 +278,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="objectives/rrhf",
-            parents=(_SFT, _REWARD),
+            parents=(_SFT, _JUDGE, _OPPONENT),
         ),
         Objective(
             "ppo",
@@ -280,7 +287,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="objectives/ppo",
-            parents=(_SFT, _REWARD),
+            parents=(_SFT, _REWARD, _OPPONENT),
         ),
         Objective(
             "rloo",
@@ -289,7 +296,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="objectives/rloo",
-            parents=(_SFT, _REWARD),
+            parents=(_SFT, _REWARD, _OPPONENT),
         ),
         Objective(
             "grpo",
@@ -298,7 +305,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="objectives/grpo",
-            parents=(_SFT, _REWARD),
+            parents=(_SFT, _REWARD, _OPPONENT),
         ),
         Objective(
             "best_of_n",
@@ -307,7 +314,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=_PREFERENCE,
             model_kinds=_DECODER,
             notebook="objectives/best_of_n",
-            parents=(_SFT, _REWARD),
+            parents=(_SFT, _REWARD, _OPPONENT),
         ),
     )
 }

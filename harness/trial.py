@@ -5,9 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 #: Raised whenever a change makes new rows incomparable with old ones; it is part of every trial's id.
 PROTOCOL_VERSION = 2
@@ -68,8 +77,9 @@ class Trial(Frozen):
     budget: Budget = Budget()
     dtype: DType = "float32"
     device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
-    parents: dict[str, str] = Field(
-        default_factory=dict, description="role -> id of the trial whose artefact is needed"
+    parents: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="role -> ids of the trials that may fill it; the one that validation prefers does",
     )
     protocol_version: int = PROTOCOL_VERSION
     paths: dict[str, str] = Field(
@@ -77,15 +87,30 @@ class Trial(Frozen):
         description="'model', 'task' -> absolute path of an own file; no part of the identity: it differs by host",
     )
 
+    @field_validator("parents", mode="before")
+    @classmethod
+    def _one_or_several(cls, parents: Any) -> Any:
+        """A role with one candidate may hold its id alone, as :meth:`canonical_json` writes it."""
+        if not isinstance(parents, Mapping):
+            return parents
+        return {role: (ids,) if isinstance(ids, str) else tuple(ids) for role, ids in parents.items()}
+
+    @property
+    def parent_ids(self) -> tuple[str, ...]:
+        """Ids of all trials that it waits for, whatever their role."""
+        return tuple(dict.fromkeys(trial_id for ids in self.parents.values() for trial_id in ids))
+
     def canonical_json(self) -> str:
         """What makes the trial this one, as JSON with sorted keys and no white space: equal trials, equal strings.
 
-        :attr:`paths` are left out: the same files in another place make the same trial.
+        :attr:`paths` are left out: the same files in another place make the same trial. Which of several candidates
+        becomes a parent is an outcome, and no part of the trial.
         """
         left_out = {"paths"}
         if self.protocol_version < 2:  # whose trials had no versions: their ids stay what they were
             left_out |= {"model_revision", "task_version"}
         document = self.model_dump(mode="json", exclude=left_out)
+        document["parents"] = {role: ids if len(ids) > 1 else ids[0] for role, ids in document["parents"].items()}
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     def address(self, axis: Literal["model", "task"]) -> str:

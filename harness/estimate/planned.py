@@ -95,7 +95,7 @@ class Setting:
 def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = None) -> Plan:
     """``plan`` with the estimated peak of each trial; what exceeds the ``limit`` of its device is skipped.
 
-    A trial whose parent is skipped is skipped too.
+    A trial all of whose candidates for a parent are skipped is skipped too.
     """
     found = _estimates([row.trial for row in plan.runnable], estimator or _in_processes)
     limit = once(limit)
@@ -139,8 +139,10 @@ def _too_large(row: Planned, limit: LimitOf) -> str | None:
 
 
 def _lost_parent(row: Planned, skipped: Collection[str]) -> str | None:
-    lost = [role for role, parent in row.trial.parents.items() if parent in skipped]
-    return f"its parent ({lost[0]}, trial {row.trial.parents[lost[0]]}) is skipped" if lost else None
+    for role, candidates in row.trial.parents.items():
+        if all(parent in skipped for parent in candidates):
+            return f"its parent ({role}, trial {' or '.join(candidates)}) is skipped"
+    return None
 
 
 def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int | None]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
 
 from harness import catalog, methods, objectives
 from harness.experiment import Experiment, alignment
@@ -17,7 +21,7 @@ from harness.objectives.reward import scorer
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.tasks.evaluate import Evaluation, evaluate
 from harness.tasks.metrics import Score
-from harness.training.rollouts import Reference
+from harness.training.rollouts import Reference, Reward
 from harness.training.trainer import Settings
 
 #: Whose answers a comparison shows.
@@ -31,14 +35,16 @@ def parent(
     args: Mapping[str, Any],
     parent_dirs: Mapping[str, str] | None,
     learning_rate: float,
+    role: str | None = None,
 ) -> Path:
-    """The folder of the parent with the role ``objective``.
+    """The folder of the parent with that ``role``, which is its ``objective`` unless it is given.
 
     A runner hands over ``parent_dirs``. When a person runs the notebook there is none: then the parent is trained here,
     with the method, data and budget of ``run`` and the ``learning_rate`` given, into a temporary folder.
     """
-    if parent_dirs and objective in parent_dirs:
-        return Path(parent_dirs[objective])
+    role = role or objective
+    if parent_dirs and role in parent_dirs:
+        return Path(parent_dirs[role])
     tuned = methods.apply(method, _base(run, objective), **{"train_steps": run.budget.train_steps, **args})
     objectives.fit(objective, tuned, run.data, Settings(run.budget, learning_rate, run.seed))
     folder = Path(tempfile.mkdtemp(prefix=f"tunebench-{objective}-"))
@@ -52,41 +58,54 @@ def load_parent(run: Experiment, objective: str, folder: str | Path) -> Tuned:
 
 
 class Comparison:
-    """A policy against the SFT model whose evaluation on test is ``before``, with the reward model ``judge`` over both.
+    """A policy against an SFT model, the ``opponent``, with the reward model ``judge`` over both; both are folders.
 
     Made after :meth:`Experiment.apply` and before the training: the policy as it is now is the reference. Records at
-    once the mean reward of the SFT model's answers (split ``base``), and as ``reward_accuracy`` the share of the test
-    pairs that the reward model has in the right order.
+    once the mean reward of the opponent's answers (split ``base``), and as ``reward_accuracy`` the share of the test
+    pairs that the reward model has in the right order. While the policy trains, none of the three is in memory, unless
+    the objective asks for the :attr:`reward`.
     """
 
-    def __init__(self, run: Experiment, judge: Tuned, before: Evaluation) -> None:
-        self.before = before
+    def __init__(self, run: Experiment, judge: str | Path, opponent: str | Path) -> None:
         self.after: Evaluation | None = None
-        self.reward = scorer(judge, run.budget.max_length, run.data.spec.max_new_tokens)
         self.prompts = [example.prompt for example in run.data.test]
         self._run = run
         self._tuned = run.applied()
-        self._reference = Reference(self._tuned)
-        of_pairs = evaluate(judge, run.data, "test", run.budget.max_length).primary
-        run.add_scores("base", self._mean_reward(before))
+        self._reference = _ReferenceOnDisk(self._tuned)
+        self._judge = _Judge(run, judge)
+        self.before = evaluate(load_parent(run, "sft", opponent), run.data, "test", run.budget.max_length)
+        run.add_scores("base", self._mean_reward(self.before))
+        of_pairs = evaluate(self._judge.network(), run.data, "test", run.budget.max_length).primary
         run.add_scores("test", dataclasses.replace(of_pairs, metric="reward_accuracy"))
+        self.release_judge()
+
+    @property
+    def reward(self) -> Reward:
+        """The judge as a reward to train by; its network then stays in memory until :meth:`release_judge`."""
+        self._judge.network()
+        return self._judge
+
+    def release_judge(self) -> None:
+        """Free the reward model's network until the next answer that it has to judge."""
+        self._judge.release()
 
     def record(self) -> Evaluation:
         """Evaluate the policy, and record how it compares on test: win rate, KL and mean reward.
 
         The win rate is under the first of the task's metrics of text, and is left out where the task has none.
         """
+        self.release_judge()
         run, spec = self._run, self._run.data.spec
         evaluation = self.after = run.evaluate()
         if of_text := spec.metrics_of_text:
             run.add_scores("test", alignment.win_rate(of_text[0], evaluation, self.before))
+        reference, length = self._reference.load(), run.budget.max_length
         run.add_scores(
             "test",
-            alignment.kl_to_reference(
-                self._tuned, self._reference, self.prompts, spec.max_new_tokens, run.budget.max_length
-            ),
+            alignment.kl_to_reference(self._tuned, reference, self.prompts, spec.max_new_tokens, length),
             self._mean_reward(evaluation),
         )
+        self.release_judge()
         return evaluation
 
     def __repr__(self) -> str:
@@ -115,7 +134,42 @@ class Comparison:
         return [(old.output, new.output, first_reference(new.references)) for old, new in pairs]
 
     def _mean_reward(self, evaluation: Evaluation) -> Score:
-        return alignment.mean_reward(self.reward, self.prompts, [answer.output for answer in evaluation.answers])
+        return alignment.mean_reward(self._judge, self.prompts, [answer.output for answer in evaluation.answers])
+
+
+class _Judge:
+    """A reward model as a :data:`Reward`, whose network is in memory from one judgement until it is released."""
+
+    def __init__(self, run: Experiment, folder: str | Path) -> None:
+        self._run, self._folder = run, folder
+        self._network: Tuned | None = None
+
+    def network(self) -> Tuned:
+        if self._network is None:
+            self._network = load_parent(self._run, "reward", self._folder)
+        return self._network
+
+    def release(self) -> None:
+        self._network = None
+        gc.collect()  # networks hold themselves by their hooks
+
+    def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+        max_length, max_new_tokens = self._run.budget.max_length, self._run.data.spec.max_new_tokens
+        return scorer(self.network(), max_length, max_new_tokens)(prompts, answers)
+
+
+class _ReferenceOnDisk:
+    """The policy as it is now, for later: in memory it would be a second network while a full fine-tune trains."""
+
+    def __init__(self, tuned: Tuned) -> None:
+        self._tuned = tuned
+        self._folder = tempfile.TemporaryDirectory(prefix="tunebench-reference-")
+        self._file = Path(self._folder.name) / "weights.safetensors"
+        save_file({name: p.detach().contiguous() for name, p in tuned.trainable.items()}, self._file)
+
+    def load(self) -> Reference:
+        """The policy as it was, in memory."""
+        return Reference(self._tuned, load_file(self._file, device=str(self._tuned.base.device)))
 
 
 def _base(run: Experiment, objective: str) -> Base:

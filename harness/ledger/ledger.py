@@ -39,8 +39,10 @@ from harness.files import (
 from harness.ledger.claims import Claim, OwnerWatch
 from harness.ledger.records import read_record, read_records
 from harness.ledger.scan import names, side_by_side
+from harness.results.parents import preferred
 from harness.results.record import Record
 from harness.sweeps.plan import Plan, Planned
+from harness.trial import Trial
 
 
 class Ledger:
@@ -178,6 +180,18 @@ class Ledger:
         """The record of one trial without its outcome, from a small read; None, and raises, as :meth:`record`."""
         return read_record(self.trial_dir(trial_id) / RECORD_FILE, head=True)
 
+    def chosen_parents(self, trial: Trial) -> dict[str, str]:
+        """Role -> id of the trial that fills it (:func:`harness.results.parents.preferred`).
+
+        A role none of whose candidates ended well is left out.
+        """
+        chosen = {}
+        for role, candidates in trial.parents.items():
+            ended = (self.record(candidate) for candidate in candidates)
+            if (best := preferred([record for record in ended if record is not None])) is not None:
+                chosen[role] = best.trial_id
+        return chosen
+
     def heads(self) -> list[Record | None]:
         """How each planned trial ended, in the order of the plan; None where it has not."""
         return side_by_side(lambda row: self.head(row.trial_id), self.plan.rows)
@@ -209,12 +223,12 @@ class Ledger:
         """Have the parents run again whose checkpoint one of these trials waits for and nobody has kept.
 
         A trial that is added later may start from one that had no children when it ran, or whose children have ended.
-        Repeated, it gives the same numbers. Other records stay as they are. Returns the ids of what is to run again.
+        Repeated, they give the same numbers. Other records stay as they are. Returns the ids of what is to run again.
         """
         again: set[str] = set()
         waiting = [row for row in self.pending() if row.trial_id in trial_ids]
         while waiting:
-            for parent in waiting.pop().trial.parents.values():
+            for parent in waiting.pop().trial.parent_ids:
                 record = self.head(parent)
                 if record is not None and record.status == "ok" and not self.artifact_dir(parent).exists():
                     self.set_aside(parent)
@@ -289,7 +303,8 @@ def _standing(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What ``trial.json`` says of every trial of a written plan; nothing for what is no plan."""
     try:
         rows = plan["trials"]
-        parents = {parent for row in rows for parent in row["trial"]["parents"].values()}
+        roles = [ids for row in rows for ids in row["trial"]["parents"].values()]
+        parents = {parent for ids in roles for parent in ([ids] if isinstance(ids, str) else ids)}
         return {
             row["trial_id"]: {"sweep": plan["sweep"], "is_parent": row["trial_id"] in parents, "row": row}
             for row in rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -69,9 +69,17 @@ def kl_bound(n: int) -> float:
 
 
 def fit(
-    tuned: Tuned, data: TaskData, settings: Settings, reward: Reward, n: int = 4, temperature: float = 1.0
+    tuned: Tuned,
+    data: TaskData,
+    settings: Settings,
+    reward: Reward,
+    n: int = 4,
+    temperature: float = 1.0,
+    after_sampling: Callable[[], None] | None = None,
 ) -> History:
     """Sample ``n`` answers to every training prompt, keep the best, and fine-tune on them in place.
+
+    ``after_sampling`` is called when no reward is asked for any more, such as to free the reward model.
 
     Curves: ``reward`` and ``best_reward``, the means over all samples and over the kept ones, at step 1. Sampling is
     part of ``train_s``, but of no step.
@@ -92,6 +100,8 @@ def fit(
         for example, best in zip(data.train, found.best, strict=True)
         if best.text
     ]
+    if after_sampling is not None:
+        after_sampling()
     sampling_s = time.perf_counter() - start
     history = sft.fit(tuned, replace(data, train=tuple(kept)), settings)
     before = (

@@ -54,6 +54,8 @@ class Record(BaseModel):
     duration_s: float | None = None
     task_kind: str | None = None
     model_family: str | None = None
+    parents: dict[str, str] = Field(default_factory=dict)
+    """Role -> id of the trial that filled it, of the candidates that the specification names."""
     environment: dict[str, str | bool | None] = Field(default_factory=dict)
     """Columns of the trials table that describe machine, versions and commit; known for every ending."""
     outcome: Outcome | None = None

@@ -54,11 +54,19 @@ TRIALS = Table(
             _C("method_args", "string", "arguments of the method, as JSON with sorted keys", True),
             _C("objective", "string", "which loss trains them", True),
             _C("objective_args", "string", "arguments of the objective, as JSON with sorted keys", True),
-            _C("parents", "string", "role -> trial_id of the trials it starts from, as JSON with sorted keys", True),
+            _C(
+                "parents",
+                "string",
+                "role -> trial_id of the trial that fills it, as JSON with sorted keys: what it started from ('sft', "
+                "'full'), what judges it ('reward'), what its answers are compared with ('opponent'); of several "
+                "candidates the one with the best valid_score",
+                True,
+            ),
+            _C("parent_candidates", "string", "role -> trial_id of each trial that could have it, as JSON", True),
             _C(
                 "parent_settings",
                 "string",
-                "role -> digest of the parent's specification without its seed, as JSON: the same for all seeds",
+                "role -> digests of the candidates' specifications without their seed, as JSON: the same for all seeds",
                 True,
             ),
             _C("model", "string", "name of the base checkpoint", True),
@@ -199,6 +207,14 @@ TRIALS = Table(
             ),
             _C("energy_j", "float", "joules of the training call, of the whole GPU or processor", minimum=0),
             _C("energy_reason", "string", "why a trial that trained has no energy"),
+            _C(
+                "chain_train_s",
+                "float",
+                "train_s of this trial and of every trial that it was trained from, such as the fine-tune that "
+                "BitDelta compresses; without what only judges it, and without other settings that were tried",
+                minimum=0,
+            ),
+            _C("chain_energy_j", "float", "energy_j of the same trials", minimum=0),
         ),
         *_group(
             "memory",

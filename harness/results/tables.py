@@ -17,7 +17,7 @@ from harness.files import TABLES_DIR
 from harness.results.baseline import fill_base_scores
 from harness.results.builder import TableBuilder
 from harness.results.files import TableFiles, find, read
-from harness.results.parents import fill_parent_settings
+from harness.results.parents import fill_chain_costs, fill_parent_settings
 from harness.results.record import Record
 from harness.results.schema import LONG_TABLES, TABLES
 from harness.results.validate import validate
@@ -91,6 +91,7 @@ def _unchecked(records: Iterable[Record]) -> Iterator[tuple[str, pa.RecordBatch]
                 yield name, batch
     fill_base_scores(trials, specs)
     fill_parent_settings(trials, specs)
+    fill_chain_costs(trials)
     builders["trials"].extend(trials)
     for name in (*LONG_TABLES, "trials"):
         for batch in builders[name].finish().to_batches():
@@ -115,7 +116,8 @@ def _row(record: Record) -> dict[str, Any]:
         "method_args": _json(trial.method_args),
         "objective": trial.objective,
         "objective_args": _json(trial.objective_args),
-        "parents": _json(trial.parents),
+        "parents": _json(_parents(record)),
+        "parent_candidates": _json(trial.parents),
         "parent_settings": _json(trial.parents),
         "model": trial.model,
         "model_revision": trial.model_revision,
@@ -139,6 +141,12 @@ def _row(record: Record) -> dict[str, Any]:
         "started_at": record.started_at,
         "duration_s": record.duration_s,
     }
+
+
+def _parents(record: Record) -> dict[str, str]:
+    """Role -> the parent; records of earlier versions leave out what was the only candidate."""
+    single = {role: candidates[0] for role, candidates in record.trial.parents.items() if len(candidates) == 1}
+    return {**single, **record.parents}
 
 
 def _json(arguments: Mapping[str, Any]) -> str:

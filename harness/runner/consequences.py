@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 
 from harness.ledger.ledger import Ledger
 from harness.results.record import Record
@@ -26,7 +27,7 @@ class Consequences:
         self._exhausted: dict[tuple[str, ...], Planned] = {}
         """Kind of trial -> the smallest that ran out of memory."""
         for row, head in zip(ledger.plan.rows, ledger.heads(), strict=True):
-            for parent in row.trial.parents.values():
+            for parent in row.trial.parent_ids:
                 self._children[parent].append(row.trial_id)
             if head is not None and head.status == "oom":
                 self._has_exhausted(row)
@@ -36,7 +37,7 @@ class Consequences:
         if record.status == "oom":
             self._has_exhausted(row)
         if not self._keep:
-            for parent in row.trial.parents.values():
+            for parent in row.trial.parent_ids:
                 children = self._children[parent]
                 while children and self._is_at_rest(children[-1]):  # each is seen at rest once, however many there are
                     children.pop()
@@ -45,9 +46,11 @@ class Consequences:
 
     def obstacle(self, row: Planned) -> str | None:
         """Why the row cannot run any more; None: it can."""
-        for role, parent in row.trial.parents.items():
-            if (record := self._ledger.head(parent)) is not None and record.status != "ok":
-                return f"its parent ({role}, trial {parent}) ended as {record.status}"
+        for role, candidates in row.trial.parents.items():
+            endings = [self._ledger.head(parent) for parent in candidates]
+            statuses = [record.status for record in endings if record is not None]
+            if len(statuses) == len(candidates) and "ok" not in statuses:
+                return _lost(role, candidates, statuses)
         needed, smaller = row.estimated_bytes, self._exhausted.get(_kind(row))
         if needed is not None and smaller is not None and needed > (too_much := smaller.estimated_bytes or 0):
             return (
@@ -64,6 +67,13 @@ class Consequences:
     def _is_at_rest(self, trial_id: str) -> bool:
         record = self._ledger.head(trial_id)
         return record is not None and record.status in _AT_REST
+
+
+def _lost(role: str, candidates: Sequence[str], statuses: Sequence[str]) -> str:
+    if len(candidates) == 1:
+        return f"its parent ({role}, trial {candidates[0]}) ended as {statuses[0]}"
+    endings = ", ".join(f"{parent} as {status}" for parent, status in zip(candidates, statuses, strict=True))
+    return f"none of the trials that could be its parent ({role}) ended well: {endings}"
 
 
 def _kind(row: Planned) -> tuple[str, ...]:

@@ -190,13 +190,13 @@ class _Driver:
         self._consequences.has_ended(row, record)
         self._watcher.ended(record)
         for child in self._schedule.ended(record.trial_id):
-            if record.status != "ok":  # told at once, room or not
-                self._may_start(child)
+            if record.status != "ok" and self._consequences.obstacle(child) is not None:
+                self._may_start(child)  # told at once, room or not
 
 
 def _is_ready(ledger: Ledger, row: Planned) -> bool:
     """Whether its parents are done and nobody works on it."""
-    return all(ledger.is_done(parent) for parent in row.trial.parents.values()) and not ledger.is_claimed(row.trial_id)
+    return all(ledger.is_done(parent) for parent in row.trial.parent_ids) and not ledger.is_claimed(row.trial_id)
 
 
 def _settle(ledger: Ledger, running: Running, ending: Ending) -> bool:

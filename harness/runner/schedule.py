@@ -18,7 +18,7 @@ class Schedule:
         self._children: defaultdict[str, list[Planned]] = defaultdict(list)
         self._missing: dict[str, set[str]] = {}
         for row in self._rows:
-            missing = {parent for parent in row.trial.parents.values() if parent in self._places}
+            missing = {parent for parent in row.trial.parent_ids if parent in self._places}
             self._missing[row.trial_id] = missing
             for parent in missing:
                 self._children[parent].append(row)

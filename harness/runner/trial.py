@@ -106,10 +106,13 @@ def _parameters(ledger: Ledger, row: Planned, keep: bool) -> dict[str, Any]:
         del given["learning_rate"]
     if stray := sorted(given.keys() - declared.keys()):
         raise InputError(f"{notebooks.path(trial.notebook)}: the cell tagged 'parameters' lacks '{stray[0]}'")
+    chosen = ledger.chosen_parents(trial)
+    if lost := sorted(trial.parents.keys() - chosen.keys()):
+        raise InputError(f"trial {row.trial_id}: no trial that could be its parent ({lost[0]}) has ended well")
     places = {
         "trial_dir": str(ledger.trial_dir(row.trial_id)),
         "artifact_dir": str(ledger.artifact_dir(row.trial_id)) if keep else None,
-        "parent_dirs": {role: str(ledger.artifact_dir(parent)) for role, parent in trial.parents.items()},
+        "parent_dirs": {role: str(ledger.artifact_dir(parent)) for role, parent in chosen.items()},
     }
     return given | {name: place for name, place in places.items() if name in declared}
 

@@ -9,8 +9,10 @@ Decisions that are worth knowing:
   task's natural objective and no learning rate.
 * A notebook that belongs to an objective takes the method's arguments as a mapping; they are checked against the
   method's own notebook.
-* A parent is planned by itself, once for all of its children: the first trial that the sweep has for its method and
-  objective, with the child's model, task and seed and, where the method is the same, the child's arguments.
+* Parents are planned by themselves, once for all of their children. Every setting that the sweep has for a parent's
+  method and objective is a candidate, with the child's model, task and seed and, where the method is the same, the
+  child's arguments: the child starts from the one that validation prefers. What judges the trials of several methods,
+  or is compared with them, is one for all (:attr:`harness.catalog.Parent.shared`).
 * An impossible cell (method x objective x model x task) is one skipped row, whatever the number of its arguments
   and seeds; arguments that the model cannot take are skipped rows of their own.
 """
@@ -78,11 +80,17 @@ class _Cell:
 
     def parent(self, parent: catalog.Parent) -> _Cell:
         """The cell of a parent: the same, but for what the parent names."""
-        return replace(
+        cell = replace(
             self,
             method=catalog.METHODS[parent.method or self.method.name],
             objective=catalog.OBJECTIVES[parent.objective or self.objective.name],
         )
+        if not parent.shared:
+            return cell
+        names = sorted(self.sweep.methods, key=lambda name: name != parent.method)
+        cells = (replace(cell, method=catalog.METHODS[name]) for name in names)
+        able = (c for c in cells if c.method.trains and not c.method.parents and c.impossible() is None)
+        return next(able, replace(cell, method=self.method))
 
     def overrides(self) -> Iterator[tuple[int, Any]]:
         names = {"model": self.model.name, "task": self.task.name, "objective": self.objective.name}
@@ -225,19 +233,25 @@ class _Parents:
         for parent in cell.parents:
             place = cell.parent(parent)
             candidates = self._candidates(place, trial.seed)
-            if place.method == cell.method:
+            if place.method == cell.method and not parent.shared:
                 candidates = [found for found in candidates if found.method_args == trial.method_args] or candidates
-            row = Planned(self.named_in(place, candidates[0]), None, cell.task.kind, cell.model.family)
-            self._rows.setdefault(row.trial_id, row)
-            parents[parent.role] = row.trial_id
+            rows = [Planned(self.named_in(place, c), None, cell.task.kind, cell.model.family) for c in candidates]
+            for row in rows:
+                self._rows.setdefault(row.trial_id, row)
+            parents[parent.role] = tuple(row.trial_id for row in rows)
         return trial.model_copy(update={"parents": parents}) if parents else trial
 
     def _candidates(self, place: _Cell, seed: int) -> list[Trial]:
-        """The trials of ``place`` with this seed; multiplied out once, not again for each child."""
+        """The trials of ``place`` with this seed that are to run; multiplied out once, not again for each child.
+
+        Where ``exclude`` takes all of them out, they are the parents all the same.
+        """
         key = (place.method.name, place.objective.name, place.model.name, place.task.name)
         if key not in self._by_seed:
             found: dict[int, list[Trial]] = {}
-            for trial in _trials(place):
+            trials = list(_trials(place))
+            usual = [t for t in trials if place.restriction(t) is None and _excluded(place.sweep, t) is None]
+            for trial in usual or trials:
                 found.setdefault(trial.seed, []).append(trial)
             self._by_seed[key] = found
         return self._by_seed[key][seed]

@@ -76,8 +76,8 @@ class Plan:
 
     @cached_property
     def parents(self) -> frozenset[str]:
-        """Ids of the trials that another one needs."""
-        return frozenset(parent for row in self.rows for parent in row.trial.parents.values())
+        """Ids of the trials that another one starts from, or may start from."""
+        return frozenset(parent for row in self.rows for parent in row.trial.parent_ids)
 
     @property
     def runnable(self) -> tuple[Planned, ...]:
@@ -115,7 +115,7 @@ class Plan:
             raise InputError("--only: no trial of the sweep matches")
         for row in reversed(self.rows):
             if row.trial_id in hits:
-                hits.update(row.trial.parents.values())
+                hits.update(row.trial.parent_ids)
         return frozenset(hits)
 
 
@@ -146,7 +146,7 @@ def matches(found: Mapping[str, Any], wanted: Mapping[str, JsonValue]) -> bool:
 def in_order(rows: Iterable[Planned]) -> tuple[Planned, ...]:
     """The rows with every parent before its children; apart from that the order is kept."""
     by_id = {row.trial_id: row for row in rows}
-    graph = {trial_id: [p for p in row.trial.parents.values() if p in by_id] for trial_id, row in by_id.items()}
+    graph = {trial_id: [p for p in row.trial.parent_ids if p in by_id] for trial_id, row in by_id.items()}
     if not any(graph.values()):
         return tuple(by_id.values())
     return tuple(by_id[trial_id] for trial_id in TopologicalSorter(graph).static_order())

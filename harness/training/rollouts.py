@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,9 +78,11 @@ class Reference:
     fine-tuning that of a second network.
     """
 
-    def __init__(self, tuned: Tuned) -> None:
+    def __init__(self, tuned: Tuned, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """``weights``: the trainable parameters as they were, by name; None: as they are now."""
         self._parameters = tuned.trainable
-        self._copies = {name: p.detach().clone() for name, p in self._parameters.items()}
+        source = self._parameters if weights is None else weights
+        self._copies = {name: source[name].detach().clone() for name in self._parameters}
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:

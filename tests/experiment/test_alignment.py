@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -115,16 +116,16 @@ def test_win_rate_counts_a_tie_half() -> None:
     assert alignment.win_rate("exact_match", answers("right"), answers("wrong")).stderr is None, "of one example"
 
 
-def _comparison() -> tuple[Experiment, chain.Comparison]:
+def _comparison(folder: Path) -> tuple[Experiment, chain.Comparison]:
     budget = {"train_examples": 4, "batch_size": 2, "max_length": 64, "eval_examples": 4, "max_new_tokens": 4}
     run = Experiment("tiny-llama", "factual_preference", "dpo", budget, learning_rate=1e-3)
-    run.apply("lora", r=2)
-    judge = methods.apply("lora", dataclasses.replace(run.base, scalar=True), r=2)
-    return run, chain.Comparison(run, judge, run.evaluate("test"))
+    run.apply("lora", r=2).save(folder / "opponent")
+    methods.apply("lora", dataclasses.replace(run.base, scalar=True), r=2).save(folder / "judge")
+    return run, chain.Comparison(run, folder / "judge", folder / "opponent")
 
 
-def test_a_policy_that_has_not_moved_is_neither_better_nor_elsewhere() -> None:
-    run, against = _comparison()
+def test_a_policy_that_has_not_moved_is_neither_better_nor_elsewhere(tmp_path: Path) -> None:
+    run, against = _comparison(tmp_path)
     against.record()
     (before,) = run.scores["base"]
     accuracy, wins, kl, after = run.scores["test"]
@@ -135,11 +136,11 @@ def test_a_policy_that_has_not_moved_is_neither_better_nor_elsewhere() -> None:
     assert before.metric == "reward"
 
 
-def test_wins_are_counted_by_the_task_s_own_metric_of_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wins_are_counted_by_the_task_s_own_metric_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     monkeypatch.setattr(alignment, "win_rate", lambda metric, *_: counted.append(metric) or Score(metric, 1.0, 0.0, 4))
     for metrics in (("accuracy", "chrf", "rouge_l"), ("rouge_2",), ("accuracy",)):
-        run, against = _comparison()
+        run, against = _comparison(tmp_path)
         run.data = dataclasses.replace(run.data, spec=run.data.spec.model_copy(update={"metrics": metrics}))
         against.record()
     assert counted == ["chrf", "rouge_2"], "and where there is none, not at all"

@@ -251,11 +251,11 @@ def test_a_full_disk_leaves_no_record(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_parents_run_again_when_their_checkpoint_was_not_kept(tmp_path: Path) -> None:
     grandparent = trial(0)
-    parent = trial(1).model_copy(update={"parents": {"sft": grandparent.trial_id}})
+    parent = trial(1).model_copy(update={"parents": {"sft": (grandparent.trial_id,)}})
     alone = create(tmp_path, Plan("s", (Planned(grandparent), Planned(parent), Planned(trial(2)))))
     for of in (grandparent, parent, trial(2)):
         alone.finish(record(of))
-    child = trial(3).model_copy(update={"parents": {"full": parent.trial_id, "other": trial(2).trial_id}})
+    child = trial(3).model_copy(update={"parents": {"full": (parent.trial_id,), "other": (trial(2).trial_id,)}})
     ledger = create(tmp_path, Plan("s", (*alone.plan.rows, Planned(child))))
     ledger.artifact_dir(trial(2).trial_id).mkdir(parents=True)
     ledger.set_aside_parents({trial(2).trial_id})
@@ -266,7 +266,7 @@ def test_parents_run_again_when_their_checkpoint_was_not_kept(tmp_path: Path) ->
 
 @pytest.mark.parametrize("status", ["failed", "oom"])
 def test_a_parent_that_ended_badly_is_not_repeated(tmp_path: Path, status: str) -> None:
-    child = trial(1).model_copy(update={"parents": {"full": trial(0).trial_id}})
+    child = trial(1).model_copy(update={"parents": {"full": (trial(0).trial_id,)}})
     ledger = create(tmp_path, Plan("s", (Planned(trial(0)), Planned(child))))
     ledger.finish(record(trial(0), status))
     ledger.set_aside_parents({child.trial_id})

@@ -183,7 +183,7 @@ def test_the_schedule_is_the_first_row_whose_parents_have_ended(data: st.DataObj
 
 
 def _parents(row: Planned) -> set[str]:
-    return set(row.trial.parents.values())
+    return set(row.trial.parent_ids)
 
 
 # The ledger

@@ -124,19 +124,21 @@ def test_everything_that_the_id_holds_is_a_column(tmp_path: Path) -> None:
     ids = make_sweep(tmp_path, n_methods=1, seeds=1)
     spec = {
         "objective_args": {"loss": "ipo", "beta": 0.1},
-        "parents": {"sft": "abc", "reward": "def"},
+        "parents": {"sft": ["abc", "bcd"], "reward": "def"},
         "model_revision": "0123456789ab",
         "task_version": "1+abc",
         "device": "auto",
     }
     edit(tmp_path, ids[0], lambda r: r["trial"].update(spec))
+    edit(tmp_path, ids[0], lambda r: r.update(parents={"sft": "bcd"}))
     edit(tmp_path, ids[0], lambda r: r["trial"]["budget"].update(epochs=2, eval_examples=50, max_new_tokens=7))
     edit(tmp_path, ids[0], lambda r: r["outcome"]["columns"].update(device="cuda:0"))
     row = tables.build(read_records(tmp_path))["trials"].to_pylist()[0]
     wanted = {
         "objective_args": '{"beta": 0.1, "loss": "ipo"}',
-        "parents": '{"reward": "def", "sft": "abc"}',
-        "parent_settings": '{"reward": "def", "sft": "abc"}',
+        "parents": '{"reward": "def", "sft": "bcd"}',
+        "parent_candidates": '{"reward": ["def"], "sft": ["abc", "bcd"]}',
+        "parent_settings": '{"reward": "def", "sft": ["abc", "bcd"]}',
         "model_revision": "0123456789ab",
         "task_version": "1+abc",
         "requested_device": "auto",

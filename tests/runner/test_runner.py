@@ -16,6 +16,7 @@ import psutil
 import pytest
 from helpers import tiny_models as tiny
 
+from harness.errors import InputError
 from harness.ledger.ledger import Ledger
 from harness.results.record import Record
 from harness.runner import endings
@@ -242,6 +243,11 @@ def test_a_notebook_gets_what_it_declares_and_no_more(tmp_path: Path, monkeypatc
     first = trials._parameters(ledger, Planned(parent), keep=True)
     artifact = str(tmp_path / "out" / "artifacts" / parent.trial_id)
     assert (first["r"], first["artifact_dir"]) == (8, artifact)
+    with pytest.raises(
+        InputError, match=rf"trial {child.trial_id}: no trial that could be its parent \(sft\) has ended"
+    ):
+        trials._parameters(ledger, Planned(child), keep=False)
+    ledger.finish(endings.record_of(ledger, Planned(parent), endings.OK, 1))
     second = trials._parameters(ledger, Planned(child), keep=False)
     assert second["method_args"] == {"r": 8}
     assert (second["method"], second["beta"], second["parent_dirs"]) == ("lora", 2, {"sft": artifact})

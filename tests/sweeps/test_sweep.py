@@ -163,7 +163,7 @@ def test_only_chooses_rows_and_their_parents(plan: Planner) -> None:
     made = plan(methods={"full": {}, "lora": {"r": [4, 8]}})
     full, *loras = made.rows
     assert made.matching({"method": ["lora"], "r": [4]}) == {loras[0].trial_id}
-    child = Planned(loras[0].trial.model_copy(update={"parents": {"full": full.trial_id}}))
+    child = Planned(loras[0].trial.model_copy(update={"parents": {"full": (full.trial_id,)}}))
     assert Plan("tiny", (full, child)).matching({"method": ["lora"]}) == {full.trial_id, child.trial_id}
 
 
@@ -184,15 +184,17 @@ def test_parents_are_planned_once_and_before_their_children(
         methods={"lora": {"r": [4, 8], "learning_rate": [0.1, 0.2]}},
         objectives={"dpo": {"beta": [0.1, 0.5], "learning_rate": 0.01}},
     )
-    sft, children = made.runnable[:2], made.runnable[2:]
+    sft, children = made.runnable[:4], made.runnable[4:]
     assert [(t.trial.objective, t.trial.method_args["r"], t.trial.learning_rate) for t in sft] == [
         ("sft", 4, 0.1),
+        ("sft", 4, 0.2),
         ("sft", 8, 0.1),
+        ("sft", 8, 0.2),
     ]
-    by_r = {row.trial.method_args["r"]: row.trial_id for row in sft}
+    by_r = {r: tuple(row.trial_id for row in sft if row.trial.method_args["r"] == r) for r in (4, 8)}
     assert len(children) == 4
     for child in (row.trial for row in children):
-        assert child.parents == {"sft": by_r[child.method_args["r"]]}
+        assert child.parents == {"sft": by_r[child.method_args["r"]]}, "each setting that the sweep has is a candidate"
         assert (child.notebook, child.learning_rate) == ("objectives/dpo", 0.01)
         assert child.objective_args.keys() == {"beta"}
     (impossible,) = made.skipped
@@ -326,7 +328,7 @@ def test_parents_come_first_and_nothing_is_lost(picks: list[int], random: Any) -
     ordered = in_order(shuffled)
     position = {row.trial_id: n for n, row in enumerate(ordered)}
     assert sorted(position) == sorted(row.trial_id for row in rows)
-    assert all(position[parent] < position[row.trial_id] for row in rows for parent in row.trial.parents.values())
+    assert all(position[parent] < position[row.trial_id] for row in rows for parent in row.trial.parent_ids)
 
 
 def test_the_sweeps_that_come_along_can_be_planned() -> None:
