@@ -339,6 +339,21 @@ def test_seeds_are_counted_once_each(seed: int) -> None:
     assert stats.aggregate(trials(usual, {**usual, "seed": seed})).seeds.tolist() == [1 + seed]
 
 
+def test_costs_are_medians_over_seeds_and_examples_are_counted_once() -> None:
+    rows = [
+        {"seed": seed, "valid_score": 0.5, "test_score": 0.5, "test_examples": 101, "train_s": seconds}
+        for seed, seconds in enumerate((1.0, 2.0, 9.0))
+    ]
+    row = stats.aggregate(trials(*rows)).iloc[0]
+    assert (row.train_s, row.test_examples, row.seeds) == (2.0, 101, 3)
+
+
+def test_the_error_of_a_baseline_that_failed_is_not_taken() -> None:
+    broken = {**BASE, "status": "failed", "test_stderr": 0.3, "seed": 1}
+    frame = trials(BASE, broken, *seeds_of(0.6, 0.7, 0.8))
+    assert stats.beats_baseline(frame).iloc[0].difference_se == pytest.approx(np.sqrt(0.01 / 3 + 0.05**2))
+
+
 def test_nothing_to_compare_with_is_unknown() -> None:
     assert pd.isna(stats.beats_baseline(trials({"test_score": 0.5})).iloc[0].beats)
 

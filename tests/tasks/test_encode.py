@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from helpers import toy_tasks as toy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -268,6 +268,7 @@ def test_a_long_prompt_is_cut_by_a_tokenizer_that_cannot_give_its_text_back() ->
     assert tokenizer.convert_ids_to_tokens(prompt) == ["a"] * 14 + ["Ċ", "b", ":"]
 
 
+@settings(max_examples=10)
 @given(lengths=st.lists(st.integers(1, 40), min_size=2, max_size=2), free=st.integers(4, 30))
 def test_neither_training_nor_generation_sees_the_length_of_an_open_answer(lengths: list[int], free: int) -> None:
     first, other = (toy.example(NOISE, "y" * length, "n" * (41 - length)) for length in lengths)
