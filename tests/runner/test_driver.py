@@ -29,9 +29,8 @@ from harness.trial import Trial
 
 
 def trial(seed: int, **changes: object) -> Trial:
-    return Trial(
-        notebook="methods/full", method="full", objective="sft", model="m", task="t", seed=seed, learning_rate=1e-3
-    ).model_copy(update=changes)
+    axes = {"notebook": "methods/full", "method": "full", "objective": "sft", "model": "m", "task": "t"}
+    return Trial.model_validate({**axes, "seed": seed, "learning_rate": 1e-3, **changes})
 
 
 class Instant:
@@ -242,6 +241,39 @@ def test_a_child_waits_for_its_parent_and_shares_its_fate(tmp_path: Path, ending
         assert executor.order == [0]
         assert records[1].reason == f"its parent (full, trial {parent.trial_id}) ended as oom"
         assert records[2].reason == f"its parent (child, trial {child.trial_id}) ended as skipped"
+
+
+@pytest.mark.parametrize(
+    ("endings", "status", "reason"),
+    [
+        ({0: "oom"}, "ok", None),
+        ({1: "failed"}, "ok", None),
+        (
+            {0: "oom", 1: "failed"},
+            "skipped",
+            "none of the trials that could be its parent (full) ended well: {} as oom, {} as failed",
+        ),
+    ],
+)
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_child_of_several_candidates_waits_for_all_and_needs_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    endings: dict[int, str],
+    status: str,
+    reason: str | None,
+    jobs: int,
+) -> None:
+    monkeypatch.setattr(driver, "_SELDOM", 1)  # at every step it is looked at what cannot start yet
+    candidates = [trial(0), trial(1)]
+    ids = tuple(of.trial_id for of in candidates)
+    rows = [Planned(of) for of in (*candidates, trial(2, parents={"full": ids}))]
+    executor, records, _ = run(tmp_path, rows, lambda n: endings.get(n, "ok"), jobs=jobs)
+    assert records[2].status == status
+    assert records[2].reason == (reason and reason.format(*ids))
+    assert executor.order == ([0, 1, 2] if status == "ok" else [0, 1]), "each once"
+    survivors = [of.trial_id for n, of in enumerate(candidates) if n not in endings]
+    assert executor.ledger.chosen_parents(rows[2].trial) == ({"full": survivors[0]} if survivors else {})
 
 
 def test_what_ran_out_of_memory_takes_larger_ones_with_it(tmp_path: Path) -> None:
