@@ -27,15 +27,17 @@ def plan(
     from harness.estimate import planned
     from harness.sweeps import expand as matrix
     from harness.sweeps import spec as sweeps
+    from harness.tasks import check
 
     limit = planned.limits(memory, force=force)
     sweep_plan = matrix.plan(sweeps.load(sweep, set_ or ()))
     if wanted := parse_only(only):
         ids = sweep_plan.matching(wanted)
         sweep_plan = replace(sweep_plan, rows=tuple(row for row in sweep_plan.rows if row.trial_id in ids))
+    data = check.own_tasks(row.trial for row in sweep_plan.runnable)
     sweep_plan = planned.judge(sweep_plan, limit)
     if as_json:
-        print_json(sweep_plan.document())
+        print_json({**sweep_plan.document(), "data": {name: [str(one) for one in said] for name, said in data.items()}})
     else:
         from harness.cli import console_tables
 
@@ -46,3 +48,5 @@ def plan(
             f"{len(sweep_plan.runnable)} to run, {len(sweep_plan.skipped)} skipped, {out} excluded, "
             f"{sweep_plan.duplicates} duplicates merged"
         )
+        for line in check.lines(data):
+            print(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -42,16 +43,23 @@ def run(
     ] = None,
 ) -> None:
     """Run the trials of a sweep that have no result yet."""
-    from functools import partial
-
     from harness.estimate import planned
     from harness.runner.run import run as run_sweep
     from harness.sweeps import spec as sweeps
+    from harness.sweeps.plan import Plan
+    from harness.tasks import check
 
     loaded = sweeps.load(sweep, set_ or ())
     folder = out or Path("results") / loaded.name
     # The memory of a cluster's machines is not known on this one.
     limit = planned.limits(memory, force=force, elsewhere=executor != "local")
+
+    def judged(plan: Plan) -> Plan:
+        """The plan, when its own tasks can be read; what they leave out goes to the standard error stream."""
+        for line in check.lines(check.own_tasks(row.trial for row in plan.runnable)):
+            print(line, file=sys.stderr)
+        return planned.judge(plan, limit)
+
     with stoppable():
         finished = run_sweep(
             loaded,
@@ -62,7 +70,7 @@ def run(
             retry=retry,
             log_json=log_json,
             cold=cold,
-            judge=partial(planned.judge, limit=limit),
+            judge=judged,
         )
     if finished.ran or not (folder / "tables" / "trials.parquet").exists():
         from harness.results import tables

@@ -74,6 +74,9 @@ class Experiment:
         self.seed = seed
         self.learning_rate = learning_rate
         self.data = tasks.load(task, self.budget, seed)
+        for notice in self.data.notices:
+            if not notice.lost:  # of those that are, a warning has told
+                print(notice)
         labels = self.data.label_words if self.data.kind == "classification" else None
         self.base = models.load(
             model, labels=tuple(labels) if labels else None, scalar=scalar, dtype=dtype, device=device, seed=seed
@@ -220,7 +223,8 @@ class Experiment:
             "model_family": self.base.spec.family,
             "model_params": self.base.spec.params,
             "task_kind": self.data.kind,
-            "note": "; ".join(filter(None, (tuned.note, self.base.spec.remark, self._together))) or None,
+            "note": "; ".join(filter(None, (tuned.note, self.base.spec.remark, self._together, *self.data.left_out)))
+            or None,
             "device": str(self.base.device),
             "accelerator": accelerator(self.base.device),
             "setup_s": self.setup_s,

@@ -6,6 +6,7 @@ What protects a comparison here:
   where official splits share an input, test keeps it, then validation.
 - *No chance.* Groups are ordered by a hash of their input and the task's split seed. Validation and test are the same
   for every seed and method; the training examples and their order follow from task and seed alone.
+- *Nothing lost in silence.* Rows that are left out or repeat others are counted, with their reason and first line.
 - *Fair references.* Where an input has several outputs, each is a training example, and all are references of one
   evaluation example (of a preference task, each pair is judged). A classification input that is given twice keeps its
   first label.
@@ -17,16 +18,16 @@ import hashlib
 import re
 import unicodedata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.catalog import TaskKind
-from harness.errors import InputError, unknown
+from harness.errors import InputError
 from harness.sources import fetch
-from harness.tasks import read
 from harness.tasks.read import Row
 from harness.tasks.spec import TaskSpec, load_spec
+from harness.tasks.usable import Notice, UsableRow, notices, usable_rows
 from harness.trial import Budget
 
 
@@ -60,6 +61,13 @@ class TaskData:
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
+    notices: tuple[Notice, ...] = ()
+    """Rows that were left out, and rows that repeat others."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """One line for each file and reason that rows were left out for."""
+        return tuple(str(notice) for notice in self.notices if notice.lost)
 
     @property
     def kind(self) -> TaskKind:
@@ -77,11 +85,14 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
 
     ``budget`` cuts the training split to its first ``train_examples`` in the order that ``seed`` gives, and the others
     to their first ``eval_examples``; it may shorten the answers. One that asks for more than there is gets all, with a
-    warning. Raises :class:`harness.errors.InputError` when the task is unknown, the data cannot be had, or does not
-    fit the task.
+    warning. Rows that are left out are told in a warning and in ``notices``. Raises
+    :class:`harness.errors.InputError` when the task is unknown, the data cannot be had, or does not fit the task.
     """
     spec = load_spec(name)
-    groups = _divide(spec)
+    groups, said = _divide(spec)
+    for notice in said:
+        if notice.lost:
+            warnings.warn(f"task '{spec.name}': {notice}", stacklevel=2)
     train = sorted(
         (example for group in groups["train"] for example in _each_output(spec, group)),
         key=lambda e: _rank(spec.name, str(spec.version), str(seed), e.prompt, e.completion, e.rejected or ""),
@@ -91,7 +102,7 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
         for split in ("validation", "test")
     )
     if budget is None:
-        return TaskData(spec, tuple(train), validation, test)
+        return TaskData(spec, tuple(train), validation, test, said)
     if budget.train_examples > len(train):
         warnings.warn(
             f"task '{spec.name}': the budget allows {budget.train_examples} training examples, there are {len(train)}",
@@ -100,7 +111,7 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
     if budget.max_new_tokens is not None:
         spec = spec.model_copy(update={"max_new_tokens": budget.max_new_tokens})
     first = slice(budget.eval_examples)
-    return TaskData(spec, tuple(train[: budget.train_examples]), validation[first], test[first])
+    return TaskData(spec, tuple(train[: budget.train_examples]), validation[first], test[first], said)
 
 
 def normalise(text: str) -> str:
@@ -114,65 +125,99 @@ def _rank(*parts: str) -> bytes:
 
 # --- rows and groups -------------------------------------------------------------------------------------------------
 
-Group = list[Row]
+Group = list[UsableRow]
 
 
-def _divide(spec: TaskSpec) -> dict[str, list[Group]]:
-    """The groups of each split, in hash order."""
+@dataclass(frozen=True)
+class _File:
+    """The usable rows of a file, by their input."""
+
+    name: str
+    groups: Mapping[str, Group]
+    of_rows: int
+    notices: tuple[Notice, ...]
+
+
+def _divide(spec: TaskSpec) -> tuple[dict[str, list[Group]], tuple[Notice, ...]]:
+    """The groups of each split, in hash order, and what is to be said about the rows."""
     root = fetch.resolve(spec.source)
     wanted = {"test": spec.splits.test, "validation": spec.splits.validation, "train": spec.splits.train}
-    official = {split: _groups(spec, root, file) for split, file in wanted.items() if isinstance(file, str)}
-    if spec.pool_file is not None and spec.pool_file == spec.splits.train:
-        pool = official["train"]
-    elif len(official) < len(wanted):
-        pool = _groups(spec, root, spec.pool_file)
-    else:
-        pool = {}
-    taken: set[str] = set()
+    official = {split: _file(spec, root, file) for split, file in wanted.items() if isinstance(file, str)}
+    pool = official.get("train")
+    if len(official) < len(wanted) and (pool is None or spec.pool_file != spec.splits.train):
+        pool = _file(spec, root, spec.pool_file)
+    assert pool is not None  # noqa: S101  (there is a training file, or something to draw from)
+    files = {id(file): file for file in (*official.values(), pool)}.values()
+    said = [notice for file in files for notice in file.notices]
+    taken: dict[str, str] = {}
     divided: dict[str, list[Group]] = {}
     # Files before draws, so that a draw cannot take what an official split holds.
     for split in sorted(wanted, key=lambda s: (s == "train", s not in official)):
-        free = {key: group for key, group in official.get(split, pool).items() if key not in taken}
-        order = sorted(free, key=lambda key: _rank(str(spec.split_seed), key))
+        file = official.get(split, pool)
+        if split in official:
+            said += _shared(file, {key: other for key, other in taken.items() if other in official})
+        order = sorted(file.groups.keys() - taken.keys(), key=lambda key: _rank(str(spec.split_seed), key))
         size = wanted[split]
         if isinstance(size, int):
             if size > len(order):
                 raise InputError(
                     f"task '{spec.name}': splits.{split}: {size} inputs are asked for, {len(order)} are left"
+                    f"{because(said)}"
                 )
             order = order[:size]
-        taken |= set(order)
-        divided[split] = [free[key] for key in order]
-    for split, found in divided.items():
-        if not found:
-            raise InputError(f"task '{spec.name}': splits.{split}: no input is left for it")
-    return divided
+        taken |= dict.fromkeys(order, split)
+        divided[split] = [file.groups[key] for key in order]
+    for split, groups in divided.items():
+        if not groups:
+            raise InputError(f"task '{spec.name}': splits.{split}: no input is left for it{because(said)}")
+    return divided, tuple(said)
 
 
-def _groups(spec: TaskSpec, root: Path, file: str | None) -> dict[str, Group]:
-    """Rows of a file by their normalised input; rows that lack a field are left out."""
+def because(notices: Iterable[Notice]) -> str:
+    """What was left out, for a message about too few inputs."""
+    lost = "; ".join(str(notice) for notice in notices if notice.lost)
+    return f"; {lost}" if lost else ""
+
+
+def _file(spec: TaskSpec, root: Path, file: str | None) -> _File:
+    """The rows of a file by their normalised input."""
     path = root / file if file else root
     if path.is_dir():
         raise InputError(f"task '{spec.name}': {path} is a folder; name the file in 'reader.file' or in 'splits'")
+    usable = usable_rows(spec, path)
     groups: dict[str, Group] = {}
-    found = [_fields(spec, row) for row in read.rows(path, spec.reader)]
-    if found and (absent := sorted(name for name in spec.used_fields if not any(name in row for row in found))):
-        raise unknown(f"task '{spec.name}': {path.name}", absent[0], {name for row in found for name in row})
-    for row in found:
-        if all(row.get(name, "").strip() for name in spec.used_fields):
-            if spec.label and row[spec.label] not in spec.labels:
-                raise unknown(f"task '{spec.name}': {path.name}: field '{spec.label}'", row[spec.label], spec.labels)
-            groups.setdefault("\0".join(normalise(row[name]) for name in spec.input_fields), []).append(row)
-    return groups
+    for row in usable.rows:
+        groups.setdefault("\0".join(normalise(row.fields[name]) for name in spec.input_fields), []).append(row)
+    repeated = notices(path.name, usable.of_rows, _repeated(spec, groups.values()), lost=False)
+    return _File(path.name, groups, usable.of_rows, (*usable.notices, *repeated))
 
 
-def _fields(spec: TaskSpec, row: Row) -> Row:
-    """A row with its fields renamed and the parts that expressions find in them."""
-    fields = {**row, **{new: row[column] for new, column in spec.fields.items() if column in row}}
-    for field, expression in spec.extract.items():
-        if match := re.search(expression, fields.get(field, "")):
-            fields |= {name: value or "" for name, value in match.groupdict().items()}
-    return fields
+def _repeated(spec: TaskSpec, groups: Iterable[Group]) -> dict[str, list[str]]:
+    """Reason -> places of the rows that add no example, because another row has the same input."""
+    again: dict[str, list[str]] = {"repeat another row and count once": []}
+    other: dict[str, list[str]] = {"give another row's input another label; the first row counts": []}
+    for group in groups:
+        answers: set[str] = set()
+        for row in group:
+            answer = "\0".join((normalise(_completion(spec, row.fields)), normalise(_rejected(spec, row.fields) or "")))
+            if answer in answers:
+                next(iter(again.values())).append(row.place)
+            elif answers and spec.kind == "classification":
+                next(iter(other.values())).append(row.place)
+            answers.add(answer)
+    return again | other
+
+
+def _shared(file: _File, taken: Mapping[str, str]) -> tuple[Notice, ...]:
+    """What is to be said where rows of an official split have an input that another one holds."""
+    places: dict[str, list[str]] = {}
+    for key in file.groups.keys() & taken.keys():
+        places.setdefault(f"have an input of the {taken[key]} split and count there alone", []).extend(
+            row.place for row in file.groups[key]
+        )
+    for rows in places.values():
+        rows.sort(key=lambda place: int(place.split()[-1]))
+    return notices(file.name, file.of_rows, places, lost=False)
 
 
 # --- examples --------------------------------------------------------------------------------------------------------
@@ -193,12 +238,12 @@ def _to_score(spec: TaskSpec, group: Group) -> list[Example]:
     distinct: dict[str, str] = {}
     for output in (_completion(spec, row) for row in _answers(spec, group)):
         distinct.setdefault(normalise(output), output)
-    return [_example(spec, group[0], tuple(distinct.values()))]
+    return [_example(spec, group[0].fields, tuple(distinct.values()))]
 
 
-def _answers(spec: TaskSpec, group: Group) -> Group:
+def _answers(spec: TaskSpec, group: Group) -> list[Row]:
     """The rows that answer an input; a class is one answer, so there the first row counts."""
-    return group[:1] if spec.kind == "classification" else group
+    return [row.fields for row in (group[:1] if spec.kind == "classification" else group)]
 
 
 def _example(spec: TaskSpec, row: Row, references: tuple[str, ...]) -> Example:

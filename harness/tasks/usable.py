@@ -1,0 +1,204 @@
+"""From a file to the rows that can be examples; what cannot is counted with its reason and its first line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError, unknown
+from harness.tasks import read
+from harness.tasks.read import Row, SourceRow
+from harness.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something about a task's data that a reader of its results has to know."""
+
+    file: str
+    rows: int
+    """How many rows it is about."""
+    of_rows: int
+    """Rows of the file."""
+    reason: str
+    first: str
+    """Place of the first of them, such as 'line 7'."""
+    lost: bool
+    """The rows are not among the examples, though nobody asked to leave them out."""
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.rows} of {self.of_rows} rows {self.reason} (first: {self.first})"
+
+
+@dataclass(frozen=True)
+class UsableRow:
+    """A row with every field that an example needs."""
+
+    place: str
+    fields: Row
+
+
+@dataclass(frozen=True)
+class Usable:
+    """The usable rows of one file, and what was left out."""
+
+    rows: Sequence[UsableRow]
+    of_rows: int
+    """Rows of the file, usable or not."""
+    notices: tuple[Notice, ...]
+
+
+def usable_rows(spec: TaskSpec, path: Path) -> Usable:
+    """Rows with renamed, extracted and filled-in fields; one for each answer of a list of references.
+
+    A row without a field that may not be empty is left out. Raises :class:`harness.errors.InputError` for a column
+    that no row has, a label that the task does not name, a list or an object where a text belongs, and a reference
+    in which ``answer_pattern`` finds nothing, each with file and line.
+    """
+    table = read.table(path, spec.reader)
+    found = [_renamed(spec, row) for row in table.rows]
+    if found:
+        _check_columns(spec, path, found)
+    rows = []
+    lost: dict[str, list[str]] = {}
+    for row in found:
+        where = f"task '{spec.name}': {path.name}: {row.place}"
+        whole = _extracted(spec, row)
+        if (reason := _lacks(spec, row, whole)) is not None:
+            lost.setdefault(reason, []).append(row.place)
+            continue
+        for one in _each_reference(spec, whole, where):
+            rows.append(UsableRow(one.place, _checked(spec, one, where)))
+    if table.unread:
+        lost["are left out: reader.pattern does not match"] = list(table.unread)
+    total = len(found) + len(table.unread)
+    return Usable(rows, total, notices(path.name, total, lost, lost=True))
+
+
+def notices(file: str, of_rows: int, places: Mapping[str, Sequence[str]], *, lost: bool) -> tuple[Notice, ...]:
+    """One notice for each reason and the places of the rows that it is about."""
+    return tuple(Notice(file, len(at), of_rows, reason, at[0], lost) for reason, at in places.items() if at)
+
+
+# --- fields ----------------------------------------------------------------------------------------------------------
+
+
+def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
+    """``row`` with its new names, without texts that stand for a missing value, and with the fields that may lack."""
+    new = {name: row.values[column] for name, column in spec.fields.items() if column in row.values}
+    nested = {name: row.nested[column] for name, column in spec.fields.items() if column in row.nested}
+    values = {**row.values, **new}
+    blank = {
+        name: "" for name, value in values.items() if value in spec.reader.missing and not _is_label(spec, name, value)
+    }
+    return replace(row, values={**values, **blank}, nested={**row.nested, **nested})
+
+
+def _is_label(spec: TaskSpec, name: str, value: str) -> bool:
+    return name == spec.label and value in spec.labels
+
+
+def _extracted(spec: TaskSpec, row: SourceRow) -> SourceRow:
+    """``row`` with the parts that expressions find in its fields."""
+    values = dict(row.values)
+    for field, expression in spec.extract.items():
+        if match := re.search(expression, values.get(field, "")):
+            values |= {name: value or "" for name, value in match.groupdict().items()}
+    return replace(row, values=values)
+
+
+def _check_columns(spec: TaskSpec, path: Path, rows: Sequence[SourceRow]) -> None:
+    groups = {name for expression in spec.extract.values() for name in re.compile(expression).groupindex}
+    known = {name for row in rows for name in row.values}
+    wanted = (spec.used_fields - groups) | set(spec.extract) - groups
+    if absent := sorted(name for name in wanted if name not in known):
+        raise unknown(f"task '{spec.name}': {path.name}", absent[0], known)
+
+
+def _lacks(spec: TaskSpec, row: SourceRow, whole: SourceRow) -> str | None:
+    """Why a row is no example, as the end of a sentence about it; None: it is one."""
+    lacking = sorted(
+        name
+        for name in spec.used_fields - spec.may_be_empty
+        if not whole.values.get(name, "").strip() or row.nested.get(name, whole) in ([], {})
+    )
+    for name in lacking:
+        source = next((field for field, expression in spec.extract.items() if f"(?P<{name}>" in expression), None)
+        if source is not None and row.values.get(source, "").strip():
+            return f"are left out: the expression of extract.{source} finds no '{name}'"
+        return f"are left out: '{name}' is empty or missing"
+    inputs = spec.input_fields
+    if inputs and not any(whole.values.get(name, "").strip() for name in inputs):
+        return f"are left out: {' and '.join(inputs)} are empty or missing"
+    return None
+
+
+def _each_reference(spec: TaskSpec, row: SourceRow, where: str) -> Iterable[SourceRow]:
+    """``row`` once for each right answer, where the task names a field with a list of them."""
+    name = spec.references
+    if name is None:
+        return [row]
+    answers = row.nested.get(name, row.values[name])
+    if isinstance(answers, str) and answers.lstrip().startswith("["):  # as a CSV file holds a list
+        try:
+            answers = json.loads(answers)
+        except ValueError as error:
+            raise InputError(f"{where}: '{name}' is not a list in JSON: {answers[:60]!r}") from error
+    if isinstance(answers, str):
+        return [row]
+    texts = [_answer(name, answer, where) for answer in answers]
+    rest = {other: value for other, value in row.nested.items() if other != name}
+    return [replace(row, values={**row.values, name: text}, nested=rest) for text in texts if text.strip()]
+
+
+def _answer(name: str, answer: Any, where: str) -> str:
+    if isinstance(answer, (dict, list, tuple)):
+        raise InputError(f"{where}: '{name}' must hold texts, not {json.dumps(answer, default=str)[:60]}")
+    return read.as_text(answer)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
+    """The fields of a row that is fit to be an example, the label as the task names it."""
+    values = {**dict.fromkeys(spec.may_be_empty, ""), **row.values}
+    for name in sorted(spec.used_fields):
+        if name in row.nested:
+            kind, hint = "a list", "; name it in 'references' if it holds right answers, or make it text"
+            if isinstance(row.nested[name], dict):
+                kind, hint = "an object", "; make it text, or give the part of it a column of its own"
+            shown = json.dumps(row.nested[name], ensure_ascii=False, default=str)
+            raise InputError(f"{where}: column '{name}' is {kind}, not a text: {shown[:60]}{hint}")
+    if spec.label is not None:
+        values[spec.label] = _label(spec, values[spec.label], f"{where}: field '{spec.label}'")
+    elif spec.answer_pattern is not None:
+        answer = spec.completion.format_map(values)
+        if not spec.scored_part(answer):
+            raise InputError(
+                f"{where}: answer_pattern finds nothing in the right answer {answer.strip()[:80]!r}; "
+                "widen the expression, or mend the row"
+            )
+    return values
+
+
+def _label(spec: TaskSpec, value: str, where: str) -> str:
+    """The key of ``spec.labels`` that ``value`` is: also 1.0 for 1, and a file's own true for True."""
+    if value in spec.labels:
+        return value
+    number = re.fullmatch(r"([-+]?\d+)\.0+", value)
+    if number and number[1] in spec.labels:
+        return number[1]
+    truths = [key for key in spec.labels if key.casefold() == value.casefold()] if value in ("true", "false") else []
+    if len(truths) == 1:
+        return truths[0]
+    error = unknown(where, value, spec.labels)
+    valid = ", ".join(f"'{key}'" for key in spec.labels)
+    near = [key for key in spec.labels if key.strip().casefold() == value.strip().casefold()]
+    if near:
+        raise InputError(f"{where}: unknown name '{value}'; did you mean '{near[0]}'? valid: {valid}") from error
+    raise InputError(str(error) if "valid: " in str(error) else f"{error} valid: {valid}") from error

@@ -1,0 +1,87 @@
+"""A user's own data on the command line: what is wrong with it comes out before the first trial."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import tiny_models as tiny
+
+from harness import cli
+
+Call = Callable[..., tuple[int, str, str]]
+
+TASK = {
+    "name": "tickets",
+    "kind": "classification",
+    "source": {"local": "tickets.csv"},
+    "prompt": "{body}",
+    "label": "team",
+    "labels": {"billing": "billing", "tech": "technical"},
+    "splits": {"validation": 2, "test": 2},
+}
+ROWS = [f"text {i},tech" for i in range(20)]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command line on ``tiny.yaml``, whose task is ``tickets.yaml``: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "notebooks"))
+    tiny.bench(tmp_path, tasks=["tickets.yaml"], budget={"train_examples": 8})
+    (tmp_path / "tickets.yaml").write_text(yaml.safe_dump(TASK))
+
+    def called(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tunebench", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert isinstance(exit_.value.code, int)
+        return exit_.value.code, out, err
+
+    return called
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("body,taem\na,tech\n", "tickets.csv: unknown name 'team'; did you mean 'taem'"),
+        ("body,team\n\xe9,tech\n", "tickets.csv: byte 10 is not utf-8; set reader.encoding"),
+        (
+            "body,team\n" + "\n".join([*ROWS, "x,tehc"]),
+            "line 22: field 'team': unknown name 'tehc'; did you mean 'tech'",
+        ),
+        ("body,team\n" + "\n".join([*ROWS, "x,", "y,", "z,"]), "3 of 23 rows are left out: 'team' is empty or missing"),
+        ("body,team\n" + "\n".join(ROWS[:11]), "budget.train_examples: 8 are asked for, and task 'tickets' has 7"),
+        ("body,team\n" + "\n".join([*ROWS, "a", "b,tech"]), "line 22 has fewer values than columns, 1 for 2"),
+    ],
+)
+def test_a_mistake_in_the_data_is_one_line_before_the_first_trial(
+    call: Call, tmp_path: Path, command: str, content: str, message: str
+) -> None:
+    (tmp_path / "tickets.csv").write_bytes(content.encode("latin-1"))
+    code, out, err = call(command, "tiny.yaml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not list(tmp_path.glob("results/**/trial.json"))
+
+
+def test_the_plan_says_what_is_left_out(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "tickets.csv").write_text("body,team\n" + "\n".join([*ROWS, "x,"]))
+    line = "tickets.csv: 1 of 21 rows are left out: 'team' is empty or missing (first: line 22)"
+    code, out, _ = call("plan", "tiny.yaml")
+    assert code == 0 and out.splitlines()[-1] == f"task 'tickets': {line}"
+    assert json.loads(call("plan", "tiny.yaml", "--json")[1])["data"] == {"tickets": [line]}
+
+
+@pytest.mark.slow
+def test_a_run_says_what_is_left_out(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "tickets.csv").write_text("body,team\n" + "\n".join([*ROWS, "x,"]))
+    code, _, err = call("run", "tiny.yaml", "--cold")
+    assert code == 0
+    assert "task 'tickets': tickets.csv: 1 of 21 rows are left out: 'team' is empty or missing (first: line 22)" in err
