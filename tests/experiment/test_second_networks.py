@@ -1,0 +1,65 @@
+"""While a policy learns from preferences, no network is in memory that its loss does not need."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaModel
+
+from harness import methods
+from harness.experiment import Experiment, chain
+
+BUDGET = {"train_examples": 4, "batch_size": 2, "max_length": 64, "eval_examples": 2, "max_new_tokens": 2}
+METHODS: dict[str, dict[str, Any]] = {"full": {}, "lora": {"r": 2}}
+
+
+def comparison(folder: Path, objective: str, method: str) -> tuple[Experiment, chain.Comparison]:
+    run = Experiment("tiny-llama", "factual_preference", objective, BUDGET, learning_rate=1e-3)
+    methods.apply("full", dataclasses.replace(run.base, scalar=True)).save(folder / "judge")
+    methods.apply("full", run.base).save(folder / "opponent")
+    run.apply(method, **METHODS[method])
+    return run, chain.Comparison(run, folder / "judge", folder / "opponent")
+
+
+def alive(shape: torch.Size) -> tuple[int, int]:
+    """How many networks are in memory, and how many tensors as large as the embedding."""
+    gc.collect()
+    everything = gc.get_objects()
+    # Each network has one of these inside, whatever its output is.
+    networks = [found for found in everything if isinstance(found, LlamaModel)]
+    tensors = {found.data_ptr() for found in everything if isinstance(found, torch.Tensor) and found.shape == shape}
+    return len(networks), len(tensors - {0})
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("objective", ["dpo", "kto", "orpo", "rrhf", "best_of_n"])
+def test_neither_judge_nor_opponent_nor_reference_is_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str, method: str
+) -> None:
+    before, _ = alive(torch.Size())
+    run, against = comparison(tmp_path, objective, method)
+    embedding = run.applied().model.get_input_embeddings().weight.shape
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(run, "_on_step", lambda *_: seen.append(alive(embedding)))
+    sampled = {"reward": against.reward, "after_sampling": against.release_judge} if objective == "best_of_n" else {}
+    run.fit(**sampled)
+    assert len(seen) == 2
+    # A full fine-tune has the embedding and the two states of AdamW; tied, it is the output layer too.
+    tensors = 3 if method == "full" else 1
+    assert seen == [(before + 1, tensors)] * 2
+    against.record()
+    assert alive(embedding)[0] == before + 1
+
+
+def test_an_objective_that_trains_by_the_judge_has_it_until_the_record(tmp_path: Path) -> None:
+    run, against = comparison(tmp_path, "ppo", "lora")
+    without, _ = alive(torch.Size())
+    run.fit(reward=against.reward)
+    assert alive(torch.Size())[0] == without + 1
+    against.record()
+    assert alive(torch.Size())[0] == without
