@@ -1,16 +1,19 @@
 """YAML as people write it, and from a YAML mapping to a frozen specification: every mistake is told in one line.
 
-PyYAML follows YAML 1.1, where ``1e-4`` is a string and the second of two equal keys wins in silence; both are traps in
-a file of learning rates. Here ``1e-4`` is a number, and a key that is given twice is an error.
+PyYAML follows YAML 1.1, where ``1e-4`` is a string, ``no`` is false, ``010`` is 8, ``1:30`` is 90 and the second of two
+equal keys wins in silence: traps in a file of learning rates and labels. Here the words are those of YAML 1.2's core
+schema: ``1e-4`` is a number; ``yes``, ``off``, ``y``, dates, ``010`` and ``1_000`` are text. A key is always the text
+that the file shows, and so is a value where a specification wants text. A key that is given twice is an error.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,9 +22,13 @@ from harness.errors import InputError, unknown
 
 M = TypeVar("M", bound=BaseModel)
 
+#: Aliases written out, a file may not have more values than this, nor nest them deeper.
+_MOST_VALUES = 100_000
+_DEEPEST = 64
 
-def parse(cls: type[M], value: Any, where: str) -> M:
-    """``value`` (what YAML or JSON gave) as a ``cls``.
+
+def parse(cls: type[M], value: Any, where: str, node: yaml.Node | None = None) -> M:
+    """``value`` (what YAML or JSON gave) as a ``cls``; where it wants text, as the text that ``node``'s file shows.
 
     Raises :class:`InputError` with ``where``, the field and what is wrong with it; for a name that does not exist,
     with the nearest name that does.
@@ -30,12 +37,36 @@ def parse(cls: type[M], value: Any, where: str) -> M:
         # Through JSON, because pydantic's strict mode takes a list for a tuple there and nowhere else.
         return cls.model_validate_json(json.dumps(value, default=str))
     except ValidationError as error:
+        if node is not None and _put_words(value, node, error):
+            return parse(cls, value, where)
         raise _one_line(cls, error, where) from error
 
 
 def read(cls: type[M], path: Path) -> M:
     """The specification in a YAML file. Raises :class:`InputError` when it cannot be read or is not valid."""
-    return parse(cls, read_yaml(path), str(path))
+    value, node = _loaded(_text(path), str(path))
+    return parse(cls, value, str(path), node)
+
+
+def _put_words(value: Any, node: yaml.Node, error: ValidationError) -> bool:
+    """Put the words of the file, such as ``true`` or ``010``, where text is wanted; whether there were any."""
+    some = False
+    for detail in error.errors(include_url=False):
+        if detail["type"] != "string_type":
+            continue
+        holder, name, here, place = None, None, node, value
+        for part in detail["loc"]:  # some parts name a kind of source, and no place in the file
+            if isinstance(here, yaml.MappingNode) and isinstance(place, dict) and part in place:
+                following = next(v for k, v in here.value if k.value == part)
+            elif isinstance(here, yaml.SequenceNode) and isinstance(part, int) and part < len(here.value):
+                following = here.value[part]
+            else:
+                continue
+            holder, name, here, place = place, part, following, place[part]
+        if holder is not None and isinstance(here, yaml.ScalarNode) and here.value:
+            holder[name] = here.value
+            some = True
+    return some
 
 
 def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> InputError:
@@ -68,29 +99,86 @@ def _model_at(cls: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the floats of YAML 1.2 and unique keys."""
+    """The words of YAML 1.2's core schema, unique keys that are always text, and nothing but plain values."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]  # the stubs take it for the instance's
+    yaml_constructors: ClassVar[dict[Any, Any]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key = self._key(key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is given twice", key_node.start_mark
-                )
+                raise _mistake(key_node, f"the key '{key}' is given twice")
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        self.flatten_mapping(node)
+        return {
+            self._key(key_node): self.construct_object(value_node, deep=deep) for key_node, value_node in node.value
+        }
+
+    def _key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise _mistake(node, "a list or a mapping cannot be a key")
+        return str(node.value)
+
+    def number(self, node: yaml.ScalarNode) -> int | float:
+        """The number that a scalar shows. Raises ConstructorError for one that is not finite."""
+        try:
+            number = int(node.value) if node.tag.endswith(":int") else float(node.value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise _mistake(node, f"{node.value[:40]} is not a finite number (quote it if it is a word)")
+        return number
+
+    def truth(self, node: yaml.ScalarNode) -> bool:
+        """True or False."""
+        return str(node.value).lower() == "true"
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+def _mistake(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+for _name, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9]\d*)", "-+0123456789"),
+    ("float", r"[-+]?(\.\d+|(0|[1-9]\d*)(\.\d*([eE][-+]?\d+)?|[eE][-+]?\d+))", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})$"), list(_first))
+_CONSTRUCTORS: dict[str, Any] = {
+    "null": yaml.SafeLoader.construct_yaml_null,
+    "bool": _Loader.truth,
+    "int": _Loader.number,
+    "float": _Loader.number,
+    "str": yaml.SafeLoader.construct_yaml_str,
+    "seq": yaml.SafeLoader.construct_yaml_seq,
+    "map": yaml.SafeLoader.construct_yaml_map,
+}
+for _name, _construct in _CONSTRUCTORS.items():
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _construct)
+_Loader.add_constructor(None, _Loader.construct_undefined)
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """The value of one YAML document. Raises :class:`InputError` with ``where`` and the line of the mistake."""
+    return _loaded(text, where)[0]
+
+
+def _loaded(text: str, where: str) -> tuple[Any, yaml.Node | None]:
+    """The value of a document, and the tree of nodes that it was made from."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of SafeLoader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _check_size(node, {}, 0)
+        return loader.construct_document(node), node
+    except RecursionError as error:
+        raise InputError(f"{where}: values are nested more than {_DEEPEST} deep") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise InputError(f"{where}: {line}{error.problem}") from error
@@ -98,11 +186,33 @@ def parse_yaml(text: str, where: str) -> Any:
         raise InputError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
 
 
+def _check_size(node: yaml.Node, sizes: dict[int, int | None], depth: int) -> int:
+    """Number of values below ``node`` with aliases written out; a few lines of them can stand for billions."""
+    if depth > _DEEPEST:
+        raise _mistake(node, f"values are nested more than {_DEEPEST} deep")
+    if id(node) in sizes:
+        size = sizes[id(node)]
+        if size is None:
+            raise _mistake(node, "an alias stands inside the value that it names")
+        return size
+    sizes[id(node)] = None
+    children = [child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else node.value
+    below = () if isinstance(node, yaml.ScalarNode) else children
+    size = 1 + sum(_check_size(child, sizes, depth + 1) for child in below)
+    if size > _MOST_VALUES:
+        raise _mistake(node, f"more than {_MOST_VALUES} values, aliases written out")
+    sizes[id(node)] = size
+    return size
+
+
 def read_yaml(path: Path) -> Any:
     """The value of a YAML file. Raises :class:`InputError` when it cannot be read or parsed."""
+    return parse_yaml(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"{path}: cannot be read: {reason}") from error
-    return parse_yaml(text, str(path))
