@@ -73,9 +73,9 @@ def estimate(
 ) -> Estimate:
     """Estimate a training step of ``method`` on ``model``, a name of the registry or a path of a ``config.json``.
 
-    By default the papers' accounting: 16-bit weights and gradients, 32-bit Adam states. ``optimizer_dtype`` None keeps
-    the states in the format of what trains, as PyTorch's AdamW does. An encoder classifies into ``labels`` classes.
-    Nothing is fetched, and neither weights nor an accelerator are needed.
+    By default the papers' accounting: 16-bit weights and gradients, 32-bit Adam states. ``optimizer_dtype`` None is
+    what a run does: what trains is held in float32, with its gradients and states. An encoder classifies into
+    ``labels`` classes. Nothing is fetched, and neither weights nor an accelerator are needed.
 
     Raises :class:`harness.errors.InputError` for an unknown model, method, argument or format, and for a length beyond
     the model's positions.
@@ -91,7 +91,7 @@ def estimate(
     args = dict(method_args or {})
     words = tuple(str(number) for number in range(labels))
 
-    base = meta_base(spec, dtype, words)
+    base = replace(meta_base(spec, dtype, words), master_weights=optimizer_dtype is None)
 
     def applied(layers: int | None) -> Tuned:
         return _apply(method, replace(base, layers=layers), args)

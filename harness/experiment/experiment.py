@@ -36,6 +36,7 @@ from harness.measure.training import speed, utilisation
 from harness.methods import load
 from harness.methods.baseline import in_context
 from harness.models import load as models
+from harness.networks.precision import as_served
 from harness.networks.tuned import Tuned
 from harness.processes.together import processes
 from harness.results.record import Outcome, write_outcome
@@ -183,10 +184,11 @@ class Experiment:
         self._tell("latency")
         measure = prediction_latency if self.base.has_head else generation_latency
         device, vocabulary = self.base.device, self.base.tokenizer.vocab_size
-        self.latency += measure(tuned.model, device, vocabulary, **settings)
-        if tuned.merge is not None:
-            with tuned.merge() as folded:
-                self.latency += measure(folded, device, vocabulary, variant="merged", **settings)
+        with as_served(tuned) as network:
+            self.latency += measure(network, device, vocabulary, **settings)
+            if tuned.merge is not None:
+                with tuned.merge() as folded:
+                    self.latency += measure(folded, device, vocabulary, variant="merged", **settings)
         return self.latency
 
     @torch.no_grad()

@@ -33,6 +33,8 @@ def apply(name: str, base: Base, /, *, train_steps: int | None = None, **args: A
     ``train_steps`` is the length of the training; methods that follow a schedule take it. Raises
     :class:`harness.errors.InputError` for an unknown method or argument, and for a value that the method refuses.
     """
+    from harness.networks.precision import hold_master_weights
+
     function = _module(name).apply
     known = arguments(name)
     if train_steps is not None and "train_steps" in known:
@@ -46,6 +48,7 @@ def apply(name: str, base: Base, /, *, train_steps: int | None = None, **args: A
         tuned: Tuned = function(*bound.args, **bound.kwargs)
     except InputError as error:
         raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from error
+    hold_master_weights(tuned)
     kept = {argument: bound.arguments[argument] for argument in known if argument != "parent"}
     return replace(tuned, method=name, args=kept)
 
@@ -56,11 +59,12 @@ def load(base: Base, folder: str | Path) -> Tuned:
     Raises ValueError when the folder belongs to another model, or lacks a tensor.
     """
     from harness.networks.checkpoint import Description, restore
+    from harness.networks.precision import hold_master_weights
 
     description = Description.read(Path(folder))
     if description.model != base.spec.name:
         raise ValueError(f"{folder} was trained on {description.model}, not on {base.spec.name}")
-    return restore(apply(description.method, base, **description.args), Path(folder))
+    return hold_master_weights(restore(apply(description.method, base, **description.args), Path(folder)))
 
 
 def _module(name: str) -> Any:

@@ -70,6 +70,8 @@ class Base:
     """Words of the classes when a classification task is to be learnt by an encoder's head."""
     scalar: bool = False
     """The network gives one number for a text, as a reward model does, instead of the next token."""
+    master_weights: bool = True
+    """What trains in a 16-bit network is held in float32; False: in 16 bits, as papers count memory."""
 
     @property
     def kind(self) -> str:

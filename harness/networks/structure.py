@@ -100,6 +100,9 @@ def final_norm(model: nn.Module) -> nn.Module | None:
 
 def layer_norms(model: nn.Module) -> Iterator[nn.Module]:
     """The normalisation layers of the body: LayerNorm and the RMSNorm of each family."""
-    for module in body(model).modules():
-        if "norm" in _kind(module) and next(module.children(), None) is None:
-            yield module
+    return filter(is_norm, body(model).modules())
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether it is a normalisation layer, by its class's name."""
+    return "norm" in _kind(module) and next(module.children(), None) is None

@@ -108,9 +108,9 @@ class History:
 def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> dict[str, Any]:
     """Every setting that matters, written out: library defaults differ and change.
 
-    AdamW without weight decay, gradients clipped at norm 1, no mixed precision (the arithmetic is the weights' own), no
-    checkpointing of activations. The rates of the steps are :mod:`harness.training.schedule`'s. Processes that train
-    together share each batch.
+    AdamW without weight decay, gradients clipped at norm 1, no mixed precision of the trainer's own
+    (:mod:`harness.networks.precision` sees to it, for every method alike), no checkpointing of activations. The rates
+    of the steps are :mod:`harness.training.schedule`'s. Processes that train together share each batch.
     """
     budget = settings.budget
     return {
