@@ -160,7 +160,8 @@ _CONSTRUCTORS: dict[str, Any] = {
 }
 for _name, _construct in _CONSTRUCTORS.items():
     _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _construct)
-_Loader.add_constructor(None, _Loader.construct_undefined)
+_REFUSE: Any = yaml.SafeLoader.construct_undefined
+_Loader.add_constructor(None, _REFUSE)
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -15,7 +15,7 @@ from harness.training.rollouts import Reference, Reward, sample
 
 def mean_reward(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Score:
     """Mean reward of the answers, in the reward model's own unit: comparable under one reward model only."""
-    return mean_score("reward", reward(prompts, answers).tolist())
+    return mean_score("reward", reward(prompts, answers).tolist(), clusters=prompts)
 
 
 def kl_to_reference(
@@ -27,14 +27,17 @@ def kl_to_reference(
     """
     torch.manual_seed(seed)
     answers = sample(tuned, prompts, max_new_tokens, max_length)
-    return mean_score("kl", kl_of_answers(tuned, reference, [answer.ids for answer in answers]).tolist())
+    kl = kl_of_answers(tuned, reference, [answer.ids for answer in answers]).tolist()
+    return mean_score("kl", kl, clusters=prompts)
 
 
 def win_rate(metric: str, ours: Evaluation, theirs: Evaluation) -> Score:
     """Share of examples on which our answer has the higher value of ``metric``; a tie counts half."""
 
     def values(evaluation: Evaluation) -> list[float]:
-        return [score(metric, [answer.output], [answer.references]).value for answer in evaluation.answers]
+        scores = [score(metric, [answer.output], [answer.references]).value for answer in evaluation.answers]
+        return [0.0 if value is None else value for value in scores]  # without a value, neither answer is ahead
 
     pairs = zip(values(ours), values(theirs), strict=True)
-    return mean_score("win_rate", [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs])
+    wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs]
+    return mean_score("win_rate", wins, clusters=[answer.prompt for answer in ours.answers])

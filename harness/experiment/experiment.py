@@ -225,8 +225,7 @@ class Experiment:
             "model_family": self.base.spec.family,
             "model_params": self.base.spec.params,
             "task_kind": self.data.kind,
-            "note": "; ".join(filter(None, (tuned.note, self.base.spec.remark, self._together, *self.data.left_out)))
-            or None,
+            "note": "; ".join(self._remarks(tuned)) or None,
             "device": str(self.base.device),
             "accelerator": accelerator(self.base.device),
             "setup_s": self.setup_s,
@@ -277,6 +276,13 @@ class Experiment:
                 }
         return columns
 
+    def _remarks(self, tuned: Tuned) -> list[str]:
+        """What a reader of the row has to know: about method and model, rows left out, metrics without a value."""
+        scores = [score for evaluation in self.evaluations.values() for score in evaluation.scores]
+        unscored = dict.fromkeys(f"{score.metric} has no value: {score.reason}" for score in scores if score.reason)
+        given = (tuned.note, self.base.spec.remark, self._together, *self.data.left_out, *unscored)
+        return [remark for remark in given if remark]
+
     def _utilisation(self, history: History) -> dict[str, float]:
         """FLOPs of an average step, and their share of what this machine was measured to do at most."""
         steps, flops_per_slot = list(history.steps), history.flops_per_slot
@@ -312,7 +318,10 @@ class Experiment:
         if self.base.spec.is_random:
             scores = []
         return {
-            "scores": [{"split": split, **dataclasses.asdict(score)} for split, score in scores],
+            "scores": [
+                {"split": split, "metric": score.metric, "value": score.value, "stderr": score.stderr, "n": score.n}
+                for split, score in scores
+            ],
             "curves": curves,
             "memory": self._memory_rows(),
             "latency": [dataclasses.asdict(row) for row in self.latency],

@@ -18,7 +18,7 @@ import hashlib
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,8 @@ class Example:
     """The row that the example was made from (the first, where several have the same input)."""
     candidates: tuple[str, ...] = ()
     """The completion under each label, by index; empty outside classification."""
+    source: str | None = None
+    """The text that it was made from: examples with the same are one cluster; None: it has no other."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,12 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
         spec = spec.model_copy(update={"max_new_tokens": budget.max_new_tokens})
     first = slice(budget.eval_examples)
     return TaskData(spec, tuple(train[: budget.train_examples]), validation[first], test[first], said)
+
+
+def clusters(examples: Sequence[Example]) -> tuple[str, ...] | None:
+    """The cluster of each example, for standard errors; None where one does not say what it was made from."""
+    sources = tuple(example.source for example in examples if example.source is not None)
+    return sources if len(sources) == len(examples) else None
 
 
 def normalise(text: str) -> str:
@@ -257,6 +265,7 @@ def _example(spec: TaskSpec, row: Row, references: tuple[str, ...]) -> Example:
         rejected=_rejected(spec, row),
         fields=row,
         candidates=tuple(_filled(spec, row, word) for word in spec.labels.values()) if spec.label else (),
+        source="\0".join(normalise(row[name]) for name in spec.cluster or spec.input_fields),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
+from harness.tasks.data import clusters
 from harness.tasks.encode import Encoded, completion_ids, cut_prompt, end_id, free_answer_tokens, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_nats
 from harness.tasks.logprobs import completion_batch, padded, sequence_logprobs
@@ -169,7 +170,8 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
             return _of_pairs(tuned, data, split, examples, max_length)
         case "corpus":
             nats, tokens = text_nats(tuned, [e.completion for e in examples], max_length)
-            return Evaluation(split, tuple(score(name, nats, tokens) for name in data.spec.metrics), ())
+            of_source = clusters(examples)
+            return Evaluation(split, tuple(score(name, nats, tokens, of_source) for name in data.spec.metrics), ())
 
 
 def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
@@ -179,7 +181,7 @@ def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exam
     prompts = [e.text if head else prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
     # Labels are compared as their words, whatever sentence a decoder learns them in.
     expected = [(labels[e.label],) for e in examples if e.label is not None]
-    return _scored(data, split, expected, prompts, outputs, data.spec.metrics)
+    return _scored(data, split, examples, expected, prompts, outputs, data.spec.metrics)
 
 
 def _of_answers(
@@ -187,13 +189,13 @@ def _of_answers(
 ) -> Evaluation:
     outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
     prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
-    return _scored(data, split, [e.references for e in examples], prompts, outputs, metrics)
+    return _scored(data, split, examples, [e.references for e in examples], prompts, outputs, metrics)
 
 
 def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
     preferred = prefers_chosen(tuned, examples, max_length, data.spec.max_new_tokens)
     picks = ["chosen" if right else "rejected" for right in preferred]
-    accuracy = score("accuracy", picks, ["chosen"] * len(picks))
+    accuracy = score("accuracy", picks, ["chosen"] * len(picks), clusters(examples))
     if tuned.base.scalar:
         rated = zip(examples, preferred, strict=True)
         answers = tuple(
@@ -209,6 +211,7 @@ def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Examp
 def _scored(
     data: TaskData,
     split: str,
+    examples: Sequence[Example],
     references: Sequence[tuple[str, ...]],
     prompts: Sequence[str],
     outputs: Sequence[str],
@@ -216,9 +219,10 @@ def _scored(
 ) -> Evaluation:
     answers = [data.spec.scored_part(output) for output in outputs]
     expected = [tuple(data.spec.scored_part(one) for one in several) for several in references]
-    primary = data.spec.primary_metric
+    primary, of_source = data.spec.primary_metric, clusters(examples)
+    names = sorted(metrics, key=lambda name: name != primary)
     return Evaluation(
         split=split,
-        scores=tuple(score(name, answers, expected) for name in sorted(metrics, key=lambda name: name != primary)),
+        scores=tuple(score(name, answers, expected, of_source) for name in names),
         answers=tuple(map(Answer, prompts, outputs, references)),
     )

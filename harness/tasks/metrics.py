@@ -3,6 +3,11 @@
 A metric maps every example to a row of sufficient statistics, and the sum of the rows to a value. Where the value is
 the mean of one number per example, its standard error is sd / sqrt(n); else it is the standard deviation of the value
 over bootstrap samples of the examples (Efron & Tibshirani 1993), which costs little: only the statistics are resampled.
+Examples that were made from one source, such as several pairs of one prompt, are no independent draws: they are one
+cluster, whose sum is what varies (Miller 2024, arXiv:2411.00640, section 2.2), and what is resampled.
+
+Outside its domain a metric has no value: None, with the reason. ROUGE reads words of every script
+(:mod:`harness.tasks.words`).
 
 :func:`harness.tasks.evaluate_metrics.load` gives the same metrics as ``evaluate.Metric``.
 """
@@ -10,8 +15,9 @@ over bootstrap samples of the examples (Efron & Tibshirani 1993), which costs li
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import unknown
@@ -34,13 +40,18 @@ class Score:
     """A metric's value on a set of examples."""
 
     metric: str
-    value: float
+    value: float | None
+    """None outside the metric's domain."""
     stderr: float | None
-    """Standard error over the examples, in the unit of the value; None for a single example."""
+    """Standard error over the examples, in the unit of the value; None for a single cluster, or without a value."""
     n: int
     """Examples."""
+    reason: str | None = None
+    """Why there is no value; None: there is one."""
 
     def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.metric}: none, {self.reason} (n = {self.n})"
         error = "" if self.stderr is None else f" ± {self.stderr:.3f}"
         return f"{self.metric}: {self.value:.3f}{error} (n = {self.n})"
 
@@ -53,6 +64,8 @@ class Statistics:
     value: Callable[[Table, int], float]
     is_mean: bool = False
     """The value is the mean of a single column."""
+    outside: str | None = None
+    """Why these examples have no value; None: they have one."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +81,16 @@ class Metric:
     statistics: Callable[[Predictions, References], Statistics]
 
 
-def score(name: str, predictions: Sequence[object], references: Sequence[object | Sequence[object]]) -> Score:
+def score(
+    name: str,
+    predictions: Sequence[object],
+    references: Sequence[object | Sequence[object]],
+    clusters: Sequence[Hashable] | None = None,
+) -> Score:
     """The metric called ``name`` over predictions and references (one, or several of which any is right).
 
-    Values that are not text, such as label indices, are compared as text. Raises
+    Examples with the same of ``clusters`` come from one source; None: each is its own. Values that are not text, such
+    as label indices, are compared as text. Raises
     :class:`harness.errors.InputError` for an unknown metric, and ValueError when there is nothing to score or the
     lengths differ.
     """
@@ -79,12 +98,12 @@ def score(name: str, predictions: Sequence[object], references: Sequence[object 
     if len(predictions) != len(references) or not predictions:
         raise ValueError(f"{name}: {len(predictions)} predictions for {len(references)} references")
     answers = [str(prediction) for prediction in predictions]
-    return _score(name, metric.statistics(answers, [_several(reference) for reference in references]))
+    return _score(name, metric.statistics(answers, [_several(reference) for reference in references]), clusters)
 
 
-def mean_score(name: str, values: Sequence[float]) -> Score:
-    """The mean of a value per example under ``name``, which need not be that of a metric."""
-    return _score(name, _mean(values))
+def mean_score(name: str, values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Score:
+    """The mean of a value per example under ``name``, which need not be that of a metric; clusters as in score()."""
+    return _score(name, _mean(values), clusters)
 
 
 def metric_info(name: str) -> Metric:
@@ -100,22 +119,39 @@ def _several(reference: object | Sequence[object]) -> tuple[str, ...]:
     return (str(reference),)
 
 
-def _score(name: str, statistics: Statistics) -> Score:
+def _score(name: str, statistics: Statistics, clusters: Sequence[Hashable] | None) -> Score:
     n = len(statistics.rows)
-    return Score(name, float(statistics.value(statistics.rows.sum(0), n)), _stderr(statistics, n), n)
+    if statistics.outside is not None:
+        return Score(name, None, None, n, statistics.outside)
+    value = float(statistics.value(statistics.rows.sum(0), n))
+    if not math.isfinite(value):
+        return Score(name, None, None, n, "the value is not a finite number")
+    return Score(name, value, _stderr(statistics, value, range(n) if clusters is None else clusters), n)
 
 
-def _stderr(statistics: Statistics, n: int) -> float | None:
+def _stderr(statistics: Statistics, value: float, clusters: Sequence[Hashable]) -> float | None:
+    """Standard error of ``value``; None for a single cluster.
+
+    Of a mean it is the square root of G / (G - 1) times the sum over G clusters of (sum of s - mean)^2 / n^2: Miller
+    2024, equation 4, with the correction for few clusters that makes it sd / sqrt(n) where each example is its own.
+    """
     import numpy as np
 
-    rows = statistics.rows
-    if n == 1:
+    rows, n = statistics.rows, len(statistics.rows)
+    places = {cluster: place for place, cluster in enumerate(dict.fromkeys(clusters))}
+    if (count := len(places)) == 1:
         return None
+    of_row = np.array([places[cluster] for cluster in clusters])
+    sizes = np.bincount(of_row)
+    sums = np.zeros((count, rows.shape[1]))
+    np.add.at(sums, of_row, rows)
     if statistics.is_mean:
-        return float(rows.std(ddof=1) / math.sqrt(n))
-    # A bootstrap sample of the examples is a vector of how often each was drawn: resampling is one matrix product.
-    draws = np.random.default_rng(BOOTSTRAP_SEED).multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP_SAMPLES)
-    return float(np.std([statistics.value(total, n) for total in draws @ rows], ddof=1))
+        return float(math.sqrt(count / (count - 1) * ((sums[:, 0] - sizes * value) ** 2).sum()) / n)
+    # A bootstrap sample of the clusters is a vector of how often each was drawn: resampling is one matrix product.
+    draws = np.random.default_rng(BOOTSTRAP_SEED).multinomial(count, np.full(count, 1 / count), size=BOOTSTRAP_SAMPLES)
+    values = [statistics.value(total, int(size)) for total, size in zip(draws @ sums, draws @ sizes, strict=True)]
+    finite = [one for one in values if math.isfinite(one)]
+    return float(np.std(finite, ddof=1)) if len(finite) > 1 else None
 
 
 # --- sums and means over examples -------------------------------------------------------------------------------------
@@ -128,7 +164,8 @@ def _mean(values: Sequence[float]) -> Statistics:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    """``text`` with white space, case and the ways to write one character (NFC) made alike."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def _exact_match(predictions: Predictions, references: References) -> Statistics:
@@ -143,8 +180,17 @@ def _rouge(kind: str) -> Callable[[Predictions, References], Statistics]:
     def statistics(predictions: Predictions, references: References) -> Statistics:
         from rouge_score.rouge_scorer import RougeScorer
 
-        scorer = RougeScorer([kind], use_stemmer=True)
-        return _mean([scorer.score_multi(rs, p)[kind].fmeasure for p, rs in zip(predictions, references, strict=True)])
+        from harness.tasks.words import WordTokenizer
+
+        tokenizer = WordTokenizer()
+        scorer = RougeScorer([kind], tokenizer=tokenizer)
+        pairs = zip(predictions, references, strict=True)
+        mean = _mean([scorer.score_multi(rs, p)[kind].fmeasure for p, rs in pairs])
+        least = 2 if kind == "rouge2" else 1
+        all_references = [one for several in references for one in several]
+        # Of ASCII texts the numbers are those of rouge-score, which gives 0 here.
+        has_value = any(one.isascii() or len(tokenizer.tokenize(one)) >= least for one in all_references)
+        return mean if has_value else replace(mean, outside=f"no reference has {least} words")
 
     return statistics
 
@@ -152,8 +198,15 @@ def _rouge(kind: str) -> Callable[[Predictions, References], Statistics]:
 def _perplexity(predictions: Predictions, references: References) -> Statistics:
     import numpy as np
 
-    rows = [(float(nats), float(rs[0])) for nats, rs in zip(predictions, references, strict=True)]
-    return Statistics(np.array(rows), lambda total, _n: math.exp(total[0] / total[1]))
+    rows = np.array([(float(nats), float(rs[0])) for nats, rs in zip(predictions, references, strict=True)])
+
+    def value(total: Table, _n: int) -> float:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return float(np.exp(total[0] / total[1]))
+
+    return Statistics(
+        rows, value, outside=None if rows[:, 1].sum() else "the texts have no token that can be predicted"
+    )
 
 
 # --- values of a confusion table -------------------------------------------------------------------------------------
@@ -181,6 +234,7 @@ def _macro_f1(table: Table) -> float:
 
 
 def _matthews(table: Table) -> float:
+    """0 where all predictions or all true classes are one: 0/0, which scikit-learn calls 0 too."""
     total, hits = table.sum(), table.trace()
     truth, predicted = table.sum(1), table.sum(0)
     spread = math.sqrt((total**2 - predicted @ predicted) * (total**2 - truth @ truth))
@@ -201,9 +255,23 @@ def _sacrebleu(kind: str) -> Callable[[Predictions, References], Statistics]:
         streams = [[rs[i] if i < len(rs) else None for rs in references] for i in range(most)]
         # The statistics behind corpus_score(); a test holds the two together.
         rows = np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
-        return Statistics(rows, lambda total, _n: metric._compute_score_from_stats([int(v) for v in total]).score)
+        outside = _too_short(metric.tokenizer, references) if kind == "bleu" else None
+        return Statistics(
+            rows, lambda total, _n: metric._compute_score_from_stats([int(v) for v in total]).score, outside=outside
+        )
 
     return statistics
+
+
+def _too_short(tokenize: Callable[[str], str], references: References) -> str | None:
+    """Why BLEU, a mean over runs of one to four tokens, has no value; None: it has one.
+
+    Where no reference has four tokens, equal texts would get 0. So it is for scripts without spaces, which sacreBLEU's
+    standard tokenizer leaves whole.
+    """
+    if any(len(tokenize(reference).split()) >= 4 for several in references for reference in several):
+        return None
+    return "no reference has four tokens that spaces part; use chrf"
 
 
 _LIN = "Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries"

@@ -161,6 +161,11 @@ class TaskSpec(Frozen):
         (),
         description="fields that make up an input: equal inputs never stand in two splits; empty: the prompt's fields",
     )
+    cluster: tuple[str, ...] = Field(
+        (),
+        description="fields that several inputs share, such as the passage of several questions: those are one cluster "
+        "when a standard error is computed; empty: the input",
+    )
     optional: tuple[str, ...] | None = Field(
         None,
         description="fields that may be empty; null: 'input', 'context' and 'system' beside an 'instruction' may",
@@ -211,6 +216,9 @@ class TaskSpec(Frozen):
         return self
 
     def _check_fields(self) -> None:
+        for name in self.cluster:
+            if name not in self.used_fields:
+                raise unknown("cluster", name, self.used_fields)
         for name in self.optional or ():
             if name not in self.used_fields:
                 raise unknown("optional", name, self.used_fields)

@@ -107,13 +107,18 @@ def test_the_kl_to_itself_is_zero_and_grows_with_the_distance() -> None:
 
 def test_win_rate_counts_a_tie_half() -> None:
     def answers(*outputs: str) -> Evaluation:
-        return Evaluation("test", (), tuple(Answer("", output, ("right",)) for output in outputs))
+        return Evaluation("test", (), tuple(Answer(str(n), output, ("right",)) for n, output in enumerate(outputs)))
 
     ours, theirs = answers("right", "right", "wrong", "wrong"), answers("wrong", "right", "right", "wrong")
     found = alignment.win_rate("exact_match", ours, theirs)
     assert found.value == pytest.approx((1 + 0.5 + 0 + 0.5) / 4)
     assert found.stderr == pytest.approx(math.sqrt((0.25 + 0 + 0.25 + 0) / 3) / 2)
     assert alignment.win_rate("exact_match", answers("right"), answers("wrong")).stderr is None, "of one example"
+    one_prompt = Evaluation(
+        "test", (), tuple(Answer(str(n // 2), a.output, ("right",)) for n, a in enumerate(ours.answers))
+    )
+    # Two prompts, with mean wins of 3/4 and 1/4: a standard error of sd / sqrt(2).
+    assert alignment.win_rate("exact_match", one_prompt, theirs).stderr == pytest.approx(0.25)
 
 
 def _comparison(folder: Path) -> tuple[Experiment, chain.Comparison]:
