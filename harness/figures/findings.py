@@ -112,7 +112,11 @@ def answer(chosen: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
     return sentences
 
 
-_COSTS = {"trainable_params": "trainable parameters", "peak_train_bytes": "peak memory", "train_s": "training time"}
+_COSTS = {
+    "trainable_params": "trainable parameters",
+    "peak_train_bytes": "peak memory",
+    "chain_train_s": "training time",
+}
 
 
 def _good(frame: pd.DataFrame, reference: Any) -> pd.Series:

@@ -89,10 +89,18 @@ def _compared(row: Any) -> dict[str, str]:
         "Stored": _number(row.checkpoint_bytes, bytes_text),
         "Memory": _number(row.peak_train_bytes, bytes_text),
         "Tokens/s": _number(row.train_tokens_per_s, count_text),
-        "Training": _number(row.train_s, seconds_text),
+        "Training": _number(row.chain_train_s, seconds_text, _alone(row)),
         "Prompt": _number(row.prefill_s_p50, seconds_text),
         "Token": _number(row.decode_s_per_token_p50, seconds_text),
     }
+
+
+def _alone(row: Any) -> str:
+    """What of the training time is not that of trials which this one was trained from; '' where there are none."""
+    known = not pd.isna(row.train_s) and not pd.isna(row.chain_train_s)
+    if not known or row.chain_train_s <= row.train_s:
+        return ""
+    return f" <small>{seconds_text(row.train_s)} without what it was trained from</small>"
 
 
 def endings(tables: Tables) -> Html:

@@ -117,7 +117,7 @@ def chosen(**columns: list[object]) -> pd.DataFrame:
         "higher_is_better": [True] * size,
         "trainable_params": [1.0] * size,
         "peak_train_bytes": [np.nan] * size,
-        "train_s": [np.nan] * size,
+        "chain_train_s": [np.nan] * size,
     }
     return labelled(pd.DataFrame({**usual, **columns}))
 
@@ -125,6 +125,13 @@ def chosen(**columns: list[object]) -> pd.DataFrame:
 def one_seed(**columns: list[object]) -> pd.DataFrame:
     size = len(columns["method"])
     return chosen(**{"seeds": [1] * size, "seed_stderr": [np.nan] * size, **columns})
+
+
+def test_training_time_is_that_of_the_whole_chain() -> None:
+    """BitDelta's own 26 s come on top of the 100 s of the fine-tune that it compresses."""
+    frame = chosen(method=["full", "bitdelta"], chain_train_s=[100.0, 126.0], train_s=[100.0, 26.0])
+    (said,) = answer(frame).values()
+    assert "full scores 0.500, and no method needs less training time" in said
 
 
 def test_the_finding_gives_the_scores_of_the_cheapest_good_method_and_of_full() -> None:

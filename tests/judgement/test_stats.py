@@ -294,7 +294,7 @@ CHANGES: dict[str, st.SearchStrategy[object]] = {
     "learning_rate": st.none() | st.floats(1e-6, 9e-4),
     "dtype": st.sampled_from(["bfloat16", "float16"]),
     "device": st.sampled_from(["auto", "cuda", "cuda:1"]),
-    "parents": st.dictionaries(st.just("sft"), st.text("0123456789abcdef", min_size=11, max_size=11)),
+    "parents": st.dictionaries(st.just("sft"), st.tuples(st.text("0123456789abcdef", min_size=11, max_size=11))),
     "protocol_version": st.integers(PROTOCOL_VERSION + 1, 99),
     "model_revision": st.none() | st.text("bcd", min_size=1),
     "task_version": st.none() | st.sampled_from(["2", "1+abc"]),

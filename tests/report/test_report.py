@@ -6,6 +6,7 @@ import ast
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -14,7 +15,7 @@ from helpers.fake_records import make_sweep
 from harness import notebooks
 from harness.errors import InputError
 from harness.ledger.records import read_records
-from harness.report import build
+from harness.report import build, sections
 from harness.report.page import render
 from harness.report.sections import Html, brief, comparison
 from harness.results import tables
@@ -174,3 +175,11 @@ def test_the_explore_notebook_runs(tmp_path: Path) -> None:
         kernel_name="python3",
         progress_bar=False,
     )
+
+
+def test_the_time_of_training_says_what_it_holds() -> None:
+    def row(own: float | None, chain: float | None) -> SimpleNamespace:
+        return SimpleNamespace(train_s=own, chain_train_s=chain)
+
+    assert sections._alone(row(26.0, 126.0)) == " <small>26 s without what it was trained from</small>"
+    assert [sections._alone(row(*costs)) for costs in ((26.0, 26.0), (None, None), (26.0, None))] == ["", "", ""]
