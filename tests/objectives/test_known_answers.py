@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,12 @@ from helpers import toy_tasks as toy
 
 from harness import methods
 from harness.networks.tuned import Tuned
-from harness.objectives import best_of_n, clm, dpo, kto, ppo, rloo, rrhf, sft
+from harness.objectives import best_of_n, clm, dpo, grpo, kto, ppo, reward, rloo, rrhf, sft
 from harness.tasks.encode import Encoded, encode_examples
-from harness.tasks.logprobs import completion_batch, sequence_logprobs, token_logprobs
+from harness.tasks.logprobs import completion_batch, from_logits, sequence_logprobs, token_logprobs
 from harness.training import advantages, online, through_trl
-from harness.training.rollouts import Reference, Sample
+from harness.training.pairs import PairCollator, training_pairs
+from harness.training.rollouts import Reference, Sample, sample
 
 OPTIONS = ppo.Options(
     updates=3,
@@ -148,13 +150,13 @@ def test_ppo_hands_its_options_to_sampling_and_reward(monkeypatch: pytest.Monkey
         asked.append((len(prompts), *rest))
         return [Sample(prompt, ROWS[0], prompt.upper()) for prompt in prompts]
 
-    def reward(prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+    def rewarded(prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
         scored.extend([prompts, answers])  # type: ignore[list-item]
         return torch.zeros(len(prompts))
 
     monkeypatch.setattr(ppo, "sample", drawn)
     data = toy.data("preference", toy.PAIRS[:6], max_new_tokens=3)
-    history = ppo.fit(methods.apply("lora", toy.base()), data, toy.settings(), reward, temperature=0.7, updates=1)
+    history = ppo.fit(methods.apply("lora", toy.base()), data, toy.settings(), rewarded, temperature=0.7, updates=1)
     assert asked == [(4, 3, 48, 0.7), (2, 3, 48, 0.7)]
     assert list(scored[1]) == [prompt.upper() for prompt in scored[0]]
     assert sorted(scored[0] + scored[2]) == sorted(e.prompt for e in toy.PAIRS[:6])
@@ -220,12 +222,12 @@ def test_online_rewards_pay_for_the_distance_to_the_policy_before(monkeypatch: p
     monkeypatch.setattr(through_trl, "fit", lambda *_args, **kwargs: caught.update(kwargs, args=_args))
     data = toy.data("preference", toy.PAIRS, max_new_tokens=4)
 
-    def reward(prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+    def rewarded(prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
         assert list(prompts) == [toy.PAIRS[5].prompt, toy.PAIRS[2].prompt]
         assert list(answers) == ["first", "second"]
         return torch.tensor([1.0, 2.0])
 
-    rloo.fit(tuned, data, toy.settings(), reward, beta=0.5, samples=4, temperature=0.7)
+    rloo.fit(tuned, data, toy.settings(), rewarded, beta=0.5, samples=4, temperature=0.7)
     moved(tuned)
     ids = [[8, 9, 1], [7, 1]]
     found = caught["reward_funcs"](["", ""], [" first", "second "], ids, example=[5, 2])
@@ -323,3 +325,50 @@ def test_the_loss_of_continued_pretraining_is_the_mean_over_all_tokens_but_the_f
         expected += (-logprobs.gather(-1, ids[0, 1:, None])).flatten().tolist()
     assert len(expected) == 14
     assert found == pytest.approx(sum(expected) / 14, rel=1e-4)
+
+
+# --- what the pieces hand on -----------------------------------------------------------------------------------------
+
+
+def test_the_temperature_divides_the_logits() -> None:
+    logits, labels = torch.tensor([[[1.0, 3.0], [5.0, 1.0], [0.0, 0.0]]]), torch.tensor([[-100, 1, 0]])
+    values, mask = from_logits(logits, labels, temperature=2.0)
+    first = math.exp(1.5) / (math.exp(0.5) + math.exp(1.5))
+    second = math.exp(2.5) / (math.exp(2.5) + math.exp(0.5))
+    expected = [math.log(first), math.log(second)]
+    assert values.flatten().tolist() == pytest.approx(expected)
+    assert mask.tolist() == [[True, True]]
+
+
+def test_centred_rewards_by_hand() -> None:
+    tuned = methods.apply("full", toy.base(scalar=True))
+    with torch.no_grad():
+        batch = PairCollator(0)(training_pairs(tuned.base.tokenizer, toy.data("preference", toy.PAIRS), 48))
+        chosen, rejected = reward.rewards(tuned.model, batch).chunk(2)
+    expected = (-torch.nn.functional.logsigmoid(chosen - rejected) + 0.5 * (chosen + rejected) ** 2).mean()
+    data = toy.data("preference", toy.PAIRS)
+    history = reward.fit(tuned, data, toy.settings(1e-9, batch_size=8), center=0.5)
+    assert history.losses[0] == pytest.approx(float(expected), rel=1e-4)
+    assert history.curve("reward_margin")[0] == pytest.approx(float((chosen - rejected).mean()), abs=1e-5)
+
+
+def test_grpo_standardises_within_the_samples_of_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(through_trl, "fit", lambda *args, **_kwargs: asked.append(args))
+    grpo.fit(methods.apply("lora", toy.base()), toy.data("preference", toy.PAIRS), toy.settings(), lambda *_: None)
+    assert asked[0][5]["loss_type"] == "grpo" and asked[0][5]["scale_rewards"] == "group"
+
+
+def test_samples_are_drawn_from_the_policys_own_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = methods.apply("full", toy.base())
+    asked: dict[str, Any] = {}
+
+    def generate(input_ids: torch.Tensor, **settings: Any) -> torch.Tensor:
+        asked.update(settings)
+        return torch.cat([input_ids, torch.tensor([[100, 1, 101]] * len(input_ids))], 1)
+
+    monkeypatch.setattr(tuned.model, "generate", generate)
+    (answer,) = sample(tuned, ["x:"], 3, 40, temperature=0.7)
+    assert answer.ids.completion == (100, 1) and answer.text == "a"
+    expected = {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+    assert {name: asked[name] for name in expected} == expected

@@ -121,11 +121,15 @@ def test_losses_of_pairs_by_hand(loss: str, expected: list[float]) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_dpo_starts_at_log_two_and_learns_the_preference(method: str) -> None:
     tuned = methods.apply(method, toy.base())
+    before = preference(tuned)
     history = dpo.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(5e-3, batch_size=8, epochs=6))
+    assert preference(tuned) > before + 0.01
     assert history.losses[0] == pytest.approx(math.log(2), abs=1e-5)
     assert history.curve("reward_margin")[0] == pytest.approx(0, abs=1e-5)
     assert history.curve("reward_margin")[-1] > 0.01
     assert history.curve("reward_accuracy")[-1] == 1.0
+    apart = history.curve("chosen_reward")[-1] - history.curve("rejected_reward")[-1]
+    assert history.curve("reward_margin")[-1] == pytest.approx(apart, abs=1e-5)
 
 
 def test_hinge_starts_at_one_and_ipo_at_its_squared_target() -> None:
