@@ -51,6 +51,8 @@ class Method:
     notebook: str
     trains: bool = True
     """False: nothing is updated, so there is no learning rate and no objective to vary."""
+    seeded_by: str | None = None
+    """Argument that makes the seed count though nothing trains, unless it is 0: how many examples the seed draws."""
     model_kinds: tuple[ModelKind, ...] = ("encoder", "decoder")
     families: tuple[str, ...] = ()
     """Architectures (transformers' ``model_type``) that it works on; empty: all of the kinds above."""
@@ -95,6 +97,7 @@ METHODS = _methods(
         "Brown et al. 2020, arXiv:2005.14165",
         "methods/baseline",
         trains=False,
+        seeded_by="shots",
         restrictions=(
             Restriction("shots", 0, ("decoder",), "an encoder reads one text and no solved examples before it"),
         ),

@@ -6,7 +6,8 @@ Decisions that are worth knowing:
   ``lora: {}`` and ``lora: {r: 8}`` are one trial, and a changed default makes new trials instead of silently
   renaming old ones.
 * A method that trains nothing is deterministic: it is planned once per model and task, with the first seed, the
-  task's natural objective and no learning rate.
+  task's natural objective and no learning rate. With solved examples in its prompt, which the seed draws, it gets every
+  seed.
 * A notebook that belongs to an objective takes the method's arguments as a mapping; they are checked against the
   method's own notebook.
 * Parents are planned by themselves, once for all of their children. Every setting that the sweep has for a parent's
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,9 +71,10 @@ class _Cell:
     def notebook(self) -> str:
         return self.objective.notebook or self.method.notebook
 
-    @property
-    def seeds(self) -> Sequence[int]:
-        return self.sweep.seeds if self.method.trains else self.sweep.seeds[:1]
+    def has_seed(self, seed: int, method_args: Mapping[str, Any]) -> bool:
+        """Whether a trial with these arguments runs with ``seed``; the first one always does."""
+        draws = self.method.seeded_by is not None and method_args.get(self.method.seeded_by)
+        return bool(self.method.trains or draws or seed == self.sweep.seeds[0])
 
     @property
     def parents(self) -> tuple[catalog.Parent, ...]:
@@ -285,9 +287,11 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
             budget_where = f"{where}.budget"
     if not method.trains:
         axes["learning_rate"] = [None]
-    for values in itertools.product(*axes.values(), *objective_axes.values(), cell.seeds):
+    for values in itertools.product(*axes.values(), *objective_axes.values(), cell.sweep.seeds):
         method_args = dict(zip(axes, values, strict=False))
         fields = {name: method_args.pop(name) for name in _TRIAL_FIELDS if name in method_args}
+        if not cell.has_seed(values[-1], method_args):
+            continue
         try:
             yield Trial(
                 notebook=cell.notebook,

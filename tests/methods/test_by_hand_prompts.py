@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace as Namespace
 from typing import Any
 
@@ -20,6 +21,8 @@ from harness.models.load import load as load_base
 from harness.networks.pooling import mean_pooled
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
+from harness.tasks.data import load as load_task
+from harness.trial import Budget
 
 WIDTH, KEYS = 32, 16  # of the toy network: four heads of eight, two of them for keys and values; two layers
 TEXT = torch.tensor([[70, 71, 72, 73]])
@@ -277,6 +280,26 @@ def test_of_other_tasks_the_first_training_examples_are_shown() -> None:
     assert in_context(data, 2).test[0].prompt == f"{solved((0, 0), (1, 0))}t1 "
     assert in_context(data, 1).validation[1].prompt == f"{solved((0, 0))}v2 "
     assert in_context(data, 0) is data
+
+
+def test_the_shown_examples_are_drawn_by_the_seed_from_training_alone(tmp_path: Path) -> None:
+    rows = "".join(f"question {n},answer {n}\n" for n in range(60))
+    (tmp_path / "rows.csv").write_text("q,a\n" + rows)
+    (tmp_path / "task.yaml").write_text(
+        "name: own\nkind: generation\nsource: {local: rows.csv}\nprompt: '{q} '\ncompletion: '{a}'\n"
+        "splits: {validation: 15, test: 15}\n"
+    )
+    shown = set()
+    for seed in range(5):
+        data = load_task(str(tmp_path / "task.yaml"), Budget(train_examples=8), seed)
+        first, second = (f"{e.prompt}{e.completion}\n\n" for e in data.train[:2])
+        shot = in_context(data, 2)
+        for plain, prompted in zip((*data.validation, *data.test), (*shot.validation, *shot.test), strict=True):
+            assert prompted.prompt == first + second + plain.prompt
+        held = {e.prompt.strip() for e in (*data.validation, *data.test)}
+        assert not held & {e.prompt.strip() for e in data.train[:2]}
+        shown.add(first + second)
+    assert len(shown) == 5
 
 
 def test_shots_need_a_decoder_and_are_no_negative_number(base: Base) -> None:

@@ -69,6 +69,15 @@ def test_equal_cells_are_merged(plan: Planner) -> None:
     assert (len(made.rows), made.duplicates) == (2, 1)
 
 
+def test_a_baseline_with_examples_in_context_gets_the_seeds_that_draw_them(
+    plan: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny, "PARAMETERS", tiny.PARAMETERS + "\nshots = 0")
+    made = plan(models=["smollm2-135m"], seeds=[3, 4, 5], methods={"baseline": {"shots": [0, 2]}})
+    cells = [(row.trial.method_args["shots"], row.trial.seed) for row in made.runnable]
+    assert sorted(cells) == [(0, 3), (2, 3), (2, 4), (2, 5)]
+
+
 def test_baseline_comes_first_once_and_without_a_learning_rate(plan: Planner) -> None:
     made = plan(seeds=[3, 4], defaults={"learning_rate": 0.1}, methods={"lora": {}, "baseline": {}})
     assert [row.trial.method for row in made.rows] == ["baseline", "lora", "lora"]
