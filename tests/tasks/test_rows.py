@@ -93,6 +93,8 @@ def test_a_missing_cell_is_no_answer_and_integers_stay_integers(tmp_path: Path, 
     assert [e.completion for e in examples(found)] == [str(i) for i in range(20) if i % 4]
     where = {"jsonl": "line 1", "csv": "line 2"}.get(ending, "row 1")
     assert found.left_out == (f"{path.name}: 5 of 20 rows are left out: 'a' is empty or missing (first: {where})",)
+    if ending != "csv":  # where NaN is a text like any other
+        assert loaded(task(tmp_path, path.name, content, GENERATION, reader={"missing": []})).left_out == found.left_out
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "NaT", "None", "<NA>"])
