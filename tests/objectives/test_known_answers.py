@@ -372,3 +372,34 @@ def test_samples_are_drawn_from_the_policys_own_distribution(monkeypatch: pytest
     assert answer.ids.completion == (100, 1) and answer.text == "a"
     expected = {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
     assert {name: asked[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("loss", "per_token"), [("sigmoid", False), ("hinge", False), ("ipo", True)])
+def test_the_loss_of_a_policy_that_has_left_its_reference(
+    loss: str, per_token: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = methods.apply("full", toy.base())
+    caught: list[Any] = []
+    monkeypatch.setattr(dpo, "train", lambda *args: caught.extend(args))
+    dpo.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=3), beta=0.2, loss=loss)
+    _, examples, collate, _, objective = caught
+    rows = training_pairs(tuned.base.tokenizer, toy.data("preference", toy.PAIRS), 48)
+    with torch.no_grad():
+        plain = PairCollator(0)(rows)
+        before, tokens = sequence_logprobs(tuned.model, plain)
+        moved(tuned)
+        after, _ = sequence_logprobs(tuned.model, plain)
+        moves = (after - before) / (tokens if per_token else 1)
+        chosen, rejected = moves.chunk(2)
+        value, seen = objective(tuned.model, collate(examples))
+    h = chosen - rejected
+    expected = {
+        "sigmoid": -torch.nn.functional.logsigmoid(0.2 * h),
+        "hinge": (1 - 0.2 * h).clamp(min=0),
+        "ipo": (h - 2.5) ** 2,
+    }[loss].mean()
+    assert float(value) == pytest.approx(float(expected), rel=1e-3)
+    assert float(seen["reward_margin"]) == pytest.approx(0.2 * float(h.mean()), abs=1e-4)
+    assert float(seen["reward_accuracy"]) == float((h > 0).float().mean())
+    assert float(seen["chosen_reward"]) == pytest.approx(0.2 * float(chosen.mean()), abs=1e-4)
+    assert float(seen["rejected_reward"]) == pytest.approx(0.2 * float(rejected.mean()), abs=1e-4)
