@@ -265,15 +265,13 @@ def test_a_child_of_several_candidates_waits_for_all_and_needs_one(
     jobs: int,
 ) -> None:
     monkeypatch.setattr(driver, "_SELDOM", 1)  # at every step it is looked at what cannot start yet
-    candidates = [trial(0), trial(1)]
-    ids = tuple(of.trial_id for of in candidates)
-    rows = [Planned(of) for of in (*candidates, trial(2, parents={"full": ids}))]
+    ids = (trial(0).trial_id, trial(1).trial_id)
+    rows = [Planned(of) for of in (trial(0), trial(1), trial(2, parents={"full": ids}))]
     executor, records, _ = run(tmp_path, rows, lambda n: endings.get(n, "ok"), jobs=jobs)
     assert records[2].status == status
     assert records[2].reason == (reason and reason.format(*ids))
     assert executor.order == ([0, 1, 2] if status == "ok" else [0, 1]), "each once"
-    survivors = [of.trial_id for n, of in enumerate(candidates) if n not in endings]
-    assert executor.ledger.chosen_parents(rows[2].trial) == ({"full": survivors[0]} if survivors else {})
+    assert executor.ledger.chosen_parents(rows[2].trial) == {"full": ids[n] for n in (1, 0) if n not in endings}
 
 
 def test_what_ran_out_of_memory_takes_larger_ones_with_it(tmp_path: Path) -> None:
