@@ -6,8 +6,7 @@ Decisions that are worth knowing:
   ``lora: {}`` and ``lora: {r: 8}`` are one trial, and a changed default makes new trials instead of silently
   renaming old ones.
 * A method that trains nothing is deterministic: it is planned once per model and task, with the first seed, the
-  task's natural objective and no learning rate. With solved examples in its prompt, which the seed draws, it gets every
-  seed.
+  task's natural objective and no learning rate, in its own notebook. Examples in its prompt are drawn by every seed.
 * A notebook that belongs to an objective takes the method's arguments as a mapping; they are checked against the
   method's own notebook.
 * Parents are planned by themselves, once for all of their children. Every setting that the sweep has for a parent's
@@ -69,16 +68,19 @@ class _Cell:
 
     @property
     def notebook(self) -> str:
-        return self.objective.notebook or self.method.notebook
+        return self.of_objective or self.method.notebook
+
+    @property
+    def of_objective(self) -> str | None:
+        return self.objective.notebook if self.method.trains else None
 
     def has_seed(self, seed: int, method_args: Mapping[str, Any]) -> bool:
         """Whether a trial with these arguments runs with ``seed``; the first one always does."""
-        draws = self.method.seeded_by is not None and method_args.get(self.method.seeded_by)
-        return bool(self.method.trains or draws or seed == self.sweep.seeds[0])
+        return bool(self.method.trains or method_args.get(self.method.seeded_by or "") or seed == self.sweep.seeds[0])
 
     @property
     def parents(self) -> tuple[catalog.Parent, ...]:
-        return (*self.method.parents, *self.objective.parents)
+        return (*self.method.parents, *(self.objective.parents if self.method.trains else ()))
 
     def parent(self, parent: catalog.Parent) -> _Cell:
         """The cell of a parent: the same, but for what the parent names."""
@@ -266,14 +268,15 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
     of_method = notebooks.parameters(method.notebook)
     axes = {"learning_rate": [declared["learning_rate"]]} if "learning_rate" in declared else {}
     axes |= {name: [value] for name, value in _arguments(of_method).items()}
-    objective_axes = {name: [value] for name, value in _arguments(declared).items()} if objective.notebook else {}
+    objective_axes = {name: [value] for name, value in _arguments(declared).items()} if cell.of_objective else {}
     known = {**of_method, **declared}
     axes |= _checked(cell, known, "defaults", {k: v for k, v in sweep.defaults.items() if k in of_method})
     objective_axes |= _checked(
         cell, known, "defaults", {k: v for k, v in sweep.defaults.items() if k in objective_axes}
     )
     axes |= _checked(cell, of_method, f"methods.{method.name}", sweep.methods.get(method.name, {}))
-    given = _checked(cell, declared, f"objectives.{objective.name}", (sweep.objectives or {}).get(objective.name, {}))
+    of_objective = (sweep.objectives or {}).get(objective.name, {}) if method.trains else {}
+    given = _checked(cell, declared, f"objectives.{objective.name}", of_objective)
     axes |= {name: given.pop(name) for name in _TRIAL_FIELDS if name in given}
     objective_axes |= given
     axes = {name: values for name, values in axes.items() if name not in objective_axes}
@@ -320,7 +323,7 @@ def _declared(cell: _Cell) -> dict[str, Any]:
     """The parameters of the cell's notebook; an :class:`InputError` where it lacks one that every notebook has."""
     declared = notebooks.parameters(cell.notebook)
     needed = [name for name in notebooks.COMMON if cell.method.trains or name != "learning_rate"]
-    for name in (*needed, *(notebooks.METHOD if cell.objective.notebook else ())):
+    for name in (*needed, *(notebooks.METHOD if cell.of_objective else ())):
         if name not in declared:
             raise InputError(f"{notebooks.path(cell.notebook)}: the cell tagged 'parameters' lacks '{name}'")
     return declared

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from helpers import tiny_models as tiny
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +77,20 @@ def test_a_baseline_with_examples_in_context_gets_the_seeds_that_draw_them(
     made = plan(models=["smollm2-135m"], seeds=[3, 4, 5], methods={"baseline": {"shots": [0, 2]}})
     cells = [(row.trial.method_args["shots"], row.trial.seed) for row in made.runnable]
     assert sorted(cells) == [(0, 3), (2, 3), (2, 4), (2, 5)]
+
+
+@pytest.mark.parametrize(("task", "objective"), [("news_corpus", "clm"), ("factual_preference", "dpo")])
+def test_what_does_not_train_runs_its_own_notebook_whatever_the_objective(
+    tmp_path: Path, task: str, objective: str
+) -> None:
+    methods = {"baseline": {}, "quantized": {}, "lora": {"r": 2}}
+    document = {"name": "own", "models": ["smollm2-135m"], "tasks": [task], "methods": methods}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(document))
+    books = {row.trial.method: row.trial for row in matrix.plan(sweep.load(tmp_path / "own.yaml")).rows}
+    assert books["lora"].notebook == f"objectives/{objective}"
+    for method, notebook in (("baseline", "methods/baseline"), ("quantized", "studies/quantization")):
+        trial = books[method]
+        assert (trial.notebook, trial.parents, trial.objective_args) == (notebook, {}, {})
 
 
 def test_baseline_comes_first_once_and_without_a_learning_rate(plan: Planner) -> None:

@@ -21,7 +21,6 @@ from harness import methods
 from harness.errors import InputError
 from harness.tasks import data
 from harness.tasks.evaluate import evaluate
-from harness.tasks.likelihood import prefers_chosen
 from harness.tasks.metrics import METRICS, mean_score, score
 from harness.tasks.words import WordTokenizer
 
@@ -307,7 +306,7 @@ def test_the_clustered_standard_error_is_that_of_miller() -> None:
     assert mean_score("x", values, ["a"] * 6).stderr is None
 
 
-def test_pairs_of_one_prompt_are_one_cluster(tmp_path: Path) -> None:
+def test_pairs_of_one_prompt_are_one_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracy of pairs and the scores of their answers have the standard error of the prompts, not of the pairs."""
     rows = [{"p": f"say {i % 6}", "c": "y" * (1 + i // 6), "r": "n"} for i in range(18)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -324,10 +323,13 @@ def test_pairs_of_one_prompt_are_one_cluster(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(task))
     found = data.load(str(tmp_path / "task.yaml"))
     assert len(found.test) == 12 and len(set(data.clusters(found.test) or ())) == 4
-    scores = evaluate(methods.apply("full", toy.base()), found, "test", 48).scores
-    rated = prefers_chosen(methods.apply("full", toy.base()), found.test, 48, found.spec.max_new_tokens)
-    expected = mean_score("accuracy", [float(one) for one in rated], [e.prompt for e in found.test])
-    assert scores[0] == expected and scores[0].n == 12
+    prompts = [e.prompt for e in found.test]
+    rated = [prompt in prompts[:1] for prompt in prompts]  # right on every pair of one prompt in four
+    monkeypatch.setattr("harness.tasks.evaluate.prefers_chosen", lambda *_: rated)
+    accuracy = evaluate(methods.apply("full", toy.base()), found, "test", 48).scores[0]
+    assert (accuracy.value, accuracy.n) == (0.25, 12)
+    # sd of (1, 0, 0, 0) is 1/2, over the square root of 4 prompts.
+    assert accuracy.stderr == pytest.approx(0.25)
 
 
 def test_a_task_may_name_what_several_inputs_share(tmp_path: Path) -> None:
