@@ -48,6 +48,12 @@ from harness.training.trainer import History, Settings
 from harness.trial import Budget
 
 
+def _formats(tuned: Tuned) -> str | None:
+    """Names of the number formats of what trains, such as 'float32'; None where nothing does."""
+    names = {str(parameter.dtype).removeprefix("torch.") for parameter in tuned.trainable.values()}
+    return " ".join(sorted(names)) or None
+
+
 class Experiment:
     """The state of one trial. Steps may be called once each; what is not called stays None in the record."""
 
@@ -233,6 +239,7 @@ class Experiment:
             "total_params": tuned.total_params,
             "trainable_params": tuned.trainable_params,
             "trainable_share": tuned.trainable_params / tuned.total_params,
+            "trainable_dtype": _formats(tuned),
             "checkpoint_bytes": self.checkpoint_bytes,
             "primary_metric": metric,
             "higher_is_better": METRICS[metric].higher_is_better,

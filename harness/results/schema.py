@@ -150,6 +150,12 @@ TRIALS = Table(
                 minimum=0,
             ),
             _C("trainable_params", "int", "parameters that an optimiser step may change", minimum=0),
+            _C(
+                "trainable_dtype",
+                "string",
+                "number format that trained parameters are held and updated in: float32 also where dtype has 16 bits "
+                "(protocol, rule 13); null where nothing trains",
+            ),
             _C("trainable_share", "float", "trainable_params / total_params", minimum=0, maximum=1),
             _C(
                 "checkpoint_bytes",

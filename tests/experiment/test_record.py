@@ -120,6 +120,15 @@ def test_sizes_of_the_network(run: Experiment) -> None:
     assert columns["weights_bytes"] == 4 * (columns["total_params"] + buffers)
 
 
+@pytest.mark.parametrize(("method", "expected"), [("bitfit", "float32"), ("full", "float32"), ("baseline", None)])
+def test_what_trains_in_sixteen_bits_is_held_in_thirty_two(
+    run: Experiment, monkeypatch: pytest.MonkeyPatch, method: str, expected: str | None
+) -> None:
+    monkeypatch.setattr(run, "base", toy.base(dtype=torch.bfloat16, spec=run.base.spec))
+    run.apply(method)
+    assert run.record().columns["trainable_dtype"] == expected
+
+
 def test_latency_of_a_row_is_that_of_the_plain_model_at_batch_one(run: Experiment) -> None:
     columns = run.record().columns
     assert columns["prefill_s_p50"] == 0.5
