@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from harness.estimate import estimate as estimates
-from harness.estimate import limit, worker
+from harness.estimate import limit, planned, worker
 from harness.estimate.estimate import Estimate, estimate
 from harness.estimate.fits import Fit, parse_bytes
 from harness.estimate.meta import meta_base
@@ -151,6 +151,13 @@ def test_a_plan_keeps_the_states_in_the_weights_format_and_leaves_out_what_the_m
     assert asked == [(("m", "lora", {"r": 4}), sizes)]
 
 
+def test_a_trial_is_skipped_with_all_candidates_for_its_parent_not_with_some() -> None:
+    row: Any = Namespace(trial=Namespace(parents={"judge": ("a", "b"), "start": ("c",)}))
+    assert planned._lost_parent(row, {"a", "d"}) is None
+    assert planned._lost_parent(row, {"a", "b"}) == "its parent (judge, trial a or b) is skipped"
+    assert planned._lost_parent(row, {"c"}) == "its parent (start, trial c) is skipped"
+
+
 # --- a step that can be counted --------------------------------------------------------------------------------------
 
 
@@ -180,8 +187,9 @@ def test_a_traced_step_of_two_matrices_by_hand() -> None:
     assert step.activations_bytes == 4 * tokens * (8 + 16)
     # Of the first matrix: forward and the weight's gradient. Of the second: the input's gradient besides.
     assert step.flops == 2 * tokens * (2 * 8 * 16 + 3 * 16 * 4)
-    # At the end of the forward pass the activations are there; at the end of the backward pass all gradients.
-    assert step.forward_peak_bytes >= step.activations_bytes
+    # The input and both sides of the sigmoid are there together; then the side that nobody needs goes.
+    assert step.forward_peak_bytes == 4 * tokens * (8 + 16 + 16)
+    # At the end of the backward pass all gradients are there.
     assert step.backward_end_peak_bytes >= own
 
 
