@@ -129,7 +129,7 @@ def test_the_limit_is_the_lowest_of_the_groups_that_a_process_is_in(
     own = tmp_path / "own"
     own.write_text("0::/outer/inner\n")
     assert sorted(limit._cgroup_limits(own, tmp_path)) == [3000, 5000]
-    monkeypatch.setattr(limit.psutil, "virtual_memory", lambda: Namespace(total=4000))
+    monkeypatch.setattr("harness.estimate.limit.psutil.virtual_memory", lambda: Namespace(total=4000))
     for sizes, place, size in (([3000, 5000], "container", 3000), ([5000], "machine", 4000), ([], "machine", 4000)):
         monkeypatch.setattr(limit, "_cgroup_limits", lambda sizes=sizes: iter(sizes))
         assert limit.limit_of("cpu") == limit.MemoryLimit(f"this {place}", size)

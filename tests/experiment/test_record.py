@@ -43,9 +43,9 @@ HISTORY = History(
 def run(monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """A trial on toy data whose measurements are given."""
     data = toy.data("generation", [toy.example("a:", "b")] * 4, metrics=["rouge_l", "exact_match"])
-    monkeypatch.setattr(module.tasks, "load", lambda *_: data)
+    monkeypatch.setattr("harness.experiment.experiment.tasks.load", lambda *_: data)
     stored = toy.base().spec.model_copy(update={"source": LocalSource(local="toy")})
-    monkeypatch.setattr(module.models, "load", lambda *_args, **_kwargs: toy.base(spec=stored))
+    monkeypatch.setattr("harness.experiment.experiment.models.load", lambda *_args, **_kwargs: toy.base(spec=stored))
     monkeypatch.setattr(
         module, "roofline", lambda *_: dataclasses.make_dataclass("Roof", ["flops_per_s", "undisturbed"])(5e6, True)
     )
@@ -111,7 +111,7 @@ def test_costs_of_training(run: Experiment) -> None:
 
 
 def test_sizes_of_the_network(run: Experiment) -> None:
-    columns = run.record().columns
+    columns: dict[str, Any] = run.record().columns
     assert columns["total_params"] == sum(p.numel() for p in run.applied().model.parameters())
     trainable = sum(p.numel() for p in run.applied().model.parameters() if p.requires_grad)
     assert 0 < columns["trainable_params"] == trainable < columns["total_params"]

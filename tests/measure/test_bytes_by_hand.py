@@ -29,7 +29,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 def test_a_packed_weight_counts_both_levels_of_its_scales() -> None:
     model = nn.Linear(8, 4, bias=False)
     second = Namespace(absmax=torch.zeros(2), code=torch.zeros(256), offset=None)
-    model.weight.quant_state = Namespace(  # type: ignore[attr-defined]
+    model.weight.quant_state = Namespace(
         absmax=torch.zeros(3, dtype=torch.uint8), code=torch.zeros(16), offset=torch.zeros(()), state2=second
     )
     assert weights_bytes(model) == 4 * 32 + 3 + 4 * 16 + 4 + 4 * 2 + 4 * 256
@@ -79,10 +79,12 @@ def test_the_peak_of_a_process_is_the_kernels_high_water_mark(tmp_path: Path, mo
         assert (tmp_path / "clear_refs").read_text() == "5"
     assert peak.bytes == 300 * 1024
     (tmp_path / "status").unlink()
-    monkeypatch.setattr(memory.psutil, "Process", lambda: Namespace(memory_info=lambda: Namespace(rss=5)))
+    monkeypatch.setattr(
+        "harness.measure.memory.psutil.Process", lambda: Namespace(memory_info=lambda: Namespace(rss=5))
+    )
     assert memory.process_peak_bytes() == 5
     windows = Namespace(memory_info=lambda: Namespace(rss=5, peak_wset=9))
-    monkeypatch.setattr(memory.psutil, "Process", lambda: windows)
+    monkeypatch.setattr("harness.measure.memory.psutil.Process", lambda: windows)
     assert memory.process_peak_bytes() == 9
 
 
@@ -222,7 +224,7 @@ def test_of_a_frozen_layer_two_thirds_of_the_products_are_left() -> None:
     def flops() -> int:
         with FlopCounter() as counter:
             model(torch.ones(3, 10, requires_grad=True)).sum().backward()
-        return counter.flops
+        return int(counter.flops)
 
     assert flops() == 3 * 3 * product
     model[1].requires_grad_(False)

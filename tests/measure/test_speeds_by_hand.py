@@ -52,7 +52,7 @@ RUNS = [
 ]
 
 
-def rows_of(model: Any, **settings: Any) -> list[Latency]:
+def rows_of(model: Any, **settings: Any) -> Any:
     return generation_latency(model, CPU, 50, **{"batch_size": 2, "prompt_tokens": 5, "new_tokens": 4, **settings})
 
 
@@ -90,7 +90,7 @@ def test_the_grid_asks_for_every_size_as_it_was_asked(monkeypatch: pytest.Monkey
         return [len(asked)]
 
     monkeypatch.setattr(latency, "generation_latency", one)
-    rows = latency_grid(
+    rows: Any = latency_grid(
         nn.Identity(), CPU, 50, variant="v", batch_sizes=(1, 2), prompt_tokens=(8, 9), new_tokens=3, repeats=7
     )
     assert rows == [1, 2, 3, 4]
@@ -105,7 +105,7 @@ def test_a_prediction_is_timed_after_three_to_warm_up(clock: Clock) -> None:
         seen.append(attention_mask)
         clock.work(next(seconds))
 
-    (row,) = prediction_latency(model, CPU, 50, batch_size=2, prompt_tokens=5, repeats=3)  # type: ignore[arg-type]
+    (row,) = prediction_latency(model, CPU, 50, batch_size=2, prompt_tokens=5, repeats=3)
     assert (row.phase, row.new_tokens, row.p50_s) == ("predict", 0, 2.0)
     assert row.p95_s == pytest.approx(5.6)
     assert row.tokens_per_s == pytest.approx(2 * 5 * 3 / 9)
@@ -116,7 +116,8 @@ def test_the_work_of_an_act_is_waited_for_and_what_was_queued_before_is_not_its_
     clock.work(100.0)
     seconds = iter([50.0, 1.0, 2.0, 6.0])
     answer = latency.timed(lambda: clock.work(next(seconds)), CPU, repeats=3)
-    assert (answer.p50_s, answer.p95_s) == (2.0, pytest.approx(5.6))
+    assert answer.p50_s == 2.0
+    assert answer.p95_s == pytest.approx(5.6)
 
 
 def test_bandwidth_is_the_weights_once_for_a_batch() -> None:

@@ -251,7 +251,7 @@ def labelled(kind: str = "classification") -> TaskData:
         replace(toy.example(f"text {n} is ", f"class {label}"), label=label)
         for n, label in enumerate([0, 0, 0, 1, 2, 1])
     ]
-    more = (
+    more: dict[str, Any] = (
         {"label": "l", "labels": {"0": "class 0", "1": "class 1"}, "metrics": ["accuracy"]}
         if kind == "classification"
         else {}

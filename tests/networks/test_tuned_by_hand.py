@@ -106,8 +106,7 @@ class Network(nn.Module):
 def test_the_places_of_a_network_by_its_structure() -> None:
     network = Network()
     assert list(blocks(network)) == [
-        Block(layer, (layer.attention[1],), layer.gate, layer.down)  # type: ignore[index,arg-type,union-attr]
-        for layer in network.layers
+        Block(layer, (layer.attention[1],), layer.gate, layer.down) for layer in network.layers
     ]
     assert final_norm(network) is network.closing_norm
     del network.closing_norm

@@ -270,7 +270,12 @@ def test_the_best_of_n_is_the_one_with_the_highest_reward(monkeypatch: pytest.Mo
     trained: list[Any] = []
     history = sft.fit(methods.apply("lora", toy.base()), toy.data("generation", toy.PAIRS[:2]), toy.settings())
     monkeypatch.setattr(best_of_n, "sample", drawn)
-    monkeypatch.setattr(best_of_n.sft, "fit", lambda _tuned, data, _settings: trained.append(data) or history)
+
+    def learnt(_tuned: Any, data: Any, _settings: Any) -> Any:
+        trained.append(data)
+        return history
+
+    monkeypatch.setattr("harness.objectives.best_of_n.sft.fit", learnt)
     data = toy.data("generation", [toy.example("a:", "gold"), toy.example("b:", "gold")])
     found = best_of_n.fit(
         methods.apply("lora", toy.base()),

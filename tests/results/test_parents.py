@@ -25,7 +25,7 @@ def record(of: Trial, status: str = "ok", parents: dict[str, str] | None = None,
         trial_id=of.trial_id,
         sweep="s",
         trial=of,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         started_at=datetime(2025, 1, 1, tzinfo=UTC),
         parents=parents or {},
         outcome=Outcome(columns=columns) if status == "ok" else None,

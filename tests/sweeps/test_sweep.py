@@ -215,7 +215,9 @@ def test_parents_are_planned_once_and_before_their_children(
         ("sft", 8, 0.1),
         ("sft", 8, 0.2),
     ]
-    by_r = {r: tuple(row.trial_id for row in sft if row.trial.method_args["r"] == r) for r in (4, 8)}
+    by_r: dict[Any, tuple[str, ...]] = {
+        r: tuple(row.trial_id for row in sft if row.trial.method_args["r"] == r) for r in (4, 8)
+    }
     assert len(children) == 4
     for child in (row.trial for row in children):
         assert child.parents == {"sft": by_r[child.method_args["r"]]}, "each setting that the sweep has is a candidate"
@@ -242,7 +244,7 @@ def test_parents_are_planned_once_and_before_their_children(
         ({"methods": {"full": {"seed": 8}}}, "methods.full: unknown name 'seed'"),
         (
             {"methods": {"full": {"r": [8, "4"]}}},
-            "methods.full.r: '4' is str, must be int like the notebook's default, 8",
+            "methods.full.r: '4' is str, must be int like the notebook's default 8",
         ),
         ({"methods": {"full": {"r": True}}}, "methods.full.r: True is bool, must be int"),
         ({"methods": {"full": {"r": []}}}, "methods.full.r: an empty list is no axis"),
@@ -345,7 +347,7 @@ def test_conform_keeps_the_type_of_the_default(value: Any, default: Any) -> None
 def test_parents_come_first_and_nothing_is_lost(picks: list[int], random: Any) -> None:
     rows: list[Planned] = []
     for seed, pick in enumerate(picks):
-        parents = {"base": rows[pick % len(rows)].trial_id} if rows and pick else {}
+        parents: dict[str, tuple[str, ...]] = {"base": (rows[pick % len(rows)].trial_id,)} if rows and pick else {}
         trial = Trial(notebook="n", method="m", objective="o", model="x", task="t", seed=seed, parents=parents)
         rows.append(Planned(trial))
     shuffled = random.sample(rows, len(rows))
