@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import multiprocessing
 import os
 import re
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -94,23 +95,37 @@ def _run_all(mutants: Sequence[Mutant], folder: Path, jobs: int) -> list[Result]
         __import__(library)
 
     def one(mutant: Mutant) -> Result:
-        copy = copies.get()
-        try:
+        with _taken(copies) as copy:
             result = _tried(mutant, copy)
-        finally:
-            copies.put(copy)
         print(f"{result.verdict:>9} {result.seconds:6.1f} s  {mutant.name[:150]}", flush=True)
         return result
 
-    sound = sorted({test for mutant in mutants for test in mutant.tests})
-    copy = copies.get()
-    code, output = _pytest(sound, copy, limit_s=LIMIT_S * 8)
-    copies.put(copy)
-    if code != 0:
-        print(output[:6000])
-        raise SystemExit("the tests fail on the unchanged code")
+    def unchanged(tests: Sequence[str]) -> tuple[int | None, str]:
+        with _taken(copies) as copy:
+            return _pytest(tests, copy, limit_s=LIMIT_S * 8)
+
     with ThreadPoolExecutor(jobs) as pool:
+        for code, output in pool.map(unchanged, _by_file(mutants)):
+            if code != 0:
+                print(output[:6000])
+                raise SystemExit("the tests fail on the unchanged code")
         return list(pool.map(one, mutants))
+
+
+@contextlib.contextmanager
+def _taken(copies: SimpleQueue[Path]) -> Iterator[Path]:
+    """A copy that nobody else uses meanwhile."""
+    copy = copies.get()
+    try:
+        yield copy
+    finally:
+        copies.put(copy)
+
+
+def _by_file(mutants: Sequence[Mutant]) -> list[list[str]]:
+    """All tests that the mutants name, a list for each file."""
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    return [list(group) for _, group in itertools.groupby(tests, key=lambda test: test.partition("::")[0])]
 
 
 def _copy(target: Path) -> Path:
