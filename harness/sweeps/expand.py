@@ -44,7 +44,7 @@ _AXES = ("method", "objective", "model", "task", "seed", *_TRIAL_FIELDS)
 
 @dataclass(frozen=True)
 class _Cell:
-    """One place of the matrix, before arguments and seeds are multiplied out."""
+    """One cell of the matrix, before its arguments and seeds are multiplied out."""
 
     sweep: Sweep
     method: catalog.Method
@@ -62,9 +62,9 @@ class _Cell:
 
     @property
     def paths(self) -> dict[str, str]:
-        """Where own files are."""
-        found = {"model": self.of_model.path, "task": self.of_task.path}
-        return {axis: path for axis, path in found.items() if path is not None}
+        """The paths of own models and tasks, by axis."""
+        paths = {"model": self.of_model.path, "task": self.of_task.path}
+        return {axis: path for axis, path in paths.items() if path is not None}
 
     @property
     def notebook(self) -> str:
@@ -83,7 +83,7 @@ class _Cell:
         return (*self.method.parents, *(self.objective.parents if self.method.trains else ()))
 
     def parent(self, parent: catalog.Parent) -> _Cell:
-        """The cell of a parent: the same, but for what the parent names."""
+        """The cell of a parent: this cell with the method and objective that ``parent`` names."""
         cell = replace(
             self,
             method=catalog.METHODS[parent.method or self.method.name],
@@ -103,7 +103,7 @@ class _Cell:
                 yield position, entry
 
     def impossible(self) -> str | None:
-        """Why this cell cannot run; None: it can."""
+        """Why this cell cannot run; None if it can."""
         method, objective, model, task = self.method, self.objective, self.model, self.task
         if not any(model.kind in known.model_kinds for known in catalog.OBJECTIVES.values()):
             return f"no objective is written for {model.kind} models yet; '{model.name}' is one"
@@ -131,7 +131,7 @@ class _Cell:
         return None
 
     def on_one_device(self) -> str | None:
-        """Why several devices cannot train together here; None: they can, or are not asked for."""
+        """Why several devices cannot train together here; None if they can, or if one device was requested."""
         together = self.sweep.resources.together
         if together == 1 or not self.method.trains:
             return None
@@ -146,7 +146,7 @@ class _Cell:
         return None
 
     def restriction(self, trial: Trial) -> str | None:
-        """Why the arguments of ``trial`` do not fit the cell's model; None: they do."""
+        """Why the arguments of ``trial`` do not fit the cell's model; None if they do."""
         for restriction in self.method.restrictions:
             given = trial.method_args.get(restriction.argument, restriction.neutral)
             if given != restriction.neutral and self.model.kind not in restriction.model_kinds:
@@ -159,11 +159,10 @@ class _Cell:
 
 
 def plan(sweep: Sweep) -> Plan:
-    """All trials of ``sweep``, checked, in the order in which they run.
+    """All trials of ``sweep``, checked, in the order of their run.
 
-    What does not train comes first, and parents come before their children.
-
-    Raises :class:`InputError` for a name that does not exist, or an argument that the notebook does not take.
+    Methods that train nothing come first, and parents come before their children. Raises :class:`InputError` for a name
+    that does not exist, and for an argument that the notebook does not take.
     """
     axes = of_sweep.load(sweep)
     methods = [catalog.method(name, f"{sweep.where}: methods") for name in sweep.methods]
@@ -176,7 +175,7 @@ def plan(sweep: Sweep) -> Plan:
     _check_exclude(sweep, books)
 
     rows: dict[str, Planned] = {}
-    made = _Parents(rows)
+    parents = _Parents(rows)
     excluded: Counter[int] = Counter()
     duplicates = 0
     cells = [
@@ -195,7 +194,7 @@ def plan(sweep: Sweep) -> Plan:
                 continue
             reason = impossible or cell.restriction(trial)
             if reason is None:
-                trial = made.named_in(cell, trial)
+                trial = parents.named_in(cell, trial)
             row = Planned(trial, reason, cell.task.kind, cell.model.family)
             duplicates += row.trial_id in rows
             rows.setdefault(row.trial_id, row)
@@ -238,7 +237,7 @@ class _Parents:
             place = cell.parent(parent)
             candidates = self._candidates(place, trial.seed)
             if place.method == cell.method and not parent.shared:
-                candidates = [found for found in candidates if found.method_args == trial.method_args] or candidates
+                candidates = [c for c in candidates if c.method_args == trial.method_args] or candidates
             rows = [Planned(self.named_in(place, c), None, cell.task.kind, cell.model.family) for c in candidates]
             for row in rows:
                 self._rows.setdefault(row.trial_id, row)
@@ -246,18 +245,18 @@ class _Parents:
         return trial.model_copy(update={"parents": parents}) if parents else trial
 
     def _candidates(self, place: _Cell, seed: int) -> list[Trial]:
-        """The trials of ``place`` with this seed that are to run; multiplied out once, not again for each child.
+        """The trials of ``place`` with this seed that should run; multiplied out once for all children.
 
-        Where ``exclude`` takes all of them out, they are the parents all the same.
+        If ``exclude`` removes all of them, they are the parents nevertheless.
         """
         key = (place.method.name, place.objective.name, place.model.name, place.task.name)
         if key not in self._by_seed:
-            found: dict[int, list[Trial]] = {}
+            by_seed: dict[int, list[Trial]] = {}
             trials = list(_trials(place))
             usual = [t for t in trials if place.restriction(t) is None and _excluded(place.sweep, t) is None]
             for trial in usual or trials:
-                found.setdefault(trial.seed, []).append(trial)
-            self._by_seed[key] = found
+                by_seed.setdefault(trial.seed, []).append(trial)
+            self._by_seed[key] = by_seed
         return self._by_seed[key][seed]
 
 
@@ -320,7 +319,7 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
 
 
 def _declared(cell: _Cell) -> dict[str, Any]:
-    """The parameters of the cell's notebook; an :class:`InputError` where it lacks one that every notebook has."""
+    """The parameters of the cell's notebook; raises :class:`InputError` if it lacks a required one."""
     declared = notebooks.parameters(cell.notebook)
     needed = [name for name in notebooks.COMMON if cell.method.trains or name != "learning_rate"]
     for name in (*needed, *(notebooks.METHOD if cell.of_objective else ())):
@@ -372,9 +371,9 @@ def _budget(sweep: Sweep, merged: Mapping[str, Any], place: str) -> Budget:
 
 
 def _excluded(sweep: Sweep, trial: Trial) -> int | None:
-    """Which entry of ``exclude`` takes the trial out, if any."""
-    found = facts(trial)
-    return next((n for n, match in enumerate(sweep.exclude) if matches(found, match)), None)
+    """The index of the ``exclude`` entry that removes the trial; None if no entry does."""
+    trial_facts = facts(trial)
+    return next((n for n, match in enumerate(sweep.exclude) if matches(trial_facts, match)), None)
 
 
 def _notebooks(sweep: Sweep) -> set[str]:
@@ -384,7 +383,7 @@ def _notebooks(sweep: Sweep) -> set[str]:
 
 
 def _check_defaults(sweep: Sweep, books: set[str]) -> None:
-    """A default must be a parameter of at least one of the notebooks."""
+    """Raise InputError unless every default is a parameter of at least one of the notebooks."""
     valid = {name for book in books for name in notebooks.parameters(book)} - set(_RESERVED)
     for name in sweep.defaults:
         if name not in valid:
@@ -392,7 +391,7 @@ def _check_defaults(sweep: Sweep, books: set[str]) -> None:
 
 
 def _check_exclude(sweep: Sweep, books: set[str]) -> None:
-    """Every key of ``exclude`` is an axis or a parameter of some notebook."""
+    """Raise InputError unless every key of ``exclude`` is an axis or a parameter of some notebook."""
     arguments = {name for book in books for name in notebooks.parameters(book)} - set(_RESERVED)
     for position, match in enumerate(sweep.exclude):
         for name in match:

@@ -1,4 +1,4 @@
-"""A plan: the trials of a sweep in the order in which they run, and those that cannot run, with the reason."""
+"""A plan: the trials of a sweep in the order of their run, and the cells that cannot run, each with its reason."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Planned:
 
     trial: Trial
     reason: str | None = None
-    """Why it cannot run; None: it can."""
+    """Why the row cannot run; None if it can."""
     task_kind: str | None = None
     model_family: str | None = None
     estimated_bytes: int | None = None
-    """Peak memory of a training step (:mod:`harness.estimate.planned`); None: not estimated."""
+    """Peak memory of a training step (:mod:`harness.estimate.planned`); None if it was not estimated."""
 
     @cached_property
     def trial_id(self) -> str:
@@ -33,11 +33,11 @@ class Planned:
         return self.trial.trial_id
 
     def facts(self) -> dict[str, Any]:
-        """Everything that a filter can name: the axes and every argument."""
+        """Every name that a filter can use: the axes and every argument."""
         return {"trial_id": self.trial_id, **facts(self.trial)}
 
     def document(self) -> dict[str, Any]:
-        """The row as JSON: the whole specification, and what is known besides."""
+        """The row as JSON: the whole specification, its status and its estimate."""
         return {
             "trial_id": self.trial_id,
             "status": "planned" if self.reason is None else "skipped",
@@ -50,7 +50,7 @@ class Planned:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """The row that :meth:`document` wrote. Raises KeyError or ValueError for anything else."""
+        """Read the row that :meth:`document` wrote. Raises KeyError or ValueError for anything else."""
         trial = Trial.model_validate(document["trial"])
         estimated = document.get("estimated_bytes")
         return cls(trial, document["reason"], document["task_kind"], document["model_family"], estimated)
@@ -58,16 +58,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep would run. Parents come before their children."""
+    """The trials that a sweep would run. Parents come before their children."""
 
     sweep: str
     rows: tuple[Planned, ...]
     excluded: tuple[tuple[Mapping[str, JsonValue], int], ...] = ()
     """Each entry of the sweep's ``exclude`` and how many trials it took out."""
     duplicates: int = 0
-    """Cells that turned out to be a trial already planned."""
+    """How many cells repeated a trial that was already planned."""
     aliases: Aliases = field(default_factory=Aliases)
-    """The paths by which the sweep's own models and tasks can be named as well."""
+    """The paths of the sweep's own models and tasks, as other names for them."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Planned]:
@@ -76,7 +76,7 @@ class Plan:
 
     @cached_property
     def parents(self) -> frozenset[str]:
-        """Ids of the trials that another one starts from, or may start from."""
+        """Ids of all trials that are a candidate for the parent of another one."""
         return frozenset(parent for row in self.rows for parent in row.trial.parent_ids)
 
     @property
@@ -86,7 +86,7 @@ class Plan:
 
     @property
     def skipped(self) -> tuple[Planned, ...]:
-        """The rows that cannot."""
+        """The rows that cannot run."""
         return tuple(row for row in self.rows if row.reason is not None)
 
     def document(self) -> dict[str, Any]:
@@ -101,9 +101,9 @@ class Plan:
         }
 
     def matching(self, wanted: Mapping[str, Iterable[JsonValue]]) -> frozenset[str]:
-        """Ids of the rows whose every named fact is one of the wanted values, and of the parents that they need.
+        """Ids of the rows with a wanted value for every named fact, and of the parents that they need.
 
-        Own models and tasks are found by their paths as well. Raises :class:`InputError` for a name that no row has.
+        A path also selects an own model or task. Raises :class:`InputError` for a name that no row has.
         """
         known = {name for row in self.rows for name in row.facts()}
         for name in wanted:
@@ -120,7 +120,7 @@ class Plan:
 
 
 def facts(trial: Trial) -> dict[str, Any]:
-    """What tells one trial of a sweep from another, by name."""
+    """The facts that distinguish the trials of a sweep, by name."""
     return {
         "method": trial.method,
         "objective": trial.objective,
@@ -135,16 +135,16 @@ def facts(trial: Trial) -> dict[str, Any]:
     }
 
 
-def matches(found: Mapping[str, Any], wanted: Mapping[str, JsonValue]) -> bool:
-    """Whether every wanted name is there with the wanted value, or with one of a list of wanted values."""
+def matches(named_facts: Mapping[str, Any], wanted: Mapping[str, JsonValue]) -> bool:
+    """Whether the facts contain every wanted name with the wanted value, or with one value of a wanted list."""
     return all(
-        name in found and (found[name] == value or (isinstance(value, list) and found[name] in value))
+        name in named_facts and (named_facts[name] == value or (isinstance(value, list) and named_facts[name] in value))
         for name, value in wanted.items()
     )
 
 
 def in_order(rows: Iterable[Planned]) -> tuple[Planned, ...]:
-    """The rows with every parent before its children; apart from that the order is kept."""
+    """The rows with every parent before its children, otherwise in the given order."""
     by_id = {row.trial_id: row for row in rows}
     graph = {trial_id: [p for p in row.trial.parent_ids if p in by_id] for trial_id, row in by_id.items()}
     if not any(graph.values()):
