@@ -1,9 +1,10 @@
 """Claims: the right to run one attempt of one trial, and whether its owner still works.
 
-The owner touches its claim while it works. On the owner's own machine its process tells whether it lives. Elsewhere a
-claim is dead after :data:`LEASE_S` seconds without a touch: by the file's time, or, where clocks disagree, because it
-did not change while one watched for that long. A claim that is wrongly taken for dead costs a second run of the trial,
-of which the ledger keeps the first record.
+The owner touches its claim while it works. On the owner's machine, its process shows whether it is alive. Elsewhere, a
+claim is dead after :data:`LEASE_S` seconds without a touch. Both the file's time and a watch of that length can show
+this; the watch serves machines whose clocks disagree.
+
+A wrong verdict costs a second run of the trial. The ledger then keeps the first record.
 """
 
 from __future__ import annotations
@@ -36,33 +37,33 @@ class Claim:
     started_at: datetime
 
     def write(self) -> None:
-        """Create the file. Raises FileExistsError when somebody else was faster."""
+        """Create the file. Raises FileExistsError if another driver was faster."""
         descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             started_at = self.started_at.isoformat()
             json.dump({**_this_process(), "attempt": self.attempt, "started_at": started_at}, stream)
 
     def beat(self) -> None:
-        """Say that the owner is alive; at least every :data:`LEASE_S` / 3 seconds."""
+        """Show that the owner is alive. Call it at least every :data:`LEASE_S` / 3 seconds."""
         os.utime(self.path)
 
     def is_superseded(self) -> bool:
-        """Whether somebody took this owner for dead and has begun another attempt."""
+        """Whether another driver took this owner for dead and began another attempt."""
         return self.path.with_name(f"claim.{self.attempt + 1}.json").exists()
 
     def release(self) -> None:
-        """Give the trial back without a record: anyone may take it at once."""
+        """Give the trial back without a record: any driver may take it at once."""
         os.utime(self.path, (0, 0))
 
 
 class OwnerWatch:
-    """Tells whether the owners of claims live; it remembers what it saw, so there is one for each ledger."""
+    """Tells whether the owners of claims are alive. It remembers what it saw; each ledger has one."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[int, float]] = {}
 
     def alive(self, claim: Path) -> bool:
-        """Whether the owner of a claim still works, as far as one can know from here."""
+        """Whether the owner of a claim still works, as far as this machine can tell."""
         touched = claim.stat().st_mtime_ns
         if touched == 0:
             return False  # released
@@ -88,7 +89,7 @@ def _this_process() -> dict[str, str | int | float]:
 
 @lru_cache(maxsize=1)
 def this_system() -> dict[str, str]:
-    """The system within which process numbers are unique: containers may share a host's name, but not those numbers."""
+    """The system within which process numbers are unique: containers may share a host name, but not these numbers."""
     system = {"host": platform.node()}
     with suppress(OSError):  # elsewhere than on Linux the name has to do
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -97,7 +98,7 @@ def this_system() -> dict[str, str]:
 
 
 def _born(process: psutil.Process) -> float:
-    """Start of a process in seconds after the boot: unlike a date, no clock that is set changes it."""
+    """Start of a process in seconds after the boot; unlike a date, it does not change when a clock is set."""
     boot = psutil.boot_time()
     return process.create_time() - boot
 
@@ -112,7 +113,7 @@ def _is_running(pid: int, born: float) -> bool:
 
 
 def _owner(claim: Path) -> dict[str, Any] | None:
-    """Who holds a claim; None where it does not say: created this very moment, or left by a crash."""
+    """The holder of a claim; None if the file does not say, because it is brand new or was left by a crash."""
     try:
         owner = json.loads(claim.read_bytes())
     except ValueError:

@@ -60,10 +60,10 @@ class Ledger:
     ) -> Ledger:
         """Write ``plan`` into ``folder``, which may be new or hold an earlier plan of the same sweep.
 
-        Trials are added, and none is removed: a trial that is no longer planned keeps its record. A planned trial
-        whose record says ``skipped`` is to run after all; a record that cannot be read is set aside. ``environment``
-        goes into the records of skipped trials. Raises
-        :class:`InputError` when the folder holds another sweep, and OSError when it cannot be written.
+        Trials are added and never removed: a trial outside the new plan keeps its record. A planned trial with the
+        status ``skipped`` runs after all, and an unreadable record is set aside. ``environment`` goes into the records
+        of skipped trials. Raises :class:`InputError` if the folder holds another sweep, and OSError if it cannot be
+        written.
         """
         ledger = cls(folder, plan, environment)
         earlier = _read_json(folder / PLAN_FILE) if (folder / PLAN_FILE).exists() else {}
@@ -80,7 +80,7 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
-        """The ledger in ``folder`` with the plan that was written last. Raises :class:`InputError` if there is none."""
+        """The ledger in ``folder`` with its latest plan. Raises :class:`InputError` if there is none."""
         if not (folder / PLAN_FILE).is_file():
             raise InputError(f"{folder}: no {PLAN_FILE} here; is this the folder of a sweep, such as results/quick?")
         document = _read_json(folder / PLAN_FILE)
@@ -91,9 +91,9 @@ class Ledger:
 
     @classmethod
     def of_trial(cls, trial_dir: Path) -> tuple[Ledger, bool]:
-        """The ledger around one trial, whose plan has that row alone, and whether another trial needs its artefact.
+        """The ledger of a single trial, and whether another trial needs its artefact.
 
-        Raises :class:`InputError` when the folder is not that of a planned trial.
+        The ledger's plan has that one row. Raises :class:`InputError` if the folder is not that of a planned trial.
         """
         folder = trial_dir.parent.parent
         try:
@@ -110,7 +110,7 @@ class Ledger:
         return self.folder / TRIALS_DIR / trial_id
 
     def artifact_dir(self, trial_id: str) -> Path:
-        """Where a trial leaves what a later one, or the user, loads; it exists only if something was left."""
+        """The folder of the artefact that a trial saves for later trials or the user. It may not exist."""
         return self.folder / ARTIFACTS_DIR / trial_id
 
     def row(self, trial_id: str) -> Planned:
@@ -124,13 +124,13 @@ class Ledger:
         return (self.trial_dir(trial_id) / RECORD_FILE).exists()
 
     def pending(self) -> list[Planned]:
-        """What is planned, can run and has no record, in the order of the plan."""
+        """The planned trials that can run and have no record, in the order of the plan."""
         rows = self.plan.runnable
         done = side_by_side(lambda row: self.is_done(row.trial_id), rows)
         return [row for row, is_done in zip(rows, done, strict=True) if not is_done]
 
     def claim(self, trial_id: str) -> Claim | None:
-        """Take one trial; None when it is done, or somebody who is alive works on it."""
+        """Claim one trial; None if it is done, or if a live driver works on it."""
         last = self._last_claim(trial_id)
         if self.is_done(trial_id) or (last is not None and self._watch.alive(last)):
             return None
@@ -146,7 +146,7 @@ class Ledger:
         return claim
 
     def is_claimed(self, trial_id: str) -> bool:
-        """Whether somebody who is alive works on the trial."""
+        """Whether a live driver works on the trial."""
         last = self._last_claim(trial_id)
         return last is not None and self._watch.alive(last)
 
@@ -156,7 +156,7 @@ class Ledger:
         return 0 if last is None else _attempt(last)
 
     def started_at(self, trial_id: str) -> datetime | None:
-        """When the last attempt on the trial began; None when there was none."""
+        """When the last attempt on the trial began; None if there was none."""
         last = self._last_claim(trial_id)
         try:
             return None if last is None else datetime.fromisoformat(json.loads(last.read_bytes())["started_at"])
@@ -164,7 +164,7 @@ class Ledger:
             return None
 
     def finish(self, record: Record) -> bool:
-        """End a trial. False when it has a record already: the first one stays as it is."""
+        """Write the record of a trial. False if there is one already: the first record stays."""
         path = self.trial_dir(record.trial_id) / RECORD_FILE
         try:
             create_atomically(path, record.model_dump_json())
@@ -173,17 +173,17 @@ class Ledger:
         return True
 
     def record(self, trial_id: str) -> Record | None:
-        """The record of one trial; None when it has none. Raises :class:`InputError` when it cannot be read."""
+        """The record of one trial; None if there is none. Raises :class:`InputError` if it cannot be read."""
         return read_record(self.trial_dir(trial_id) / RECORD_FILE)
 
     def head(self, trial_id: str) -> Record | None:
-        """The record of one trial without its outcome, from a small read; None, and raises, as :meth:`record`."""
+        """The record of one trial without its outcome, from a small read; otherwise like :meth:`record`."""
         return read_record(self.trial_dir(trial_id) / RECORD_FILE, head=True)
 
     def chosen_parents(self, trial: Trial) -> dict[str, str]:
         """Role -> id of the trial that fills it (:func:`harness.results.parents.preferred`).
 
-        A role none of whose candidates ended well is left out.
+        A role without a candidate that ended well is left out.
         """
         chosen = {}
         for role, candidates in trial.parents.items():
@@ -193,22 +193,22 @@ class Ledger:
         return chosen
 
     def heads(self) -> list[Record | None]:
-        """How each planned trial ended, in the order of the plan; None where it has not."""
+        """How each planned trial ended, in the order of the plan; None if it has not ended."""
         return side_by_side(lambda row: self.head(row.trial_id), self.plan.rows)
 
     def records(self) -> Iterator[Record]:
-        """Every record: those of the plan in its order, then those that are no longer planned."""
+        """Every record: the planned trials in their order, then all others."""
         return read_records(self.folder)
 
     def status(self) -> Counter[str]:
-        """How many planned trials have each status; besides those of records, ``running`` and ``pending``.
+        """How many planned trials have each status, with ``running`` and ``pending`` for those without a record.
 
-        Small reads alone: it may be asked at any moment, from any machine that sees the folder.
+        It makes small reads only, so it may be called at any moment, from any machine with access to the folder.
         """
         return Counter(side_by_side(self._state, self.plan.rows))
 
     def set_aside(self, trial_id: str) -> Path | None:
-        """Rename a trial's record so that it runs again; the new name, or None when there was none."""
+        """Rename a trial's record so that the trial runs again; the new name, or None if there was no record."""
         path = self.trial_dir(trial_id) / RECORD_FILE
         aside = next(
             name for n in range(1, 1_000_000) if not (name := path.with_name(f"record.aside.{n}.json")).exists()
@@ -220,10 +220,11 @@ class Ledger:
         return aside
 
     def set_aside_parents(self, trial_ids: Collection[str]) -> set[str]:
-        """Have the parents run again whose checkpoint one of these trials waits for and nobody has kept.
+        """Let the parents of these trials run again if their checkpoints are needed but were deleted.
 
-        A trial that is added later may start from one that had no children when it ran, or whose children have ended.
-        Repeated, they give the same numbers. Other records stay as they are. Returns the ids of what is to run again.
+        A trial may be added to the plan after its parent ran without children, or after the parent's other children
+        ended. The repeated parents give the same numbers. Other records stay as they are. Returns the ids of the trials
+        to run again.
         """
         again: set[str] = set()
         waiting = [row for row in self.pending() if row.trial_id in trial_ids]
@@ -258,7 +259,7 @@ class Ledger:
         return "running" if self.is_claimed(row.trial_id) else "pending"
 
     def _add(self, rows: Sequence[Mapping[str, Any]], standing: Mapping[str, Mapping[str, Any]]) -> None:
-        """Give every trial its folder and ``trial.json``; those that ``standing`` has have them already."""
+        """Give every trial its folder and ``trial.json``; the trials in ``standing`` have them already."""
         there = names(self.folder / TRIALS_DIR)
 
         def add(row: Mapping[str, Any]) -> None:
@@ -276,7 +277,7 @@ class Ledger:
         side_by_side(add, rows)
 
     def _settle(self, row: Planned) -> None:
-        """Make the record fit the plan: what cannot be read or is not to be skipped goes, what cannot run comes."""
+        """Fit the record to the plan: remove an unreadable or outdated one, and write that of a row that cannot run."""
         try:
             record = self.head(row.trial_id)
         except InputError:
@@ -300,7 +301,7 @@ def _attempt(claim: Path) -> int:
 
 
 def _standing(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What ``trial.json`` says of every trial of a written plan; nothing for what is no plan."""
+    """The content of ``trial.json`` by trial id, for a written plan; empty if ``plan`` is not a plan."""
     try:
         rows = plan["trials"]
         roles = [ids for row in rows for ids in row["trial"]["parents"].values()]

@@ -1,4 +1,4 @@
-"""Reading records: each is checked to be whole, of this schema, and of the trial in whose folder it lies."""
+"""Read records, and check that each is whole, of this schema, and in the folder of its trial."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.results.schema import SCHEMA_VERSION
 
 
 def read_record(path: Path, head: bool = False) -> Record | None:
-    """The record in ``path``; None where the trial has not ended. ``head``: without its outcome, from a small read.
+    """The record in ``path``; None if the trial has not ended. ``head``: without its outcome, from a small read.
 
-    Raises :class:`InputError` naming the file and what is wrong with it. No crash of ours leaves such a file; the next
+    Raises :class:`InputError` with the file and the fault. No crash of TuneBench leaves such a file. The next
     ``tunebench run`` sets it aside and repeats the trial.
     """
     try:
@@ -37,9 +37,9 @@ def read_record(path: Path, head: bool = False) -> Record | None:
 
 
 def read_records(sweep_dir: Path) -> Iterator[Record]:
-    """The records of ``sweep_dir``: those of its plan in their order, then any others by id.
+    """The records of ``sweep_dir``: planned trials in their order, then any others by id.
 
-    Raises :class:`InputError` when this is not the folder of a sweep, and for a record that cannot be read.
+    Raises :class:`InputError` if this is not the folder of a sweep, and for a record that cannot be read.
     """
     if not (sweep_dir / TRIALS_DIR).is_dir():
         raise InputError(f"{sweep_dir}: no trials here (no {TRIALS_DIR}/); is this the folder of a sweep?")

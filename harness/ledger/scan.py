@@ -1,4 +1,4 @@
-"""Looking at thousands of trials: small reads, several at a time."""
+"""Look at thousands of trials: small reads, several at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def side_by_side(look: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def names(folder: Path) -> set[str]:
-    """The names in ``folder``, with one listing; none where there is no such folder."""
+    """The names in ``folder``, from one listing; empty if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}
@@ -47,8 +47,8 @@ def names(folder: Path) -> set[str]:
 def read_head(path: Path) -> Record:
     """The record in ``path`` without its outcome: how the trial ended, not what it measured.
 
-    Reads some kilobytes from both ends, whatever the size of the file; a record that was cut short is not taken for
-    whole. Raises FileNotFoundError, and ValidationError for what is no record.
+    Reads a few kilobytes from both ends, whatever the size of the file, and recognises a truncated record. Raises
+    FileNotFoundError, and ValidationError for anything that is not a record.
     """
     with path.open("rb", buffering=0) as stream:
         start = stream.read(_HEAD_BYTES)
@@ -62,7 +62,7 @@ def read_head(path: Path) -> Record:
 
 
 def _without_outcome(start: bytes) -> Record | None:
-    """The record that begins with ``start``; None where its outcome does not begin in there."""
+    """The record whose first bytes are ``start``; None if its outcome begins later."""
     try:
         fields = from_json(start, allow_partial=True)
         del fields["outcome"]
