@@ -1,4 +1,4 @@
-"""Trainable parameters as the papers print them, counted again on models without weights."""
+"""Trainable parameters as papers print them, counted again on models without weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.networks.fresh import fresh_parameters
 
 @dataclass(frozen=True)
 class Published:
-    """One count of a paper with the setting that it is counted again with: a row of the table."""
+    """One row of the table: a paper's count, and the setting in which we count again."""
 
     source: str
     model: str
@@ -28,7 +28,7 @@ class Published:
     counted: int
     agrees: bool
     note: str
-    """What the paper leaves open, where it does."""
+    """What the paper leaves open, if anything."""
 
     def recount(self) -> int:
         """Count now; nothing is downloaded."""
@@ -47,7 +47,7 @@ def trainable_params(model: str, method: str, method_args: Mapping[str, Any]) ->
 
 
 def agree(counted: int, published: int) -> bool:
-    """Whether ``counted`` is ``published`` to the precision printed: zeros at the end are places not printed."""
+    """Whether ``counted`` is ``published`` to the printed precision; trailing zeros count as digits not printed."""
     digits = str(published)
     unit = 10 ** (len(digits) - len(digits.rstrip("0")))
     return bool(round(counted / unit) == published // unit)

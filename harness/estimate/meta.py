@@ -1,4 +1,4 @@
-"""A base whose networks have shapes and no weights, so that every method can be applied to a model of any size."""
+"""A base whose networks have shapes but no weights: any method can be applied to a model of any size."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MetaBase(Base):
         if self.kind == "encoder" and not self.has_head:
             raise InputError(f"model: '{self.spec.name}' is an encoder and needs labels")
         if self.kind == "seq2seq":
-            raise InputError(f"model: '{self.spec.name}' is an encoder-decoder, which the estimate does not know")
+            raise InputError(f"model: '{self.spec.name}' is an encoder-decoder; the estimate does not support these")
         auto = transformers.AutoModelForSequenceClassification if self.has_head else transformers.AutoModelForCausalLM
         quantization: BitsAndBytesConfig | None = load_args.pop("quantization_config", None)
         with self.device:
@@ -95,7 +95,7 @@ def quantise(model: nn.Module, config: BitsAndBytesConfig) -> None:
 
 
 def _state(shape: torch.Size, config: BitsAndBytesConfig, dtype: torch.dtype) -> Any:
-    """What bitsandbytes keeps beside a packed weight: a scale a block, and with double quantisation 8-bit scales."""
+    """The tensors beside a packed weight: one scale per block, 8-bit scales under double quantisation."""
     from bitsandbytes.functional import QuantState
 
     blocks = -(-shape.numel() // BLOCK)

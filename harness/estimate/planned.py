@@ -1,17 +1,16 @@
-"""The estimate in a plan: what every trial needs at most, and which trials cannot fit.
+"""The memory estimates of a plan: what every trial needs at most, and which trials cannot fit.
 
 Decisions that are worth knowing:
 
-* Planning imports no torch: what has to be traced is traced in other processes
-  (:mod:`harness.estimate.worker`), once for each distinct setting, and kept in the cache. Learning rates, seeds and
-  tasks of equal length share a setting, so a plan of ten thousand rows asks for a few dozen, and the next plan of the
-  same sweep for none.
-* A cached estimate is found by everything that it follows from: the setting, the model's shape, the versions of the
-  libraries, and the source of the rooms that estimate. A changed method is estimated anew.
+* Planning imports no torch. Other processes trace each distinct setting once (:mod:`harness.estimate.worker`), and
+  the cache stores the result. Learning rates, seeds and tasks of equal length share a setting. A plan of ten thousand
+  rows therefore traces a few dozen, and the next plan of the same sweep none.
+* The key of a cached estimate covers everything that determines it: the setting, the model's shape, the versions of
+  the libraries, and the source of the rooms that estimate. A changed method is estimated anew.
 * A step is that of the whole batch at the budget's full length with a loss on every token. Shorter texts need less:
-  ``--force`` runs what was skipped.
-* What cannot be judged has no estimate and is never skipped: objectives whose step is more than one pass over the
-  batch, methods that train nothing or cannot be traced, optimisers whose states may leave the device.
+  ``--force`` runs trials that would be skipped.
+* A trial without an estimate is never skipped. There is none for objectives whose step is more than one pass over
+  the batch, for methods that train nothing or cannot be traced, and for optimisers whose states may leave the device.
 """
 
 from __future__ import annotations
@@ -51,20 +50,20 @@ _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 #: Rooms of the package that an estimate follows from.
 _ROOMS = ("estimate", "methods", "networks", "models", "measure")
 
-#: The memory behind a device, such as 'auto'; null: nothing is skipped for its size.
+#: The memory of a device, such as 'auto'; None: no trial is skipped for its size.
 LimitOf = Callable[[str], MemoryLimit | None]
-#: Peak bytes of each setting, null where it cannot be traced.
+#: Peak bytes of each setting; None where it cannot be traced.
 Estimator = Callable[[list["Setting"]], dict["Setting", int | None]]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the memory of a training step depends on."""
+    """Everything that the memory of a training step depends on."""
 
     model: str
     method: str
     method_args: str
-    """As JSON with sorted keys."""
+    """The arguments of the method as JSON with sorted keys."""
     batch_size: int
     length: int
     dtype: str
@@ -72,7 +71,7 @@ class Setting:
 
     @classmethod
     def of(cls, trial: Trial) -> Setting | None:
-        """The setting of a trial; None when the estimate cannot judge it."""
+        """The setting of a trial; None if the estimate cannot judge it."""
         judged = catalog.METHODS[trial.method].trains and trial.objective in ONE_PASS
         if not judged or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
             return None
@@ -93,17 +92,17 @@ class Setting:
 
 
 def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = None) -> Plan:
-    """``plan`` with the estimated peak of each trial; what exceeds the ``limit`` of its device is skipped.
+    """``plan`` with the estimated peak of each trial; trials above the ``limit`` of their device are skipped.
 
-    A trial all of whose candidates for a parent are skipped is skipped too.
+    A trial is skipped too if all candidates for one of its parents are.
     """
-    found = _estimates([row.trial for row in plan.runnable], estimator or _in_processes)
+    estimates = _estimates([row.trial for row in plan.runnable], estimator or _in_processes)
     limit = once(limit)
     skipped: set[str] = set()
     rows = []
     for row in plan.rows:
         if row.reason is None:
-            row = replace(row, estimated_bytes=found.get(row.trial_id))
+            row = replace(row, estimated_bytes=estimates.get(row.trial_id))
             row = replace(row, reason=_lost_parent(row, skipped) or _too_large(row, limit))
         if row.reason is not None:
             skipped.add(row.trial_id)
@@ -112,9 +111,9 @@ def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = N
 
 
 def limits(memory: str | None = None, *, force: bool = False, elsewhere: bool = False) -> LimitOf:
-    """What :func:`judge` holds trials against: ``memory``, such as 24GB, or what their devices have on this machine.
+    """The memory limit for :func:`judge`: ``memory``, such as 24GB, or what each device of this machine has.
 
-    Nothing is skipped with ``force``, nor when the trials run ``elsewhere`` and nobody says on how much memory. Raises
+    Nothing is skipped with ``force``, nor if the trials run ``elsewhere`` and ``memory`` is not given. Raises
     :class:`harness.errors.InputError` when ``memory`` is not a size.
     """
     given = None if memory is None else MemoryLimit("--memory", parse_bytes(memory, "--memory"))
@@ -124,16 +123,16 @@ def limits(memory: str | None = None, *, force: bool = False, elsewhere: bool = 
 
 
 def _too_large(row: Planned, limit: LimitOf) -> str | None:
-    """Why the row cannot fit; None: it can, or nobody knows."""
+    """Why the row cannot fit; None if it can, or if its needs or the limit are unknown."""
     if row.estimated_bytes is None:
         return None
-    found = limit(row.trial.device)
-    if found is None or row.estimated_bytes <= found.bytes:
+    memory = limit(row.trial.device)
+    if memory is None or row.estimated_bytes <= memory.bytes:
         return None
     budget = row.trial.budget
     return (
         f"a step of {budget.batch_size} x {budget.max_length} tokens is estimated to need "
-        f"{row.estimated_bytes / GB:.3g} GB, more than the {found.bytes / GB:.3g} GB of {found.place}; "
+        f"{row.estimated_bytes / GB:.3g} GB, more than the {memory.bytes / GB:.3g} GB of {memory.place}; "
         f"--force runs it all the same"
     )
 
@@ -146,23 +145,23 @@ def _lost_parent(row: Planned, skipped: Collection[str]) -> str | None:
 
 
 def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int | None]:
-    """Id of each trial -> estimated bytes; what the cache does not hold is asked of ``estimator`` in one call."""
+    """Id of each trial -> estimated bytes; one call of ``estimator`` covers whatever the cache lacks."""
     settings = {trial.trial_id: setting for trial in trials if (setting := Setting.of(trial)) is not None}
     files = {
         setting: cache.root() / "estimates" / f"{setting.key()}.json" for setting in dict.fromkeys(settings.values())
     }
-    known = {setting: size for setting, file in files.items() for size in _kept(file)}
+    known = {setting: size for setting, file in files.items() for size in _cached(file)}
     if missing := [setting for setting in files if setting not in known]:
         if len(missing) > 1:
             print(f"estimating the memory of {len(missing)} settings, once", file=sys.stderr)
         for setting, size in estimator(missing).items():
             known[setting] = size
-            _keep(files[setting], size)
+            _store(files[setting], size)
     return {trial_id: known.get(setting) for trial_id, setting in settings.items()}
 
 
 def _in_processes(settings: list[Setting]) -> dict[Setting, int | None]:
-    """Trace ``settings`` in processes of their own; what one that dies was asked is not known, and not kept."""
+    """Trace ``settings`` in separate processes; the settings of a process that dies stay out of the answer."""
     workers = min(os.cpu_count() or 1, _MOST_WORKERS, math.ceil(len(settings) / _WORTH_A_WORKER))
     with ThreadPoolExecutor(workers) as pool:
         answers = pool.map(_in_a_process, [settings[start::workers] for start in range(workers)])
@@ -182,16 +181,16 @@ def _in_a_process(settings: list[Setting]) -> dict[Setting, int | None]:
     return dict(zip(settings, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-def _kept(file: Path) -> list[int | None]:
-    """The estimate in a file of the cache; empty where there is none, or none that can be read."""
+def _cached(file: Path) -> list[int | None]:
+    """The estimate in a cache file, as a list of one; empty if the file is missing or unreadable."""
     try:
         return [json.loads(file.read_text(encoding="utf-8"))["total_bytes"]]
     except (OSError, ValueError, LookupError, TypeError):
         return []
 
 
-def _keep(file: Path, size: int | None) -> None:
-    """Where there is no place to keep it, it is made again next time."""
+def _store(file: Path, size: int | None) -> None:
+    """Write an estimate to the cache; if that fails, the next plan computes it again."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps({"total_bytes": size}), durable=False)
@@ -199,7 +198,7 @@ def _keep(file: Path, size: int | None) -> None:
 
 @once
 def _labels(task: str) -> int:
-    """Number of classes; 2 where the task has none, and no head that counts them."""
+    """Number of classes; 2 for a task without classes, whose network has no head to size."""
     from harness.tasks.spec import load_spec
 
     return len(load_spec(task).labels) or 2
@@ -207,7 +206,7 @@ def _labels(task: str) -> int:
 
 @once
 def _shape(model: str) -> str:
-    """The model's shape, as far as it is known without its library."""
+    """The model's shape, as far as its files show it without a library."""
     from harness.models.spec import load_spec
 
     spec = load_spec(model)

@@ -1,8 +1,7 @@
 """Methods: which parameters train. One file each, ``apply(base, ...) -> Tuned``; names in :mod:`harness.catalog`.
 
-A method's file knows neither its name nor what it was called with: :func:`apply` notes both, and from them
-:func:`load` builds the network again. An argument called ``parent`` is a place on this machine, not a setting: it is
-not kept.
+A method's file knows neither its name nor its arguments: :func:`apply` notes both, and :func:`load` builds the network
+again from them. An argument called ``parent`` is a place on this machine, not a setting, so it is not noted.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ def arguments(name: str) -> Mapping[str, inspect.Parameter]:
 def apply(name: str, base: Base, /, *, train_steps: int | None = None, **args: Any) -> Tuned:
     """Apply the method called ``name`` to a fresh network of ``base``.
 
-    ``train_steps`` is the length of the training; methods that follow a schedule take it. Raises
-    :class:`harness.errors.InputError` for an unknown method or argument, and for a value that the method refuses.
+    ``train_steps`` is the length of the training; methods with a schedule take it. Raises
+    :class:`harness.errors.InputError` for an unknown method or argument, and for an invalid value.
     """
     from harness.networks.precision import hold_master_weights
 
@@ -49,14 +48,14 @@ def apply(name: str, base: Base, /, *, train_steps: int | None = None, **args: A
     except InputError as error:
         raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from error
     hold_master_weights(tuned)
-    kept = {argument: bound.arguments[argument] for argument in known if argument != "parent"}
-    return replace(tuned, method=name, args=kept)
+    own_args = {argument: bound.arguments[argument] for argument in known if argument != "parent"}
+    return replace(tuned, method=name, args=own_args)
 
 
 def load(base: Base, folder: str | Path) -> Tuned:
-    """Rebuild from ``base`` what :meth:`harness.networks.tuned.Tuned.save` wrote in ``folder``.
+    """Rebuild the network that :meth:`harness.networks.tuned.Tuned.save` wrote in ``folder``, from ``base``.
 
-    Raises ValueError when the folder belongs to another model, or lacks a tensor.
+    Raises ValueError if the folder belongs to another model, or lacks a tensor.
     """
     from harness.networks.checkpoint import Description, restore
     from harness.networks.precision import hold_master_weights

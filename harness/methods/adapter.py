@@ -28,7 +28,7 @@ from harness.networks.tuned import Tuned, train_only
 
 @dataclass(frozen=True)
 class Variant:
-    """Where the bottlenecks stand and what trains beside them, as in the variant's paper."""
+    """Where the bottlenecks stand and what else trains, as in the variant's paper."""
 
     after_attention: bool = False
     parallel: bool = False
@@ -52,11 +52,11 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, size: int, activation: str, like: torch.Tensor, own_norm: bool = False) -> None:
         super().__init__()
-        made: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
-        self.norm = nn.LayerNorm(width, **made) if own_norm else nn.Identity()
-        self.down = nn.Linear(width, size, **made)
+        factory: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        self.norm = nn.LayerNorm(width, **factory) if own_norm else nn.Identity()
+        self.down = nn.Linear(width, size, **factory)
         self.activation = ACT2FN[activation]
-        self.up = nn.Linear(size, width, **made)
+        self.up = nn.Linear(size, width, **factory)
         nn.init.normal_(self.down.weight, std=1e-2)
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.weight)
@@ -77,11 +77,11 @@ class Parallel(Bottleneck):
         self._input: torch.Tensor | None = None
 
     def read(self, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        """Keep what the feed-forward part is given until its output comes."""
+        """Keep the input of the feed-forward part until its output comes."""
         self._input = inputs[0]
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The change to ``hidden``, which is looked at for its shape only."""
+        """The change to ``hidden``, of which only the shape is used."""
         given, self._input = self._input, None
         assert given is not None and given.shape == hidden.shape  # noqa: S101 - read() comes first
         return self.scale * super().forward(given)
@@ -112,8 +112,8 @@ def apply(
 ) -> Tuned:
     """Bottlenecks of ``bottleneck`` units in every layer, where ``variant`` puts them.
 
-    ``scale`` is the factor of the parallel variant. ``layer_norm`` trains the model's layer norms too; None: as the
-    variant's paper does, which is Houlsby's alone. Raises :class:`harness.errors.InputError` for an unknown variant.
+    ``scale`` is the factor of the parallel variant. ``layer_norm`` also trains the model's layer norms; None: as in the
+    variant's paper, which only Houlsby's does. Raises :class:`harness.errors.InputError` for an unknown variant.
     """
     if variant not in VARIANTS:
         raise unknown("adapter.variant", variant, VARIANTS)

@@ -52,10 +52,10 @@ def zero_shot(base: Base, model: nn.Module) -> nn.Module:
 
 
 def apply(base: Base, shots: int = 0) -> Tuned:
-    """The model itself, nothing trainable.
+    """The model itself, with nothing trainable.
 
-    ``shots`` examples go before every prompt; that is done to the data, see :func:`in_context`. Raises
-    :class:`harness.errors.InputError` for an encoder with shots: it reads no examples.
+    ``shots`` examples go before every prompt, which changes the data and not the model: see :func:`in_context`. Raises
+    :class:`harness.errors.InputError` for an encoder with shots, because it reads no examples.
     """
     if shots < 0 or (shots and base.kind == "encoder"):
         raise InputError(f"baseline.shots: {shots} on '{base.spec.name}' ({base.kind}); examples need a decoder")
@@ -65,8 +65,8 @@ def apply(base: Base, shots: int = 0) -> Tuned:
 def in_context(data: TaskData, shots: int) -> TaskData:
     """``data`` with the same ``shots`` solved training examples before every prompt of validation and test.
 
-    The first examples of the training split in its order; of a classification task the classes take turns, so that no
-    class is missing by chance (Brown et al. 2020, section 2.4: natural-language delimiters, blank lines between).
+    They are the first examples of the training split, in its order. In a classification task the classes take turns, so
+    that no class is missing by chance. Blank lines stand between the examples (Brown et al. 2020, section 2.4).
     """
     if not shots:
         return data
@@ -79,7 +79,7 @@ def in_context(data: TaskData, shots: int) -> TaskData:
 
 
 def _taking_turns(data: TaskData) -> list[Example]:
-    """The training examples; of a classification task one of each class, then the next of each, and so on."""
+    """The training examples; in a classification task one of each class, then the next of each, and so on."""
     seen: Counter[int | None] = Counter()
     turns: list[int] = []
     for example in data.train:

@@ -117,24 +117,24 @@ def _one_bit_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def deltas(model: nn.Module) -> dict[str, OneBitDelta]:
-    """The deltas of a model that :func:`apply` made, by the name of their layer."""
+    """The deltas of a model from :func:`apply`, by the name of their layer."""
     return {
         name.removesuffix(".delta"): module for name, module in model.named_modules() if isinstance(module, OneBitDelta)
     }
 
 
 class Distillation:
-    """The loss of the scales: the mean squared distance of the logits from the fine-tune's, whatever the labels say."""
+    """The loss of the scales: the mean squared distance to the logits of the fine-tune. Labels do not matter."""
 
     def __init__(self, teacher: nn.Module) -> None:
         self._teacher: nn.Module | None = teacher.requires_grad_(False).eval()
 
     def release(self) -> None:
-        """Let the fine-tune go, once the scales are trained; from then on nothing can be distilled."""
+        """Release the fine-tune after the scales are trained; distillation is impossible from then on."""
         self._teacher = None
 
     def __call__(self, model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The loss of a batch; its labels are not looked at."""
+        """The loss of a batch; it ignores the labels."""
         inputs: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
         if "position_ids" in inputs:  # a packed row: with a cache, transformers would take it for one long text
             inputs["use_cache"] = False
@@ -154,12 +154,14 @@ class Distillation:
 
 
 def apply(base: Base, parent: str | None = None, embeddings: bool = True) -> Tuned:
-    """The base with the one-bit delta of the full fine-tune that was saved in the folder ``parent``; scales train.
+    """The base with the one-bit delta of the full fine-tune in the folder ``parent``; only the scales train.
 
-    ``embeddings`` takes over the fine-tune's input and output embeddings too, in full precision, as the paper does;
-    without them the base's are used and the checkpoint is smaller. With no ``parent`` all deltas are zero, to be
-    loaded into. Training on any examples distils the scales: labels are ignored, the loss is the distance to the
-    fine-tune's logits. Raises :class:`harness.errors.InputError` when ``parent`` is not a full fine-tune of ``base``.
+    ``embeddings`` also takes the fine-tune's input and output embeddings, in full precision, as the paper does. Without
+    them the model keeps the base's, and the checkpoint is smaller. Without a ``parent`` all deltas are zero, ready for
+    loading.
+
+    Training on any examples distils the scales: it ignores labels, and the loss is the distance to the fine-tune's
+    logits. Raises :class:`harness.errors.InputError` if ``parent`` is not a full fine-tune of ``base``.
     """
     model = base.build().requires_grad_(False)
     layers = _one_bit_layers(model)
@@ -206,7 +208,7 @@ def _take_over(model: nn.Module, teacher: nn.Module, embeddings: bool) -> None:
 
 
 def _kept_whole(model: nn.Module, embeddings: bool) -> list[str]:
-    """Names of the parameters that are stored as they are: biases, norms, heads and, if wanted, embeddings."""
+    """Names of the parameters to store unchanged: biases, norms, heads and, on request, embeddings."""
     one_bit = {id(layer.weight) for _, layer in _one_bit_layers(model)}
     scales = {id(delta.log_alpha) for delta in deltas(model).values()}
     sides = (model.get_input_embeddings(), model.get_output_embeddings())
@@ -216,9 +218,9 @@ def _kept_whole(model: nn.Module, embeddings: bool) -> list[str]:
 
 @torch.no_grad()
 def distance(tuned: Tuned, inputs: Mapping[str, torch.Tensor]) -> float:
-    """How far the logits are from the fine-tune's on ``inputs``: the loss, but on texts of the caller's choice.
+    """How far the logits are from the fine-tune's on ``inputs``: the training loss, on any texts.
 
-    Raises RuntimeError when there is no fine-tune, or no more.
+    Raises RuntimeError if there is no fine-tune in memory.
     """
     if not isinstance(tuned.own_loss, Distillation):
         raise RuntimeError("bitdelta: there is no fine-tune to compare with")
@@ -226,14 +228,14 @@ def distance(tuned: Tuned, inputs: Mapping[str, torch.Tensor]) -> float:
 
 
 def release_teacher(tuned: Tuned) -> None:
-    """Free the memory of the fine-tune that the scales were distilled from."""
+    """Free the memory of the fine-tune, the teacher of the scales."""
     if isinstance(tuned.own_loss, Distillation):
         tuned.own_loss.release()
 
 
 @contextlib.contextmanager
 def _folded(model: nn.Module) -> Iterator[nn.Module]:
-    """The plain network with the deltas added to its weights; afterwards base and deltas are apart again."""
+    """The plain network with the deltas added to its weights; afterwards base and deltas are separate again."""
     layers = [layer for _, layer in _one_bit_layers(model)]
     weights = [layer.weight.detach().cpu().clone() for layer in layers]
     hooks = [layer._forward_hooks.copy() for layer in layers]
@@ -246,30 +248,30 @@ def _folded(model: nn.Module) -> Iterator[nn.Module]:
         yield model
     finally:
         with torch.no_grad():
-            for layer, weight, kept in zip(layers, weights, hooks, strict=True):
+            for layer, weight, own_hooks in zip(layers, weights, hooks, strict=True):
                 layer.weight.copy_(weight)
-                layer._forward_hooks.update(kept)
+                layer._forward_hooks.update(own_hooks)
 
 
 @dataclass(frozen=True)
 class DeltaSize:
-    """What a delta takes, in bytes, without the few of the file's header."""
+    """The bytes of a delta, without its file's small header."""
 
     signs: int
     scales: int
     rest: int
-    """Parameters that are stored as they are."""
+    """Bytes of the parameters that are stored unchanged."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Total bytes."""
         return self.signs + self.scales + self.rest
 
 
 def delta_size(model: nn.Module, embeddings: bool = True, itemsize: int | None = None) -> DeltaSize:
     """The size of a delta for ``model``, which may be on the meta device: nothing is computed.
 
-    ``itemsize`` is that of the parameters stored whole, in bytes; None: as they are.
+    ``itemsize`` is the size in bytes of an element that is stored unchanged; None: as it is now.
     """
     layers = _one_bit_layers(model)
     parameters = dict(model.named_parameters())

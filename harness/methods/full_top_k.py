@@ -11,8 +11,8 @@ from harness.networks.tuned import Tuned, train_only
 def apply(base: Base, k: int = 2, output_layer: bool = False) -> Tuned:
     """The last ``k`` layers and the normalisation behind them; a fresh classification head always trains.
 
-    ``output_layer`` adds a language model's output projection; where that is the input embedding too, both sides
-    train, for they are one matrix. Raises :class:`harness.errors.InputError` for a ``k`` that the model does not have.
+    ``output_layer`` adds a language model's output projection. If that is tied to the input embedding, both train, for
+    they are one matrix. Raises :class:`harness.errors.InputError` for a ``k`` that the model does not have.
     """
     model = base.build()
     layers = list(blocks(model))

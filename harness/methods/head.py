@@ -36,7 +36,7 @@ class LinearProbe(nn.Module):
 
     @property
     def base_model(self) -> nn.Module:
-        """The body, by transformers' name."""
+        """The body, by the name that transformers gives it."""
         return self.encoder
 
     def forward(
@@ -49,12 +49,12 @@ class LinearProbe(nn.Module):
 
 
 def apply(base: Base, pooling: str = "mean") -> Tuned:
-    """The last layer alone.
+    """Train the last layer alone.
 
-    Of a classifier: a linear layer on features that ``pooling`` makes, 'mean' (:class:`LinearProbe`) or 'model' (the
-    architecture's own head, such as BERT's classifier on its frozen pooler). Of a language model: the output
-    projection; where that shares its weights with the input embedding it gets a copy of its own first, because the
-    input side belongs to the frozen features.
+    A classifier trains a linear layer on the features of ``pooling``: 'mean' (:class:`LinearProbe`) or 'model' (the
+    architecture's own head, such as BERT's classifier on its frozen pooler). A language model trains its output
+    projection. If that shares its weights with the input embedding, it first gets a copy, because the input side
+    belongs to the frozen features.
     """
     if pooling not in POOLINGS:
         raise unknown("head.pooling", pooling, POOLINGS)

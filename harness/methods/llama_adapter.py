@@ -18,7 +18,7 @@ from harness.networks.tuned import Tuned
 
 
 def apply(base: Base, adapter_len: int = 10, adapter_layers: int | None = None) -> Tuned:
-    """``adapter_len`` prompt tokens in the last ``adapter_layers`` layers; None: in all of them but the first two.
+    """``adapter_len`` prompt tokens in the last ``adapter_layers`` layers; None: in all but the first two.
 
     The paper takes 10 tokens in the last 30 of LLaMA-7B's 32 layers. Raises :class:`harness.errors.InputError` for a
     number of layers that the model does not have.

@@ -40,7 +40,7 @@ def lora_config(
     init: str = "default",
     use_dora: bool = False,
 ) -> LoraConfig:
-    """PEFT's configuration of the same; see :func:`apply` and, for ``use_dora``, :mod:`harness.methods.dora`."""
+    """PEFT's configuration of LoRA; see :func:`apply` and, for ``use_dora``, :mod:`harness.methods.dora`."""
     return LoraConfig(
         task_type=base.peft_task_type,
         r=r,

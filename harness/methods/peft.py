@@ -36,10 +36,10 @@ def apply(
     if "total_step" in known and train_steps is not None:
         fields = {"total_step": train_steps, **fields}
     try:
-        made = cls(task_type=base.peft_task_type, **fields)
+        adapter_config = cls(task_type=base.peft_task_type, **fields)
     except (ValueError, TypeError) as error:
         raise InputError(f"peft.config ({peft_type}): {error}") from error
-    return with_peft(base, made)
+    return with_peft(base, adapter_config)
 
 
 def _config_class(peft_type: str) -> type[PeftConfig]:

@@ -28,8 +28,7 @@ OPTIMIZERS = ("adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_32bit", "paged
 def keep_exact_on_cpu(model: nn.Module) -> None:
     """Stop bitsandbytes from repacking 4-bit weights at the first evaluation on a CPU with AVX512-BF16.
 
-    The repacked layout cannot be differentiated: training after an evaluation would get wrong gradients without an
-    error.
+    The repacked layout cannot be differentiated: training after an evaluation would silently get wrong gradients.
     """
     for module in model.modules():
         if isinstance(module, Linear4bit):
@@ -57,10 +56,10 @@ def apply(
     double_quant: bool = True,
     optimizer: str = "adamw_torch_fused",
 ) -> Tuned:
-    """The body's linear layers in ``quant_type`` ('nf4' or 'fp4'), LoRA of rank ``r`` on them in full precision.
+    """Quantise the body's linear layers to ``quant_type`` ('nf4' or 'fp4'); LoRA of rank ``r`` in full precision.
 
-    ``optimizer`` is one of :data:`OPTIMIZERS`; the paper's is 'paged_adamw_32bit', whose states may leave a GPU for
-    main memory. Raises :class:`harness.errors.InputError` for one that is not.
+    ``optimizer`` is one of :data:`OPTIMIZERS`. The paper's is 'paged_adamw_32bit', whose states may leave a GPU for
+    main memory. Raises :class:`harness.errors.InputError` for any other optimiser or type.
     """
     if optimizer not in OPTIMIZERS:
         raise unknown("qlora.optimizer", optimizer, OPTIMIZERS)

@@ -42,7 +42,7 @@ def quantize_absmax(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes (rows, groups, group) as int8, and float32 scales that broadcast against them.
 
-    ``weight`` is (rows, columns); a last group that is not full is padded with zeros.
+    ``weight`` is (rows, columns); zeros pad an incomplete last group.
     """
     rows, columns = weight.shape
     group = group_size if granularity == "per_group" else columns
@@ -62,13 +62,13 @@ def pack_nibbles(codes: torch.Tensor) -> torch.Tensor:
 
 
 def unpack_nibbles(packed: torch.Tensor, count: int) -> torch.Tensor:
-    """The first ``count`` codes of what :func:`pack_nibbles` made, as int8 in one dimension."""
+    """The first ``count`` codes of the packed tensor from :func:`pack_nibbles`, as int8 in one dimension."""
     both = torch.stack([packed & 15, packed >> 4], -1).flatten()[:count]
     return both.to(torch.int8) - 8
 
 
 class AbsmaxLinear(nn.Module):
-    """A linear layer whose weight is held as integer codes and scales, and dequantised for each product."""
+    """A linear layer with integer codes and scales for a weight, dequantised for each product."""
 
     scales: torch.Tensor
 
@@ -128,7 +128,7 @@ def apply(
 
 
 def _show_scales(model: nn.Module) -> None:
-    """Make LLM.int8's scales buffers, which count as weights; bitsandbytes hangs them on a tensor, then on a state."""
+    """Turn the scales of LLM.int8 into buffers, which count as weights; bitsandbytes stores them elsewhere."""
     for module in model.modules():
         if isinstance(module, Linear8bitLt):
             module.register_buffer("scales", module.weight.SCB, persistent=False)

@@ -1,1 +1,1 @@
-"""What methods are made of: a network with its trainable parameters, its structure, merging, soft prompts, pooling."""
+"""The material of methods: tuned networks, their structure, merging, soft prompts, pooling."""

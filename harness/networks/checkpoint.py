@@ -1,4 +1,4 @@
-"""Reading what :meth:`harness.networks.tuned.Tuned.save` wrote."""
+"""Read what :meth:`harness.networks.tuned.Tuned.save` wrote."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Description:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read that of the checkpoint in ``folder``; OSError or ValueError where there is none."""
+        """Read the description of the checkpoint in ``folder``; OSError or ValueError if there is none."""
         return cls(**json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8")))
 
 
 def restore(tuned: Tuned, folder: Path) -> Tuned:
-    """``tuned``, fresh from its method, with the stored tensors put in; ValueError where they do not fit."""
+    """Copy the stored tensors into ``tuned``, fresh from its method; ValueError if they do not fit."""
     if isinstance(tuned.model, PeftModel):
         return _with_adapter(tuned, folder)
-    found = load_file(folder / TENSORS_FILE) if tuned.stored else {}
-    if missing := sorted(set(tuned.stored) ^ set(found)):
+    tensors = load_file(folder / TENSORS_FILE) if tuned.stored else {}
+    if missing := sorted(set(tuned.stored) ^ set(tensors)):
         raise ValueError(f"{folder} does not fit the method: {', '.join(missing[:3])} on one side only")
     with torch.no_grad():
         for name, tensor in tuned.stored.items():
-            tensor.copy_(found[name])
+            tensor.copy_(tensors[name])
     return tuned
 
 

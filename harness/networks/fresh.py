@@ -21,7 +21,7 @@ from harness.networks.structure import body
 
 
 def fresh_modules(base: Base, network: nn.Module) -> tuple[str, ...]:
-    """Names of the fresh modules of ``network``, which :meth:`Base.build` or :meth:`Base.skeleton` made, outermost.
+    """Names of the outermost fresh modules of ``network``, which :meth:`Base.build` or :meth:`Base.skeleton` made.
 
     No name is inside another one.
     """
@@ -37,9 +37,9 @@ def fresh_parameters(base: Base, model: nn.Module) -> list[nn.Parameter]:
 
 
 def full_precision_modules(base: Base) -> list[str]:
-    """Names of what quantisation leaves out: fresh layers, which train, and the output projection.
+    """Names of the layers to leave unquantised: fresh layers, which train, and the output projection.
 
-    That may be tied to the embedding, which is not quantised either.
+    The projection may be tied to the embedding, and that is not quantised either.
     """
     skeleton = base.skeleton()
     projection = skeleton.get_output_embeddings()

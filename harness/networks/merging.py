@@ -1,4 +1,4 @@
-"""Folding what was trained into the frozen weights for a while: how a merged model behaves, and how fast it is."""
+"""Fold the trained change into the frozen weights for a while, to measure a merged model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Merge = Callable[[], contextlib.AbstractContextManager[nn.Module]]
 
 
 def can_merge(model: PeftModel) -> bool:
-    """Whether PEFT can fold the adapter into the weights without loss: never into quantised ones."""
+    """Whether PEFT can fold the adapter into the weights without loss; never true for quantised weights."""
     layers = _layers(model).values()
     return bool(layers) and all(hasattr(layer, "merge") and _has_plain_weight(layer) for layer in layers)
 
 
 def _layers(model: PeftModel) -> dict[str, BaseTunerLayer]:
-    """The layers that PEFT has wrapped, by their names in the plain network; none with a soft prompt."""
+    """The layers that PEFT has wrapped, by their names in the plain network; empty for a soft prompt."""
     if not isinstance(model.base_model, BaseTuner):
         return {}
     return {name: m for name, m in model.base_model.model.named_modules() if isinstance(m, BaseTunerLayer)}
@@ -34,13 +34,13 @@ def _has_plain_weight(layer: BaseTunerLayer) -> bool:
 
 @contextlib.contextmanager
 def merged_peft(model: PeftModel) -> Iterator[nn.Module]:
-    """The plain transformers model with the adapter folded in, as it would be served; afterwards all is as before.
+    """The plain transformers model with the adapter folded in, as it would be served; restored afterwards.
 
-    Subtracting what was added would leave rounding errors in the weights, so copies of them wait in main memory.
+    Copies of the weights wait in main memory, because subtracting the adapter again would leave rounding errors.
     """
     plain = model.base_model.model
     layers = _layers(model)
-    kept = {name: {k: p.detach().cpu().clone() for k, p in layer.get_base_layer().named_parameters()}
+    frozen_weights = {name: {k: p.detach().cpu().clone() for k, p in layer.get_base_layer().named_parameters()}
             for name, layer in layers.items()}  # fmt: skip
     model.merge_adapter()
     for name, layer in layers.items():
@@ -56,7 +56,7 @@ def merged_peft(model: PeftModel) -> Iterator[nn.Module]:
         with torch.no_grad():
             for name, layer in layers.items():
                 for key, parameter in layer.get_base_layer().named_parameters():
-                    parameter.copy_(kept[name][key])
+                    parameter.copy_(frozen_weights[name][key])
 
 
 def _replace(root: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Networks that PEFT has wrapped: building them, where virtual tokens stand, and what a tuner adds to a loss."""
+"""Networks that PEFT has wrapped: how to build them, where virtual tokens stand, and what a tuner adds to a loss."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def with_peft(
 ) -> Tuned:
     """Build the base and wrap it with PEFT; the same seed gives the same initial adapter.
 
-    ``config`` may be a function of the network, where the adapter's places are found by structure. Raises
-    :class:`harness.errors.InputError` when PEFT has no way to put this adapter into this architecture.
+    ``config`` may be a function of the network, which finds the adapter's places by structure. Raises
+    :class:`harness.errors.InputError` if PEFT cannot put this adapter into this architecture.
     """
     model = base.build(**load_args)
     torch.manual_seed(base.seed)
@@ -66,9 +66,9 @@ def with_peft(
 def _settle(config: PeftConfig, base: Base, network: nn.Module) -> None:
     """Tell PEFT which fresh layers to train and store, and the shape that virtual tokens need.
 
-    PEFT itself knows heads by two names, and reads a width off the configuration, where it has several names and may
-    not be the embedding's. Raises :class:`harness.errors.InputError` for a prefix on a network without keys and values
-    to put it before.
+    PEFT knows heads by two names only. It also reads a width off the configuration, under several names, and that may
+    not be the embedding's width. Raises :class:`harness.errors.InputError` for a prefix on a network without keys and
+    values.
     """
     if fresh := [own for name in fresh_modules(base, network) for own in _unmistakable(network, name)]:
         # The configuration of adaption prompts has no such field; PEFT asks for the attribute.
@@ -85,10 +85,10 @@ def _settle(config: PeftConfig, base: Base, network: nn.Module) -> None:
 
 
 def _unmistakable(network: nn.Module, name: str) -> list[str]:
-    """Names that PEFT, which compares ends of names, finds that module by and no other.
+    """Names by which PEFT, which compares the ends of names, finds that module and no other.
 
-    It adds its own names of heads, whole. Of any other the layers are named, with a dot in each: 'head' would be the
-    'mlp_head' of p-tuning's encoder too.
+    PEFT adds its own names of heads, whole. For any other module the names are those of its layers, each with a dot:
+    plain 'head' would also match the 'mlp_head' of p-tuning's encoder.
     """
     if name in SEQ_CLS_HEAD_NAMES:
         return [name]
@@ -99,12 +99,12 @@ def _unmistakable(network: nn.Module, name: str) -> list[str]:
 
 
 def _adds_to_a_loss(tuner: nn.Module) -> bool:
-    """Whether a tuner of PEFT does more than to pass a batch on: AdaLoRA's adds its orthogonality to the loss."""
+    """Whether a tuner of PEFT changes the loss: AdaLoRA's adds its orthogonality."""
     return isinstance(tuner, BaseTuner) and type(tuner).forward is not BaseTuner.forward
 
 
 def _added_to_a_loss(tuner: nn.Module) -> torch.Tensor:
-    """What the tuner adds to a loss that the network has computed, asked of it with a loss of 0."""
+    """The term that the tuner adds to a loss, found by giving it a loss of 0."""
     zero = torch.zeros((), device=next(tuner.parameters()).device)
     with mock.patch.object(tuner.model, "forward", lambda: SimpleNamespace(loss=zero)):
         added: torch.Tensor = tuner.forward().loss
@@ -112,7 +112,7 @@ def _added_to_a_loss(tuner: nn.Module) -> torch.Tensor:
 
 
 def place_virtual_tokens(model: PeftModel, base: Base) -> None:
-    """Have virtual tokens stand between padding and text, and an encoder's head read the text."""
+    """Put virtual tokens between padding and text, and make an encoder's head read the text."""
     config = model.peft_config["default"]
     if base.has_head:
         padding_behind_text(model)

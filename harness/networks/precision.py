@@ -1,9 +1,9 @@
-"""One rule of precision for every method: what trains is held in float32, and a 16-bit network computes in 16 bits.
+"""One rule of precision for every method: trained parameters are float32, and a 16-bit network computes in 16 bits.
 
-An update of AdamW at a usual rate is smaller than the distance between two neighbouring bfloat16 numbers: added to a
+An update of AdamW at a usual rate is smaller than the distance between two neighbouring bfloat16 numbers. Added to a
 weight in that format, most of it is rounded away (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1). PEFT casts
-its adapters for that reason. Here every trainable parameter is cast, whichever method it belongs to, and the network
-runs under autocast, which takes its products in the format of the base, in training and in evaluation alike.
+its adapters for that reason. Here every trainable parameter is cast, whatever its method, and the network runs under
+autocast. Products are then in the format of the base, in training and in evaluation alike.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _COARSE = (torch.bfloat16, torch.float16)
 
 
 def hold_master_weights(tuned: Tuned) -> Tuned:
-    """``tuned`` with its trainable parameters in float32; its network computes in the format of its base.
+    """``tuned`` with float32 trainable parameters; its network computes in the format of its base.
 
-    Nothing changes where that is float32, and where nothing trains.
+    Nothing changes if that format is float32, or if nothing trains.
     """
     base = tuned.base
     if base.dtype not in _COARSE or not base.master_weights or not tuned.trainable:
@@ -45,7 +45,7 @@ def hold_master_weights(tuned: Tuned) -> Tuned:
 
 
 def _held(model: nn.Module) -> list[nn.Parameter]:
-    """What trains, each once; of a normalisation all, for it wants its few parameters in one format."""
+    """The trained parameters, each once; a normalisation needs all of its few parameters in one format."""
     held: dict[int, nn.Parameter] = {}
     for module in model.modules():
         own = list(module.parameters(recurse=False))
@@ -56,9 +56,9 @@ def _held(model: nn.Module) -> list[nn.Parameter]:
 
 @contextlib.contextmanager
 def as_served(tuned: Tuned) -> Iterator[nn.Module]:
-    """The network with everything in the format of its base, as it would be served; afterwards it trains on.
+    """The network with everything in the format of its base, as it would be served; restored afterwards.
 
-    Under autocast each call casts what is held in float32 anew, which costs time that no served model pays.
+    Under autocast every call casts the float32 parameters anew. That costs time, and no served model pays it.
     """
     dtype = tuned.base.dtype
     held = _held(tuned.model) if dtype in _COARSE else []
@@ -73,7 +73,7 @@ def as_served(tuned: Tuned) -> Iterator[nn.Module]:
 
 
 def compute_in(module: nn.Module, dtype: torch.dtype, device_type: str) -> None:
-    """Run every call of ``module`` under autocast to ``dtype``, without for float32; once is enough."""
+    """Run every call of ``module`` under autocast to ``dtype``; float32 needs none, and one wrapper is enough."""
     if _ENTERED in module.__dict__:
         return
     module.__dict__[_ENTERED] = []

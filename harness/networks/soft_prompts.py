@@ -1,4 +1,4 @@
-"""What PEFT leaves to do when virtual tokens stand before the input: padding on the left, and heads that pool."""
+"""What PEFT leaves to do for virtual tokens before the input: padding on the left, and heads that pool."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harness.networks.structure import body
 
 
 def generate_behind_padding(model: PeftModel) -> None:
-    """Make ``model.generate`` put the virtual tokens between the padding and the text, where training has them.
+    """Make ``model.generate`` put the virtual tokens between padding and text, as training does.
 
-    PEFT puts them before the padding and drops the position ids, so that the same prompt gets another answer in
-    another batch.
+    PEFT puts them before the padding and drops the position ids. The same prompt then gets another answer in another
+    batch.
     """
 
     @torch.no_grad()
@@ -49,8 +49,9 @@ def generate_behind_padding(model: PeftModel) -> None:
 def pool_real_tokens(model: PeftModel) -> None:
     """Make the head of an encoder read the text's tokens only, wherever its family pools them.
 
-    PEFT leaves the virtual tokens in front of what the body gives, so that a pooler which takes the first token, BERT's
-    [CLS], takes one of them, and a mean counts them in. The layers read them; whatever comes behind does not.
+    PEFT leaves the virtual tokens in front of the body's output. A pooler of the first token, BERT's [CLS], would then
+    read a virtual one, and a mean would count them in. The layers read the virtual tokens; the parts behind them do
+    not.
     """
     # A bound method follows the model into a copy; a closure would stay with the original.
     model.forward = MethodType(_forward_to_real_tokens, model)
@@ -63,7 +64,7 @@ def _forward_to_real_tokens(
     inputs_embeds: torch.Tensor | None = None,
     **inputs: Any,
 ) -> Any:
-    """PEFT's forward pass, with hooks for its time: the network without its prompt stays as it is."""
+    """PEFT's forward pass with temporary hooks; the network without its prompt stays unchanged."""
     text = input_ids if input_ids is not None else inputs_embeds
     places = _Places(model.active_peft_config.num_virtual_tokens, 0 if text is None else text.shape[1])
     network = model.get_base_model()
@@ -81,18 +82,18 @@ def _forward_to_real_tokens(
 
 
 class _Places:
-    """Hooks on a network that is given ``virtual`` tokens and ``real`` ones behind them."""
+    """Hooks on a network with ``virtual`` tokens and ``real`` ones behind them."""
 
     def __init__(self, virtual: int, real: int) -> None:
         self._virtual, self._all = virtual, virtual + real
 
     def hide(self, _network: nn.Module, args: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Before the network: a head that averages by the mask counts the text's tokens."""
+        """Before the network: hide the virtual tokens from a head that averages by the mask."""
         mask = inputs.get("attention_mask")
         return args, inputs if mask is None else {**inputs, "attention_mask": mask[:, self._virtual :]}
 
     def show(self, inner: nn.Module, args: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Before the body: its layers attend to the virtual tokens."""
+        """Before the body: let its layers attend to the virtual tokens."""
         given = inspect.signature(inner.forward).bind(*args, **inputs)
         mask = given.arguments.get("attention_mask")
         if mask is not None:
@@ -100,14 +101,14 @@ class _Places:
         return given.args, given.kwargs
 
     def cut(self, _inner: nn.Module, _inputs: Any, output: Any) -> Any:
-        """Behind the body or its stack of layers: the states of the text's tokens are left, once."""
+        """Behind the body or its stack of layers: cut to the states of the text's tokens, once."""
         states = getattr(output, "last_hidden_state", None)
         if states is not None and states.shape[1] >= self._all:
             output.last_hidden_state = states[:, self._virtual :]
         return output
 
     def cut_part(self, part: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """Behind a part of the body: as :meth:`cut`; a pooler, which gives one vector for a text, reads anew."""
+        """Behind a part of the body: like :meth:`cut`; a pooler, with one vector per text, reads anew."""
         states = inputs[0] if inputs else None
         if not isinstance(output, torch.Tensor) or not isinstance(states, torch.Tensor):
             return self.cut(part, inputs, output)

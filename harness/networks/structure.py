@@ -1,4 +1,4 @@
-"""Finding the parts of a transformer by its structure, not by a list of class names."""
+"""Find the parts of a transformer by its structure, not by a list of class names."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Block:
     attention_out: tuple[nn.Module, ...]
     """One, or two where a decoder layer also attends to an encoder."""
     feed_forward_in: nn.Module
-    """The first projection that reads what the feed-forward part is given."""
+    """The first projection that reads the input of the feed-forward part."""
     feed_forward_out: nn.Module
 
 
 def body(model: nn.Module) -> nn.Module:
-    """The network without its head: what transformers calls the base model."""
+    """The network without its head; transformers calls it the base model."""
     inner = getattr(model, "base_model", model)
     assert isinstance(inner, nn.Module)  # noqa: S101 - transformers' own property
     return inner
@@ -43,20 +43,20 @@ def in_features(module: nn.Module) -> int | None:
 
 
 def _last_projection(module: nn.Module, width: int) -> nn.Module | None:
-    found = [m for m in module.modules() if out_features(m) == width]
-    return found[-1] if found else None
+    projections = [m for m in module.modules() if out_features(m) == width]
+    return projections[-1] if projections else None
 
 
 def blocks(model: nn.Module) -> Iterator[Block]:
     """The transformer layers, in order.
 
-    A layer is an item of a module list that holds an attention part. Its projections back to the residual stream are
-    the last linear layers of model width inside each attention part and in what remains, which holds for the Llama,
-    Gemma, Qwen2, GPT-2, GPT-NeoX, BERT, RoBERTa, DeBERTa and T5 families. Raises ValueError for a network
+    A layer is an item of a module list with an attention part. Its projections back to the residual stream are the last
+    linear layers of model width, one inside each attention part and one in the rest of the layer. This holds for the
+    Llama, Gemma, Qwen2, GPT-2, GPT-NeoX, BERT, RoBERTa, DeBERTa and T5 families. Raises ValueError for a network
     without such layers.
     """
     width = int(model.config.hidden_size)
-    found = False
+    has_layers = False
     for stack in body(model).modules():
         if not isinstance(stack, nn.ModuleList):
             continue
@@ -72,9 +72,9 @@ def blocks(model: nn.Module) -> Iterator[Block]:
             reading = [m for m in rest if in_features(m) == width]
             writing = [m for m in rest if out_features(m) == width]
             if reading and writing:
-                found = True
+                has_layers = True
                 yield Block(layer, tuple(attention), reading[0], writing[-1])
-    if not found:
+    if not has_layers:
         raise ValueError(f"no transformer layers found in {type(model).__name__}")
 
 
@@ -90,7 +90,7 @@ def linear_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def final_norm(model: nn.Module) -> nn.Module | None:
-    """The normalisation behind the last layer; None where a family has none (BERT, RoBERTa)."""
+    """The normalisation behind the last layer; None if a family has none (BERT, RoBERTa)."""
     inside = {id(m) for block in blocks(model) for m in block.module.modules()}
     *_, last_block = blocks(model)
     order = {id(m): place for place, m in enumerate(body(model).modules())}

@@ -34,21 +34,22 @@ class Tuned:
     method: str = ""
     """Name of the method, as :func:`harness.methods.apply` notes it."""
     args: Mapping[str, Any] = field(default_factory=dict)
-    """What the method was applied with, defaults included."""
+    """The arguments of the method, with defaults."""
     note: str | None = field(default=None)
-    """What a reader of the row must know, such as biases that the method had to add."""
+    """A note for readers of the row, such as biases that the method had to add."""
     optimizer: str = "adamw_torch_fused"
     """The method's optimiser, by transformers' name (``TrainingArguments.optim``)."""
     after_step: Callable[[int], None] | None = field(default=None, compare=False)
-    """Called after each optimiser step with the number of steps done, while the gradients are still there."""
+    """Called after each optimiser step with the number of steps so far, before the gradients are cleared."""
     merge: Merge | None = field(default=None, compare=False)
-    """Gives, for the time of a ``with`` block, the plain network with the trained change folded into its weights;
-    null where that cannot be done."""
+    """For a ``with`` block, gives the plain network with the trained change in its weights; None: impossible."""
     own_loss: OwnLoss | None = field(default=None, compare=False)
-    """What is minimised instead of the objective's loss; null: the objective's."""
+    """A loss to minimise instead of the objective's; None: the objective's own."""
     loss_term: Callable[[], torch.Tensor] | None = field(default=None, compare=False)
-    """A scalar that the method adds to the objective's loss; null: nothing. A loss that the network computes itself
-    from labels has it already."""
+    """A scalar that the method adds to the objective's loss; None: nothing.
+
+    A loss that the network computes from labels contains it already.
+    """
     also_stored: tuple[str, ...] = ()
     """Names of frozen parameters and of buffers that belong to the task, and so to its checkpoint."""
 
@@ -73,20 +74,20 @@ class Tuned:
 
     @property
     def total_params(self) -> int:
-        """Number of parameters, those that the method added included; a packed 4-bit weight counts its elements."""
+        """Number of parameters, with those that the method added; a packed 4-bit weight counts its elements."""
         return sum(_elements(p) for p in self.model.parameters())
 
     @property
     def stored(self) -> dict[str, torch.Tensor]:
-        """The tensors that make up the checkpoint of a model without a format of its own, by name."""
+        """The tensors of the checkpoint by name, for a model without a format of its own."""
         frozen = {name: t for name, t in _tensors(self.model).items() if name in set(self.also_stored)}
         return {**self.trainable, **frozen}
 
     def save(self, folder: str | Path) -> int:
-        """Write what has to be stored for this task; returns its bytes on disk.
+        """Write the checkpoint for this task; returns its bytes on disk.
 
-        A PEFT model writes PEFT's own adapter format, so that PEFT loads it; any other the tensors :attr:`stored`.
-        Nothing trained, nothing stored: 0.
+        A PEFT model is written in PEFT's own adapter format, for PEFT to load; any other as the tensors :attr:`stored`.
+        If nothing trained, nothing is stored: 0.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ def _elements(parameter: nn.Parameter) -> int:
 
 
 def train_only(model: nn.Module, parameters: Iterable[nn.Parameter], base: Base) -> None:
-    """Freeze everything but ``parameters`` and the fresh layers, which no method can leave untrained."""
+    """Freeze everything but ``parameters`` and the fresh layers, which every method has to train."""
     model.requires_grad_(False)
     for parameter in [*parameters, *fresh_parameters(base, model)]:
         parameter.requires_grad_(True)

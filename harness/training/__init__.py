@@ -1,1 +1,1 @@
-"""What objectives share: the trainer, losses on tokens, TRL, sharding, rollouts and pairs."""
+"""Shared by objectives: the trainer, losses on tokens, TRL, sharding, rollouts and pairs."""

@@ -1,6 +1,6 @@
 """The mathematics of proximal policy optimisation.
 
-Tensors are of shape (answers, positions); ``mask`` says at which positions a token of the answer is.
+Tensors have the shape (answers, positions); ``mask`` marks the positions with a token of the answer.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ def gae(
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor, shift_mean: bool = True) -> torch.Tensor:
-    """Unit variance over the masked places, and zero mean unless ``shift_mean`` is false; 0 elsewhere."""
-    kept = values[mask]
-    mean, std = kept.mean(), kept.std(unbiased=False)
+    """Unit variance over the masked places, with zero mean unless ``shift_mean`` is false; 0 elsewhere."""
+    masked_values = values[mask]
+    mean, std = masked_values.mean(), masked_values.std(unbiased=False)
     white = (values - mean) / (std + 1e-8)
     return (white if shift_mean else white + mean) * mask
 
 
 def policy_loss(ratio: torch.Tensor, advantages: torch.Tensor, clip: float) -> torch.Tensor:
-    """The clipped surrogate of every token, to be minimised."""
+    """The clipped surrogate of every token, to minimise."""
     return -torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
 
 
 def value_loss(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, clip: float) -> torch.Tensor:
-    """Half the squared error of every token, the larger one of the value and of the value clipped around ``old``."""
+    """Half the squared error of every token: the larger of the value's and that of the value clipped around ``old``."""
     clipped = old + (values - old).clamp(-clip, clip)
     return 0.5 * torch.max((values - returns) ** 2, (clipped - returns) ** 2)
 
 
 def adapted(coefficient: float, kl: float, target: float | None, gain: float = 0.1) -> float:
-    """The next KL coefficient: larger where the KL is above ``target``; unchanged where that is None.
+    """The next KL coefficient: larger if the KL is above ``target``; unchanged if that is None.
 
-    The proportional controller of Ziegler et al. 2019, section 2.2, its error cut at 20 %.
+    The proportional controller of Ziegler et al. 2019, section 2.2, with its error cut at 20 %.
     """
     if target is None:
         return coefficient

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def loss_curve(losses: Sequence[float]) -> bytes:
     """The training loss after each step, as a PNG in the style of every figure.
 
-    Matplotlib is imported here, and neither a window nor the state of ``pyplot`` is touched.
+    It imports Matplotlib here, opens no window, and leaves the state of ``pyplot`` alone.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -28,7 +28,7 @@ def loss_curve(losses: Sequence[float]) -> bytes:
 
 
 def loss_finding(losses: Sequence[float]) -> str:
-    """What the curve says: where the loss began and ended."""
+    """Where the loss began and ended, in words."""
     if len(losses) == 1:
         return f"Loss {losses[0]:.3f} in one step"
     return f"Loss {losses[0]:.3f} → {losses[-1]:.3f} in {len(losses)} steps"

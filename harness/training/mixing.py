@@ -25,9 +25,9 @@ def proportions(sizes: Mapping[str, int], total: int, cap: int | None = None) ->
 
 
 def mix(sets: Mapping[str, Sequence[T]], total: int, cap: int | None = None, staged: bool = False) -> list[T]:
-    """``total`` examples of the sets by :func:`proportions`; a set that is too small is gone through again.
+    """``total`` examples of the sets by :func:`proportions`; a set that is too small is repeated.
 
-    ``staged`` puts one set after the other, in the order given, for training in stages; otherwise they alternate as
+    ``staged`` puts one set after the other in the given order, for training in stages; otherwise they alternate as
     evenly as their numbers allow.
     """
     counts = proportions({name: len(examples) for name, examples in sets.items()}, total, cap)

@@ -76,11 +76,11 @@ def kl_of_answers(tuned: Tuned, reference: Reference, rows: Sequence[Encoded], b
     r"""An estimate of the KL from each sampled answer, :math:`\log\pi_\theta(y|x) - \log\pi_{ref}(y|x)`, in nats."""
     training = tuned.model.training
     tuned.model.eval()
-    found = []
+    log_ratios = []
     for batch in completion_batches(rows, tuned.base.tokenizer.pad_token_id, tuned.base.device, batch_size):
         now, _ = sequence_logprobs(tuned.model, batch)
         with reference():
             before, _ = sequence_logprobs(tuned.model, batch)
-        found.append(now - before)
+        log_ratios.append(now - before)
     tuned.model.train(training)
-    return torch.cat(found)
+    return torch.cat(log_ratios)

@@ -1,4 +1,4 @@
-"""Batches of pairs, and what every objective on pairs needs."""
+"""Batches of pairs, and other material that every objective on pairs needs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PairCollator:
 
 
 def halves(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What belongs to the chosen and to the rejected answers."""
+    """The values of the chosen and of the rejected answers."""
     chosen, rejected = values.chunk(2)
     return chosen, rejected
 
@@ -51,11 +51,13 @@ def precompute(
     batch_size: int,
     device: torch.device,
 ) -> list[dict[str, Any]]:
-    """The examples with what ``function`` says of each batch, by name."""
-    found: list[dict[str, Any]] = []
+    """The examples with the values of ``function`` for each batch, by name."""
+    extended_examples: list[dict[str, Any]] = []
     for start in range(0, len(examples), batch_size):
         part = list(examples[start : start + batch_size])
         values = function({name: value.to(device) for name, value in collate(part).items()})
         columns = {name: value.tolist() for name, value in values.items()}
-        found += [{**e, **{name: column[i] for name, column in columns.items()}} for i, e in enumerate(part)]
-    return found
+        extended_examples += [
+            {**e, **{name: column[i] for name, column in columns.items()}} for i, e in enumerate(part)
+        ]
+    return extended_examples

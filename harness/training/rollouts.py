@@ -1,4 +1,4 @@
-"""What objectives that learn from their own answers share: sampling with the KV cache, and the policy as it was."""
+"""Shared by objectives that learn from their own answers: sampling with the KV cache, and a frozen policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sample:
 
     prompt: str
     ids: Encoded
-    """The prompt's ids and the answer's, the end token included where the answer reached it."""
+    """The ids of the prompt and of the answer, with the end token if the answer reached it."""
     text: str
     """The answer without special tokens and outer white space."""
 
@@ -72,21 +72,21 @@ def sample(
 
 
 class Reference:
-    """The policy as it is now, to be asked later: a copy of the parameters that train, lent to the same network.
+    """The policy at the time of creation, for later questions: a copy of its trained parameters.
 
-    Every frozen weight is shared, whatever the method: with an adapter the copy is the adapter's size, with full
-    fine-tuning that of a second network.
+    The copy is lent to the same network, so every method shares all frozen weights. With an adapter the copy has the
+    adapter's size; with full fine-tuning it is as large as a second network.
     """
 
     def __init__(self, tuned: Tuned, weights: Mapping[str, torch.Tensor] | None = None) -> None:
-        """``weights``: the trainable parameters as they were, by name; None: as they are now."""
+        """``weights``: the trainable parameters of the past, by name; None: those of now."""
         self._parameters = tuned.trainable
         source = self._parameters if weights is None else weights
         self._copies = {name: source[name].detach().clone() for name in self._parameters}
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Within the block the network answers as it did; gradients must neither be kept nor taken there."""
+        """Make the network answer as it did, within the block; gradients must neither be kept nor taken there."""
         self._swap()
         try:
             yield

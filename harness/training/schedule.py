@@ -36,7 +36,7 @@ class Scheduled:
     lr_scheduler: Any
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> Any:
-        """Called once by the ``Trainer``, when the number of its steps is known."""
+        """Called once by the ``Trainer``, after it has counted its steps."""
         if self.lr_scheduler is None:
             self.lr_scheduler = schedule(optimizer or self.optimizer, num_training_steps)
         return self.lr_scheduler

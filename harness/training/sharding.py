@@ -1,4 +1,4 @@
-"""What a ``Trainer`` has to know when several processes train together."""
+"""Adapt a ``Trainer`` for several processes that train together."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Sharding:
     accelerator: Any
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the ``Trainer`` does it; then FSDP on any device.
+        """Do as the ``Trainer`` does, then set up FSDP on any device.
 
-        accelerate knows no FSDP on CPUs, where torch has it: what it would note for GPUs is noted here for both.
+        accelerate knows no FSDP on CPUs, but torch has it. The notes that accelerate makes for GPUs are made here for
+        both.
         """
         super().create_accelerator_and_postprocess()  # type: ignore[misc]
         if world_size() > 1:
@@ -42,9 +43,9 @@ class Sharding:
 
 
 def weight_of_this_part(batch: Batch) -> torch.Tensor:
-    """What the mean loss of this process's part of a batch has to be multiplied with.
+    """The factor for the mean loss of this process's part of a batch.
 
-    Then the mean over the processes is the mean over all that is learnt in the whole batch.
+    With it, the mean over the processes is the mean over all that the whole batch learns.
     """
     labels = batch["labels"]
     learnt = (labels[:, 1:] != IGNORED).sum() if labels.dim() > 1 else torch.tensor(len(labels), device=labels.device)
@@ -54,7 +55,7 @@ def weight_of_this_part(batch: Batch) -> torch.Tensor:
 
 
 def _layer_classes(model: nn.Module) -> list[str]:
-    """Names of the classes of the layers that repeat; what stands alone is sharded with the model."""
+    """Names of the classes of repeated layers; all others are sharded with the model."""
     whole = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     count = Counter(type(module).__name__ for module in model.modules())
     return sorted(name for name in whole if count[name] > 1)

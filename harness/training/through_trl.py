@@ -1,15 +1,15 @@
-"""Running a trainer of TRL as the other objectives run: same arguments, same timer, same history.
+"""Run a trainer of TRL as the other objectives run: same arguments, same timer, same history.
 
-What is set right around it:
+It corrects the following:
 
 - every default that differs is written out (bfloat16, checkpointing of activations, the CPU);
-- TRL puts a forward of its own on the network; a tuner that keeps a copy (adaption prompts) gets the new one;
-- TRL 1.16 casts the adapter on a 4-bit base to bfloat16, whatever the trial asked for: it is cast back;
-- what TRL leaves on the network (a second adapter that it takes as the reference) is taken off again;
-- soft prompts lengthen the outputs, where it expects logits of the input's length: they are cut;
+- TRL puts a forward of its own on the network; a tuner with a copy of it (adaption prompts) gets the new one;
+- TRL 1.16 casts the adapter on a 4-bit base to bfloat16, whatever the trial requested: it is cast back;
+- TRL may leave a second adapter on the network, its reference: it is removed;
+- soft prompts lengthen the outputs, but TRL expects logits of the input's length: they are cut;
 - the shares of its step that are generation, reward or reference are part of the step's time.
 
-TRL tokenises prompt and answer together, where the other objectives tokenise them apart; ids may differ at the seam.
+TRL tokenises prompt and answer together, the other objectives apart; ids may differ at the seam.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def fit(
 ) -> History:
     """Train in place with ``trainer(args=config(**arguments), ...)`` on ``rows``.
 
-    ``row_masks`` are the masks of TRL's batch that cover each row once, by which tokens are counted.
+    ``row_masks`` are the masks of TRL's batch that cover each row once, and count its tokens.
     """
     dtypes = {name: parameter.dtype for name, parameter in tuned.trainable.items()}
     extended = type(
@@ -58,7 +58,7 @@ def fit(
     progress = datasets.are_progress_bars_disabled()
 
     def make(callbacks: list[TrainerCallback]) -> Any:
-        made = extended(
+        trl_trainer = extended(
             model=tuned.model,
             args=config(**{**training_arguments(tuned, settings), **arguments}),
             train_dataset=datasets.Dataset.from_list([dict(row) for row in rows]),
@@ -71,7 +71,7 @@ def fit(
         for name, parameter in tuned.trainable.items():
             if name in dtypes:
                 parameter.data = parameter.data.to(dtypes[name])
-        return made
+        return trl_trainer
 
     datasets.disable_progress_bars()
     quiet = mock.patch.dict(os.environ, {"TQDM_DISABLE": "1"})
@@ -88,17 +88,17 @@ def fit(
 
 
 class _WithTerm:
-    """Mixin of a ``Trainer``: adds to its loss what the method adds to any."""
+    """Mixin of a ``Trainer``: adds the method's term to its loss."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        found = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        base_loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         if (term := type(self).loss_term) is None:  # type: ignore[attr-defined]
-            return found
-        return (found[0] + term(), *found[1:]) if isinstance(found, tuple) else found + term()
+            return base_loss
+        return (base_loss[0] + term(), *base_loss[1:]) if isinstance(base_loss, tuple) else base_loss + term()
 
 
 def _cut_soft_prompt(_model: Any, args: tuple[Any, ...], inputs: dict[str, Any], output: Any) -> Any:
-    """``output`` without the logits of virtual tokens, which stand in front; all of it where there are none."""
+    """``output`` without the logits of the virtual tokens in front; unchanged if there are none."""
     ids = args[0] if args else inputs.get("input_ids")
     if ids is not None and getattr(output, "logits", None) is not None:
         output.logits = output.logits[:, -ids.shape[1] :]
@@ -106,7 +106,7 @@ def _cut_soft_prompt(_model: Any, args: tuple[Any, ...], inputs: dict[str, Any],
 
 
 def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> list[dict[str, str]]:
-    """The training pairs as TRL reads them, prompts cut as everywhere here: TRL would cut the answers away instead."""
+    """The training pairs for TRL, with prompts cut as everywhere here; TRL would cut the answers away instead."""
     tokenizer = tuned.base.tokenizer
 
     def answer(ids: Sequence[int]) -> str:
@@ -124,7 +124,7 @@ def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> list[dict[str, s
 
 
 def closing_answers(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer with the token that ends an answer as its end token, as TRL expects; a copy where they differ."""
+    """The tokenizer with the closing token of answers as its end token, as TRL expects; a copy if they differ."""
     if tokenizer.eos_token_id == end_id(tokenizer):
         return tokenizer
     other = copy.deepcopy(tokenizer)
@@ -133,7 +133,7 @@ def closing_answers(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
 
 
 def as_text(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> str:
-    """A prompt's text, without the special tokens that the tokenizer puts before it again."""
+    """A prompt's text, without the special tokens that the tokenizer will add again."""
     text = str(tokenizer.decode(prompt, skip_special_tokens=tokenizer.chat_template is None))
     start = tokenizer.bos_token
     if start and tokenizer(text)["input_ids"][:2] == [tokenizer.bos_token_id] * 2:

@@ -1,8 +1,8 @@
-"""Cross-entropy of the tokens that are learnt, with logits at those tokens alone.
+"""Cross-entropy of the learnt tokens, with logits at those tokens alone.
 
-A vocabulary is wide: on SmolLM2-135M a fifth of a step's arithmetic, and most of its largest tensors, are logits; in
-supervised fine-tuning the prompt's and the padding's are computed and thrown away. Selecting the hidden states before
-the output projection gives the same loss and the same gradients.
+A vocabulary is wide. On SmolLM2-135M, the logits are a fifth of a step's arithmetic and most of its largest tensors.
+Supervised fine-tuning computes those of the prompt and the padding only to discard them. Selecting the hidden states
+before the output projection gives the same loss and the same gradients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ Positions = tuple[torch.Tensor, torch.Tensor]
 
 
 def learnt_positions(labels: torch.Tensor) -> Positions:
-    """Where ``labels``, of shape (batch, tokens), count. The first token has nothing before it to be predicted from."""
+    """The positions at which ``labels``, of shape (batch, tokens), count.
+
+    The first token never does, since nothing comes before it to predict it from.
+    """
     rows, columns = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
     return rows, columns + 1
 
@@ -27,7 +30,7 @@ def learnt_positions(labels: torch.Tensor) -> Positions:
 def token_loss(
     model: Any, batch: Mapping[str, torch.Tensor], positions: Positions | None = None
 ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    """Mean cross-entropy of the tokens at ``positions`` (by default the learnt ones), each from the state before it."""
+    """Mean cross-entropy of the tokens at ``positions`` (default: the learnt ones), each from the state before it."""
     labels = batch["labels"]
     # Found before the forward pass is queued: an accelerator has to wait here, and has nothing else to do yet.
     rows, columns = learnt_positions(labels) if positions is None else positions

@@ -1,4 +1,4 @@
-"""What the objectives share: one set of training arguments, one trainer, one history."""
+"""Shared by the objectives: one set of training arguments, one trainer, one history."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train: the budget, which is the same for every method, and the learning rate, which is the method's."""
+    """How to train: the budget, the same for every method, and the learning rate of the method."""
 
     budget: Budget
     learning_rate: float
@@ -60,11 +60,11 @@ class Point:
 
 @dataclass(frozen=True)
 class History:
-    """What a training run was like."""
+    """The course of a training run: its steps, memory, time and energy."""
 
     steps: tuple[Step, ...]
     train_s: float
-    """Wall time of the whole call, preparation included; never used for speeds."""
+    """Wall time of the whole call with its preparation; never used for speeds."""
     peak_train_bytes: int | None
     weights_bytes: int
     gradients_bytes: int | None
@@ -73,12 +73,12 @@ class History:
     first_step_flops: int | None = None
     energy_j: float | None = None
     energy_reason: str | None = None
-    """Why there is no energy."""
+    """Why ``energy_j`` is missing."""
     peak_reserved_bytes: int | None = None
     process_bytes: int | None = None
-    """What the driver counts for this process at the end; null on CPU."""
+    """The memory that the GPU driver counts for this process at the end; None on CPU."""
     curves: tuple[Point, ...] = ()
-    """What the objective has to show beside the loss."""
+    """The curves of the objective beside the loss."""
 
     def __repr__(self) -> str:
         """Where the loss began and ended, and how long it took."""
@@ -101,7 +101,7 @@ class History:
         return self.first_step_flops / self.steps[0].slots
 
     def curve(self, metric: str, split: str = "train") -> list[float]:
-        """The values of one metric of :attr:`curves`, in the order of the steps."""
+        """The values of one metric of :attr:`curves`, in step order."""
         return [point.value for point in self.curves if (point.metric, point.split) == (metric, split)]
 
 
@@ -144,8 +144,8 @@ def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> di
     }
 
 
-class _Watch(TrainerCallback):
-    """Tells the progress, and stops a run whose loss is no longer finite."""
+class _LossWatch(TrainerCallback):
+    """Reports the loss as progress, and stops a run whose loss is no longer finite."""
 
     def __init__(self, on_step: Callable[[int, int, float | None], None] | None) -> None:
         self._on_step = on_step
@@ -181,13 +181,13 @@ class Counting:
     batch_slots: list[int]
 
     def count(self, inputs: Batch) -> None:
-        """Note how many tokens a batch has, and how many places they and the padding take."""
+        """Count the tokens of a batch, and the places that they and the padding take."""
         self.batch_tokens.append(real_tokens(inputs, self.row_masks))
         ids = {mask.replace("attention_mask", "input_ids") for mask in self.row_masks}
         self.batch_slots.append(sum(value.numel() for name, value in inputs.items() if name in ids))
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Count, then go on."""
+        """Count the batch, then compute the loss."""
         self.count(inputs)
         return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
@@ -229,7 +229,7 @@ def network_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, t
 
 
 def loss_of(tuned: Tuned, loss: Loss) -> Loss:
-    """What trains ``tuned``: the method's own loss where it has one, else ``loss`` with what the method adds to it."""
+    """The loss for ``tuned``: the method's own if it has one, else ``loss`` plus the method's term."""
     own, term = tuned.own_loss, tuned.loss_term
     if own is not None:
         return lambda model, batch: (own(model, batch), {})
@@ -246,15 +246,15 @@ def loss_of(tuned: Tuned, loss: Loss) -> Loss:
 def activations_bytes(tuned: Tuned, batch: Batch, loss: Loss = network_loss) -> int:
     """Bytes that one forward pass keeps for backward: a probe before training, apart from every timed step.
 
-    The random numbers that it draws are given back.
+    The state of the random numbers is restored.
     """
     devices = [tuned.base.device] if tuned.base.device.type == "cuda" else []
     tuned.model.train()
     with torch.random.fork_rng(devices=devices), saved_activations(tuned.model) as saved:
         value = loss(tuned.model, {name: tensor.to(tuned.base.device) for name, tensor in batch.items()})
-    kept = saved.bytes
+    saved_bytes = saved.bytes
     del value
-    return kept
+    return saved_bytes
 
 
 def train(
@@ -267,12 +267,12 @@ def train(
 ) -> History:
     """Train ``tuned`` in place on ``examples``; leaves it in evaluation mode.
 
-    ``ordered`` keeps the order of the examples instead of shuffling them. Raises :class:`Diverged` when the loss is not
+    ``ordered`` keeps the order of the examples instead of shuffling them. Raises :class:`Diverged` if the loss is not
     finite.
     """
     loss = loss_of(tuned, loss)
     probe = collate(list(examples[: settings.budget.batch_size]))
-    kept = activations_bytes(tuned, probe, loss)
+    activations = activations_bytes(tuned, probe, loss)
 
     def make(callbacks: list[TrainerCallback]) -> _LossTrainer:
         trainer = _LossTrainer(
@@ -285,7 +285,7 @@ def train(
         trainer.objective_loss, trainer.ordered, trainer._seen = loss, ordered, {}
         return trainer
 
-    return run(tuned, make, settings, kept)
+    return run(tuned, make, settings, activations)
 
 
 def run(
@@ -294,16 +294,16 @@ def run(
     settings: Settings,
     activations: int | None,
 ) -> History:
-    """Run the trainer that ``make`` builds around the callbacks it is given; time and measure it.
+    """Run the trainer that ``make`` builds around the given callbacks; time and measure it.
 
-    It is :class:`Counting` and :class:`harness.training.schedule.Scheduled`.
+    The trainer is :class:`Counting` and :class:`harness.training.schedule.Scheduled`.
     """
     start = time.perf_counter()
     device = tuned.base.device
     weights = weights_bytes(tuned.model)
     timer = StepTimer(device)
     method_acts = [] if tuned.after_step is None else [_AfterStep(tuned.after_step)]
-    trainer = make([timer, _Watch(settings.on_step), *method_acts])
+    trainer = make([timer, _LossWatch(settings.on_step), *method_acts])
     for unwanted in ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback"):
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ == unwanted:
