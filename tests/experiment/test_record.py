@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -12,6 +13,7 @@ from helpers import toy_tasks as toy
 from harness.experiment import experiment as module
 from harness.experiment.experiment import Experiment
 from harness.measure.latency import Latencies, Latency
+from harness.measure.memory import Peak
 from harness.measure.training import Step
 from harness.sources.fetch import LocalSource
 from harness.tasks.evaluate import Answer, Evaluation
@@ -167,6 +169,22 @@ def test_the_long_tables(run: Experiment) -> None:
         ("train", "other"): 180,
     }
     assert memory["evaluate", "peak"] == 900
+
+
+def test_the_peak_of_inference_is_the_largest_of_all_evaluations(
+    run: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = iter([950, 920])
+
+    @contextlib.contextmanager
+    def peak_memory(_device: Any) -> Any:
+        yield Peak(next(sizes))
+
+    monkeypatch.setattr(module, "peak_memory", peak_memory)
+    monkeypatch.setattr(module, "evaluate", lambda *_: run.evaluations["test"])
+    run.evaluate("test")
+    run.evaluate("test")
+    assert run.record().columns["peak_inference_bytes"] == 950
 
 
 def test_random_weights_have_no_quality(run: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,20 @@ def test_ppo_hands_its_options_to_sampling_and_reward(monkeypatch: pytest.Monkey
     assert len(history.steps) == 2
 
 
+def test_the_price_of_distance_follows_its_target_from_step_to_step() -> None:
+    """The first answers are the reference's own: a KL of 0 lowers the coefficient by the most, 2 %."""
+    data = toy.data("preference", toy.PAIRS, max_new_tokens=2)
+
+    def nothing(prompts: Sequence[str], _answers: Sequence[str]) -> torch.Tensor:
+        return torch.zeros(len(prompts))
+
+    tuned = methods.apply("lora", toy.base())
+    history = ppo.fit(tuned, data, toy.settings(), nothing, kl_coefficient=0.5, kl_target=1.0, updates=1)
+    assert history.curve("kl_coefficient") == pytest.approx([0.5, 0.5 * 0.98])
+    history = ppo.fit(tuned, data, toy.settings(), nothing, kl_coefficient=0.5, updates=1)
+    assert history.curve("kl_coefficient") == [0.5, 0.5]
+
+
 # --- preferences -----------------------------------------------------------------------------------------------------
 
 

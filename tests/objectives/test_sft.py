@@ -64,6 +64,13 @@ def test_packed_examples_do_not_see_each_other() -> None:
         torch.testing.assert_close(sft.packed_loss(model, both)[0], alone)
 
 
+def test_the_first_token_of_a_packed_example_is_predicted_from_nothing() -> None:
+    rows = [{"input_ids": [5, 6], "labels": [5, 6]}, {"input_ids": [7, 8, 9], "labels": [7, 8, 9]}]
+    packed = sft.PackingCollator()(rows)
+    assert packed["labels"].tolist() == [[IGNORED, 6, IGNORED, 8, 9]]
+    assert packed["position_ids"].tolist() == [[0, 1, 0, 1, 2]]
+
+
 def test_training_packed_is_training() -> None:
     data = toy.data("generation", EXAMPLES)
     losses = [
@@ -111,6 +118,17 @@ LONG = [
 ]
 
 
+def test_training_on_dialogues_learns_the_turns_of_the_assistant(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = methods.apply("lora", toy.base())
+    given: list[dict[str, list[int]]] = []
+    monkeypatch.setattr(sft, "train", lambda _tuned, rows, *_args, **_kwargs: given.extend(rows))
+    data = toy.data("generation", [toy.example("", "", turns=json.dumps(TURNS))])
+    sft.fit(tuned, data, toy.settings(max_length=120), dialogue_field="turns")
+    (row,) = given
+    assert len(row["labels"]) == len(row["input_ids"])
+    assert tuned.base.tokenizer.decode([label for label in row["labels"] if label != IGNORED]) == "hello</s>ciao</s>"
+
+
 @pytest.mark.parametrize("template", [None, TEMPLATE])
 def test_a_long_dialogue_loses_its_oldest_turns_and_then_words_of_the_last_question(template: str | None) -> None:
     tokenizer = toy.base().tokenizer
@@ -153,6 +171,8 @@ def test_turns_are_read_in_both_common_forms_and_nothing_else() -> None:
 
 def test_proportions_by_hand() -> None:
     assert proportions({"a": 900, "b": 100}, 10) == {"a": 9, "b": 1}
+    # 2.67 and 1.33 of four: the one that is left goes to the larger remainder.
+    assert proportions({"a": 2, "b": 1}, 4) == {"a": 3, "b": 1}
     # Of a only 100 count, so both are alike.
     assert proportions({"a": 900, "b": 100}, 10, cap=100) == {"a": 5, "b": 5}
     assert proportions({"a": 1, "b": 1, "c": 1}, 4) == {"a": 2, "b": 1, "c": 1}
