@@ -17,10 +17,10 @@ CONVERSION_VERSION = 1
 
 
 def checkpoint_dir(spec: ModelSpec, *, verify: bool = False) -> Path:
-    """The folder of the checkpoint, fetched (and converted, where it is a GGUF file) if it is not in the cache.
+    """The folder of the checkpoint; fetched, and converted from GGUF, if it is not in the cache.
 
-    The sizes of cached files are checked on every use; ``verify`` hashes them too. Raises
-    :class:`harness.errors.InputError` when it cannot be had, and for random weights, which have no files.
+    Every use checks the sizes of cached files; ``verify`` also checks their hashes. Raises
+    :class:`harness.errors.InputError` if the checkpoint is not available, and for random weights, which have no files.
     """
     source = spec.source
     if isinstance(source, RandomSource):
@@ -44,7 +44,7 @@ def checkpoint_dir(spec: ModelSpec, *, verify: bool = False) -> Path:
 def _convert(gguf: Path, target: Path) -> None:
     """Write the dequantised float32 weights of a GGUF file, with its configuration and tokenizer, to ``target``.
 
-    It takes half a minute; what it writes loads in a second or so, bit for bit the same.
+    This takes half a minute. The result loads in about a second, bit for bit the same.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -60,7 +60,7 @@ def _convert(gguf: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress bars and advice of transformers: they would land in a notebook's output."""
+    """Silence the progress bars and advice of transformers, which would land in a notebook's output."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

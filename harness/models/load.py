@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto`` is the first CUDA device where there is one, else the CPU.
+    """The device called ``name``; ``auto`` is the first CUDA device if there is one, else the CPU.
 
-    Raises :class:`harness.errors.InputError` for a device that torch does not know or this machine does not have.
+    Raises :class:`harness.errors.InputError` for a device that torch does not know, or that this machine lacks.
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -42,7 +42,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out transformers' loading bar, and its report of newly initialised heads: every classifier has one."""
+    """Silence transformers' loading bar, and its report of newly initialised heads: every classifier has one."""
     logging = transformers.utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -57,7 +57,7 @@ def _quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Base:
-    """A base checkpoint, ready to be built: methods ask it for a fresh network, as often as they need one."""
+    """A base checkpoint, from which methods build a fresh network as often as they need one."""
 
     spec: ModelSpec
     tokenizer: PreTrainedTokenizerBase
@@ -67,11 +67,11 @@ class Base:
     device: torch.device
     seed: int
     labels: tuple[str, ...] | None = None
-    """Words of the classes when a classification task is to be learnt by an encoder's head."""
+    """Words of the classes, if an encoder's head is to learn a classification task."""
     scalar: bool = False
-    """The network gives one number for a text, as a reward model does, instead of the next token."""
+    """Whether the network gives one number for a text, as a reward model does, instead of the next token."""
     master_weights: bool = True
-    """What trains in a 16-bit network is held in float32; False: in 16 bits, as papers count memory."""
+    """Whether the trained part of a 16-bit network is held in float32; False: in 16 bits, as papers count memory."""
 
     @property
     def kind(self) -> str:
@@ -85,7 +85,7 @@ class Base:
 
     @property
     def peft_task_type(self) -> str:
-        """PEFT's name of the network that :meth:`build` makes."""
+        """PEFT's name for the kind of network that :meth:`build` returns."""
         return "SEQ_CLS" if self.has_head else "CAUSAL_LM"
 
     @cached_property
@@ -95,11 +95,11 @@ class Base:
 
     @cached_property
     def missing_keys(self) -> frozenset[str]:
-        """Names of the parameters that :meth:`build` makes anew, because the checkpoint lacks them.
+        """Names of the parameters that :meth:`build` initialises, because the checkpoint lacks them.
 
-        A head of another number of outputs is one of them. Random weights have no checkpoint, and so none. Raises
-        :class:`harness.errors.InputError` where the checkpoint's other tensors do not have the shapes of its
-        configuration.
+        A head counts as lacking if the checkpoint's has another number of outputs. Random weights have no checkpoint,
+        so nothing counts. Raises :class:`harness.errors.InputError` if the other tensors of the checkpoint do not have
+        the shapes of its configuration.
         """
         if self.checkpoint is None:
             return frozenset()
@@ -116,26 +116,26 @@ class Base:
         return frozenset(seen["missing_keys"]) | frozenset(reshaped)
 
     def config(self) -> PretrainedConfig:
-        """The shape of what :meth:`build` makes."""
+        """The shape of the network that :meth:`build` returns."""
         if self.checkpoint is None:
             return self.spec.transformers_config(**self._outputs)
         config: PretrainedConfig = transformers.AutoConfig.from_pretrained(self.checkpoint, **self._outputs)
         return config
 
     def skeleton(self) -> nn.Module:
-        """The network's modules with their names and shapes, on the meta device: nothing is read or computed."""
+        """The network's modules with their names and shapes, on the meta device; it reads and computes nothing."""
         with torch.device("meta"):
             model: nn.Module = self._auto.from_config(self.config())
         return model
 
     @property
     def _outputs(self) -> dict[str, int]:
-        """How many outputs the head has, where there is one."""
+        """Number of outputs of the head, if there is one."""
         return {"num_labels": 1 if self.scalar else len(self.labels or ())} if self.has_head else {}
 
     @property
     def _auto(self) -> Any:
-        """The class of transformers that :meth:`build` takes."""
+        """The class of transformers that :meth:`build` uses."""
         if self.kind == "encoder" and not self.has_head:
             raise InputError(
                 f"model: '{self.spec.name}' is an encoder and cannot generate; give it a classification task"
@@ -166,7 +166,7 @@ class Base:
         return self.settled(model)
 
     def settled(self, model: nn.Module) -> nn.Module:
-        """``model`` in evaluation mode, with the tokenizer's ids; a head answers a text alike, padded or not.
+        """``model`` in evaluation mode, with the tokenizer's ids; padding does not change the answer of a head.
 
         Every network of this base passes here once.
         """
@@ -181,7 +181,7 @@ class Base:
         return {"device_map": {"": self.device}, **load_args} if "quantization_config" in load_args else load_args
 
     def _read(self, folder: str | Path, **load_args: Any) -> Any:
-        """What ``from_pretrained`` gives; a head of another number of outputs than the checkpoint's is made anew."""
+        """The network from ``from_pretrained``; a head starts fresh if the checkpoint's has another size."""
         return self._auto.from_pretrained(
             folder, dtype=self.dtype, use_safetensors=True, ignore_mismatched_sizes=True, **load_args
         )
@@ -199,8 +199,8 @@ def load(
     """The base checkpoint called ``name``, fetched and converted if it is not in the cache.
 
     ``labels`` are the classes of a classification task; ``scalar`` asks for a single output instead. Raises
-    :class:`harness.errors.InputError` for an unknown name, a failed download, a device that is not there, or a
-    tokenizer with more tokens than the embedding has rows.
+    :class:`harness.errors.InputError` for an unknown name, a failed download, a missing device, and a tokenizer with
+    more tokens than the embedding has rows.
     """
     spec = load_spec(name)
     checkpoint = None if spec.is_random else checkpoint_dir(spec)

@@ -1,7 +1,7 @@
-"""A base model as data: the registry says what it is, where it comes from, and how large it is.
+"""A base model as data: what it is, where it comes from, and how large it is.
 
-Nothing here imports torch; :mod:`harness.models.checkpoint` makes a folder of a specification, and
-:mod:`harness.models.load` a network of that folder.
+Nothing here imports torch; :mod:`harness.models.checkpoint` turns a specification into a folder, and
+:mod:`harness.models.load` turns that folder into a network.
 """
 
 from __future__ import annotations
@@ -74,30 +74,30 @@ class ModelSpec(Frozen):
 
     @property
     def remark(self) -> str | None:
-        """What a row of the results has to say about these weights."""
+        """A remark about these weights for a row of the results."""
         return "random weights: no quality is recorded" if self.is_random else self.note
 
     @property
     def is_pinned(self) -> bool:
-        """Whether the weights cannot change under the same name; a comparison that is kept needs that."""
+        """Whether the name fixes the weights for good, as a stored comparison requires."""
         if isinstance(self.source, HubSource):
             return self.source.is_pinned
         return not isinstance(self.source, LocalSource)
 
     @property
     def address(self) -> str:
-        """What :func:`load_spec` finds it by from any folder: the absolute path of an own folder, else the name."""
+        """How :func:`load_spec` finds it from any folder: the absolute path of an own folder, else the name."""
         return self.source.local if self.is_own else self.name  # type: ignore[union-attr]
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a folder of the user's own, and no model of the registry."""
+        """Whether it is a folder of the user's own rather than a model of the registry."""
         return isinstance(self.source, LocalSource) and Path(self.source.local).is_absolute()
 
     def revision(self) -> str | None:
-        """Which weights these are: a hub model's revision, or 12 digits of a SHA-256; None for random ones.
+        """Which weights these are: a hub revision, or 12 digits of a SHA-256; None for random ones.
 
-        An own folder's is over its configuration, tokenizer and safetensors; a registry's model that lies below
+        The hash of an own folder covers its configuration, tokenizer and safetensors. A model of the registry below
         ``$TUNEBENCH_DATA`` has none. Raises :class:`harness.errors.InputError` for a file that cannot be read.
         """
         match self.source:
@@ -111,9 +111,9 @@ class ModelSpec(Frozen):
                 return None
 
     def transformers_config(self, **changes: Any) -> PretrainedConfig:
-        """The model's shape, with ``changes`` such as ``num_labels``; neither weights nor network are needed.
+        """The model's shape, with ``changes`` such as ``num_labels``; it needs neither weights nor a network.
 
-        It is enough to count and to estimate. Weights come with their own ``config.json``, which says more.
+        The shape is enough to count and to estimate. Weights come with a ``config.json`` of their own, which says more.
         """
         from transformers import AutoConfig
 
@@ -152,12 +152,12 @@ def names() -> tuple[str, ...]:
 
 
 def load_spec(name: str) -> ModelSpec:
-    """The model called ``name``, or the one in a local folder with a ``config.json`` when ``name`` is a path.
+    """The model called ``name``, or the one in a local folder with a ``config.json`` if ``name`` is a path.
 
-    A relative path is relative to the current folder; the model is called by the folder's base name.
-    ``name@random`` has the same shape with random weights; ``name@revision`` takes another revision of a hub model
-    than the registry's. Raises :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a
-    folder without a model.
+    A relative path is relative to the current folder; the folder's base name becomes the model's name. ``name@random``
+    has the same shape with random weights. ``name@revision`` takes another revision of a hub model than the registry
+    does. Raises :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a folder without
+    a model.
     """
     if own_files.is_model_path(name):
         return _local(Path(name).expanduser())

@@ -1,7 +1,7 @@
-"""What a checkpoint says about its tokens, read once at load: padding, ends, the vocabulary, generation settings.
+"""What a checkpoint says about its tokens, read once at load: padding, ends, vocabulary, generation settings.
 
-Configuration, generation settings and tokenizer of a checkpoint each have a say, and may disagree. The tokenizer is
-what made the ids, so it has the last word; afterwards nothing else is asked.
+The configuration, the generation settings and the tokenizer of a checkpoint may disagree. The tokenizer made the ids,
+so it decides; later code does not consult the others.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NOT_TEXT = ("image", "audio", "video")
 
 
 def settle_padding(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Pad on the right, with the end token (or another that exists) where the tokenizer has none for it.
+    """Pad on the right; a tokenizer without a padding token gets its end token or another existing one.
 
-    Which one it is does not matter: what is padding is told by masks alone. The side does: learned positions begin at
-    the first token, and an encoder's head reads it.
+    The choice of token does not matter, since masks alone mark the padding. The side does: learned positions begin at
+    the first token, and an encoder's head reads that token.
     """
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
@@ -36,11 +36,11 @@ def settle_padding(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, model: str) -> None:
-    """:class:`harness.errors.InputError` where a text can become an id that the embedding, of ``rows`` rows, lacks.
+    """Raise InputError if a text can become an id beyond the ``rows`` rows of the embedding.
 
-    The embedding is not enlarged: rows that nothing was trained for would be the method's to train and to store, and
-    the model would no longer be the one that the checkpoint's name stands for. A token for pictures or sounds may lie
-    beyond the rows, as in text-only copies of larger models: no text means it.
+    The embedding is not enlarged: a method would have to train and store the new rows, and the model would no longer be
+    the named checkpoint. A token for pictures or sounds may lie beyond the rows, as in text-only copies of larger
+    models, because no text contains it.
     """
     names = tokenizer.special_tokens_map
     not_text = {str(names[name]) for name in names if any(word in name for word in _NOT_TEXT)}
@@ -71,10 +71,10 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None) -
 
 
 def settle_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]) -> None:
-    """Give ``model`` the tokenizer's padding, and neutral generation settings that know every end.
+    """Give ``model`` the tokenizer's padding, and neutral generation settings that know every end token.
 
-    What a checkpoint sets for generation (a penalty, suppressed tokens, a temperature) would be at work in some
-    answers and not in others, and belongs to no method.
+    A checkpoint's own settings (a penalty, suppressed tokens, a temperature) would affect some answers and not others,
+    and belong to no method.
     """
     pad = tokenizer.pad_token_id
     for config in _configs(model.config):
@@ -90,7 +90,7 @@ def settle_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ends: tuple
 
 
 def _configs(config: PretrainedConfig) -> list[PretrainedConfig]:
-    """The configuration and those inside it that have a padding of their own."""
+    """The configuration and every nested one with a padding token of its own."""
     inner = (getattr(config, name, None) for name in getattr(config, "sub_configs", {}))
     nested = [part for part in inner if part is not None and hasattr(part, "pad_token_id")]
     return [config, config.get_text_config(), *nested]

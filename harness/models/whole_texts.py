@@ -1,10 +1,11 @@
-"""A network that gives one answer for a whole text gives the same one alone and in a padded batch.
+"""Make a network with one answer per text give the same one alone and in a padded batch.
 
-Transformers finds the last token of a text by comparing ids with the padding's. That fails where the two are the same
-token, where the ids are not there (soft prompts enter as embeddings), and where a configuration names another padding
-than the tokenizer. Learned positions count padding on the left, and PEFT puts virtual tokens in front of it. So here
-the mask alone decides: padding is moved behind the text, and the state that a decoder's head reads is that of the last
-real token.
+Transformers finds the last token of a text by comparing ids with the padding id. That fails in three cases: the two are
+the same token, soft prompts enter as embeddings without ids, or the configuration names another padding than the
+tokenizer. Learned positions count padding on the left, and PEFT puts virtual tokens in front of it.
+
+So here the mask alone decides. Padding moves behind the text, and a decoder's head reads the state of the last real
+token.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def padding_behind_text(model: nn.Module) -> None:
 
 
 def read_last_token(body: nn.Module) -> None:
-    """Let whatever comes behind ``body`` see the state of each text's last real token, at every place."""
+    """Give every layer behind ``body`` the state of each text's last real token, at every place."""
     body.register_forward_hook(_last_state_everywhere, with_kwargs=True)
 
 
@@ -38,7 +39,7 @@ def _named(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> 
 
 
 def _width(inputs: dict[str, Any]) -> int | None:
-    """Number of places for tokens; None where there is no text."""
+    """Number of token places; None if there is no text."""
     texts = (inputs.get(name) for name in ("input_ids", "inputs_embeds"))
     return next((int(text.shape[1]) for text in texts if text is not None), None)
 

@@ -18,7 +18,7 @@ def shortened(text: str, limit: int = SHOWN_CHARS) -> str:
 
 
 def first_reference(references: Sequence[str]) -> str:
-    """The reference to show beside an answer; empty where the task has none."""
+    """The reference to show beside an answer; empty if the task has none."""
     return references[0] if references else ""
 
 

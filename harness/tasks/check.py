@@ -1,4 +1,4 @@
-"""A look at a user's own tasks before the first trial: a mistake in the data is one line, not one failure per trial."""
+"""Check a user's own tasks before the first trial: a mistake in the data is one line, not one failure per trial."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from harness.trial import Trial
 
 
 def own_tasks(trials: Iterable[Trial]) -> dict[str, tuple[Notice, ...]]:
-    """What there is to say about the data of each own task of ``trials``, by the task's name.
+    """The notices about the data of each own task of ``trials``, by the name of the task.
 
-    Tasks that come along are not opened, nor is data that would have to be downloaded. Raises
-    :class:`harness.errors.InputError` for data that cannot be read or does not fit its task, for a training split that
-    is smaller than the budget, and where more than ``reader.max_left_out`` of a file's rows would be left out.
+    It opens neither the tasks of the package nor data that would have to be downloaded. Raises
+    :class:`harness.errors.InputError` for data that is unreadable or does not fit its task, for a training split
+    smaller than the budget, and for a file of whose rows more than ``reader.max_left_out`` would be left out.
     """
     wanted: dict[str, int] = {}
     for trial in trials:

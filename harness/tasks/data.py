@@ -33,26 +33,26 @@ from harness.trial import Budget
 
 @dataclass(frozen=True)
 class Example:
-    """One input with what should follow it."""
+    """One input and the answer that should follow it."""
 
     prompt: str
-    """What a decoder reads."""
+    """The text that a decoder reads."""
     text: str
-    """What an encoder's head reads: the input without instructions."""
+    """The text that an encoder's head reads: the input without instructions."""
     completion: str
-    """What should follow the prompt, without outer spaces; of a preference, the better answer."""
+    """The text that should follow the prompt, without outer spaces; in a preference, the better answer."""
     references: tuple[str, ...]
-    """Every answer that is right; the completion is the first."""
+    """All right answers; the first is the completion."""
     label: int | None
     """Index of the class; None outside classification."""
     rejected: str | None
     """The worse answer; None outside preference tasks."""
     fields: Mapping[str, str]
-    """The row that the example was made from (the first, where several have the same input)."""
+    """The row of the example, or the first of several rows with the same input."""
     candidates: tuple[str, ...] = ()
     """The completion under each label, by index; empty outside classification."""
     source: str | None = None
-    """The text that it was made from: examples with the same are one cluster; None: it has no other."""
+    """The text it came from: examples that share it form one cluster. None: no text but its own."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class TaskData:
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     notices: tuple[Notice, ...] = ()
-    """Rows that were left out, and rows that repeat others."""
+    """Notices about rows that were left out or repeat others."""
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """One line for each file and reason that rows were left out for."""
+        """One line for each file and reason with rows that were left out."""
         return tuple(str(notice) for notice in self.notices if notice.lost)
 
     @property
@@ -86,9 +86,11 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
     """The examples of the task called ``name`` (or of a YAML file), fetched if they are not in the cache.
 
     ``budget`` cuts the training split to its first ``train_examples`` in the order that ``seed`` gives, and the others
-    to their first ``eval_examples``; it may shorten the answers. One that asks for more than there is gets all, with a
-    warning. Rows that are left out are told in a warning and in ``notices``. Raises
-    :class:`harness.errors.InputError` when the task is unknown, the data cannot be had, or does not fit the task.
+    to their first ``eval_examples``; it may shorten the answers. A budget that asks for more gets all there is, with a
+    warning. A warning and ``notices`` report the rows that are left out.
+
+    Raises :class:`harness.errors.InputError` if the task is unknown, or if the data is unavailable or does not fit the
+    task.
     """
     spec = load_spec(name)
     groups, said = _divide(spec)
@@ -117,13 +119,13 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
 
 
 def clusters(examples: Sequence[Example]) -> tuple[str, ...] | None:
-    """The cluster of each example, for standard errors; None where one does not say what it was made from."""
+    """The cluster of each example, for standard errors; None if an example names no source."""
     sources = tuple(example.source for example in examples if example.source is not None)
     return sources if len(sources) == len(examples) else None
 
 
 def normalise(text: str) -> str:
-    """``text`` as it is compared: compatible characters, case and white space made alike."""
+    """``text`` in the form that is compared: compatible characters, case and white space made equal."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
@@ -147,7 +149,7 @@ class _File:
 
 
 def _divide(spec: TaskSpec) -> tuple[dict[str, list[Group]], tuple[Notice, ...]]:
-    """The groups of each split, in hash order, and what is to be said about the rows."""
+    """The groups of each split, in hash order, and the notices about the rows."""
     root = fetch.resolve(spec.source)
     wanted = {"test": spec.splits.test, "validation": spec.splits.validation, "train": spec.splits.train}
     official = {split: _file(spec, root, file) for split, file in wanted.items() if isinstance(file, str)}
@@ -182,7 +184,7 @@ def _divide(spec: TaskSpec) -> tuple[dict[str, list[Group]], tuple[Notice, ...]]
 
 
 def because(notices: Iterable[Notice]) -> str:
-    """What was left out, for a message about too few inputs."""
+    """The left-out rows, for a message about too few inputs."""
     lost = "; ".join(str(notice) for notice in notices if notice.lost)
     return f"; {lost}" if lost else ""
 
@@ -201,7 +203,7 @@ def _file(spec: TaskSpec, root: Path, file: str | None) -> _File:
 
 
 def _repeated(spec: TaskSpec, groups: Iterable[Group]) -> dict[str, list[str]]:
-    """Reason -> places of the rows that add no example, because another row has the same input."""
+    """Reason -> places of the rows that add no example, because another row has their input."""
     again: dict[str, list[str]] = {"repeat another row and count once": []}
     other: dict[str, list[str]] = {"give another row's input another label; the first row counts": []}
     for group in groups:
@@ -217,7 +219,7 @@ def _repeated(spec: TaskSpec, groups: Iterable[Group]) -> dict[str, list[str]]:
 
 
 def _shared(file: _File, taken: Mapping[str, str]) -> tuple[Notice, ...]:
-    """What is to be said where rows of an official split have an input that another one holds."""
+    """The notices about rows of an official split whose input another split holds."""
     places: dict[str, list[str]] = {}
     for key in file.groups.keys() & taken.keys():
         places.setdefault(f"have an input of the {taken[key]} split and count there alone", []).extend(
@@ -232,7 +234,7 @@ def _shared(file: _File, taken: Mapping[str, str]) -> tuple[Notice, ...]:
 
 
 def _each_output(spec: TaskSpec, group: Group) -> list[Example]:
-    """To train on: one example per distinct output of an input."""
+    """Training examples: one per distinct output of an input."""
     distinct: dict[tuple[str, str], Row] = {}
     for row in _answers(spec, group):
         distinct.setdefault((normalise(_completion(spec, row)), normalise(_rejected(spec, row) or "")), row)
@@ -240,7 +242,7 @@ def _each_output(spec: TaskSpec, group: Group) -> list[Example]:
 
 
 def _to_score(spec: TaskSpec, group: Group) -> list[Example]:
-    """To score: one example per input, with every distinct output as a reference; of preferences, every pair."""
+    """Examples to score: one per input, with every distinct output as a reference; every pair of a preference task."""
     if spec.kind == "preference":
         return _each_output(spec, group)
     distinct: dict[str, str] = {}
@@ -250,7 +252,7 @@ def _to_score(spec: TaskSpec, group: Group) -> list[Example]:
 
 
 def _answers(spec: TaskSpec, group: Group) -> list[Row]:
-    """The rows that answer an input; a class is one answer, so there the first row counts."""
+    """The rows that answer an input: the first one in classification, where only one class is right."""
     return [row.fields for row in (group[:1] if spec.kind == "classification" else group)]
 
 

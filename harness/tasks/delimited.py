@@ -23,10 +23,11 @@ def rows(
 ) -> list[tuple[str, Mapping[str, str]]]:
     """('line 7', column -> value) of each row; ``columns`` are those of a file without a header.
 
-    ``quotes`` says whether a double quotation mark encloses a value; None: only where the file's form shows it, since
-    tab-separated corpora hold bare ones. ``skipped`` lines stood before ``lines``. Raises ValueError with the line of
-    a row with too few or too many values, of a quotation mark that is never closed or takes in other rows, and of a
-    column that is named twice.
+    ``quotes`` says whether double quotation marks enclose values. None decides by the form of the file, because
+    tab-separated corpora hold bare marks. ``skipped`` lines stood before ``lines``.
+
+    Raises ValueError for a row with too few or too many values, for a quotation mark that is never closed or takes in
+    other rows, each with its line, and for a column that is named twice.
     """
     if quotes is None:
         quotes = _shows_quotes(lines, columns, delimiter)
@@ -80,7 +81,7 @@ def _check_sizes(table: Sequence[tuple[int, int, Cells]], size: int) -> None:
 def _check_swallowed(
     lines: Sequence[str], table: Sequence[tuple[int, int, Cells]], delimiter: str, skipped: int
 ) -> None:
-    """Raise ValueError where one row took in lines that look like rows themselves."""
+    """Raise ValueError if one row took in lines that look like rows themselves."""
     single = [cells for first, last, cells in table if first == last]
     values = [set(column) for column in zip(*single, strict=True)]
     few = [place for place, column in enumerate(values) if len(column) <= min(_FEW_VALUES, len(single) // 2)]
@@ -109,7 +110,7 @@ def _is_number(value: str) -> bool:
 
 
 def _shows_quotes(lines: Sequence[str], columns: Sequence[str], delimiter: str) -> bool:
-    """Whether values are enclosed in quotation marks: rows come out even only so, or marks are doubled inside them."""
+    """Whether quotation marks enclose values: rows come out even only then, or marks are doubled inside."""
     bare = _parsed(lines, delimiter, False, 0)
     size = len(columns) or (len(bare[0][2]) if bare else 0)
     if any(len(cells) != size for _, _, cells in bare):

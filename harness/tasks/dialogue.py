@@ -1,4 +1,4 @@
-"""Dialogues of several turns as token ids, with what is learnt: the assistant's turns alone."""
+"""Dialogues of several turns as token ids; only the assistant's turns are learnt."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _ROLES = {
 def parse_turns(text: str) -> list[Turn]:
     """Turns from JSON: a list of objects with ``role`` and ``content``, or with ``from`` and ``value`` (ShareGPT).
 
-    Raises :class:`harness.errors.InputError` for anything else, and for a speaker that no chat template knows: a turn
-    is not left out in silence.
+    Raises :class:`harness.errors.InputError` for anything else, and for a speaker unknown to every chat template: no
+    turn is left out in silence.
     """
     try:
         turns = [_turn(turn) for turn in json.loads(text)]
@@ -40,7 +40,7 @@ def parse_turns(text: str) -> list[Turn]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"dialogue: a list of turns with 'role' and 'content' is needed, not {text[:60]!r}") from error
     if not any(turn["role"] == "assistant" for turn in turns):
-        raise InputError("dialogue: no turn of the assistant, so there is nothing to learn")
+        raise InputError("dialogue: it has no turn of the assistant, so there is nothing to learn")
     return turns
 
 
@@ -48,7 +48,7 @@ def _turn(turn: Mapping[str, Any]) -> Turn:
     role = turn.get("role") or turn["from"]
     content = turn["content"] if "content" in turn else turn["value"]
     if not isinstance(content, str):
-        raise TypeError("the words of a turn are text")
+        raise TypeError("the content of a turn must be text")
     if str(role).lower() not in _ROLES:
         raise unknown("dialogue: role", str(role), _ROLES)
     return {"role": _ROLES[str(role).lower()], "content": content}
@@ -57,13 +57,14 @@ def _turn(turn: Mapping[str, Any]) -> Turn:
 def encode_dialogue(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: int, max_new_tokens: int
 ) -> tuple[list[int], list[bool]]:
-    """Token ids, and of each whether it is learnt: the assistant's words and the token that ends its turn.
+    """Token ids, and for each whether it is learnt: the assistant's words and the end of each of its turns.
 
-    The text is that of the chat template, or ``role: content`` lines where there is none, up to the last answer. It is
-    cut at its front: what stands before the last answer leaves room for ``max_new_tokens``, so the oldest exchanges go
-    first (a system message stays), then words of the last question. Raises :class:`harness.errors.InputError` for a
-    template that rewrites earlier turns when a later one is added: what was learnt and what is asked later would
-    differ.
+    The text comes from the chat template, or has ``role: content`` lines if there is none, up to the last answer. It is
+    cut at its front, so that the last answer keeps ``max_new_tokens``: the oldest exchanges go first (a system message
+    stays), then words of the last question.
+
+    Raises :class:`harness.errors.InputError` for a template that rewrites earlier turns when a later one is added,
+    because training and evaluation would then see different texts.
     """
     room = max_length - free_answer_tokens(max_new_tokens, max_length)
     shown = _cut_at_front(tokenizer, turns, room)
@@ -81,7 +82,7 @@ def encode_dialogue(
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[tuple[str, bool]]:
-    """The rendered text in pieces: what is read, and each answer with the token that ends it."""
+    """The rendered text in pieces: what is read, and each answer with its end token."""
     pieces: list[tuple[str, bool]] = []
     done = ""
     for position, turn in enumerate(turns):
@@ -90,7 +91,7 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[t
         opened = _rendered(tokenizer, turns[:position], opened=True)
         closed = _rendered(tokenizer, turns[: position + 1], opened=False)
         if not (opened.startswith(done) and closed.startswith(opened)):
-            raise InputError("dialogue: the chat template rewrites earlier turns, so turns cannot be learnt one by one")
+            raise InputError("dialogue: the chat template rewrites earlier turns, so single turns cannot be learnt")
         # What follows the end of the turn, such as a line break, belongs to the next one.
         answer, end = closed[len(opened) :], _end(tokenizer)
         if end in answer:
@@ -101,7 +102,7 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[t
 
 
 def _cut_at_front(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], room: int) -> list[Turn]:
-    """The system message and the latest turns up to the last answer, what stands before it in ``room`` tokens."""
+    """The system message and the latest turns up to the last answer; the part before it fits into ``room`` tokens."""
     last = max(place for place, turn in enumerate(turns) if turn["role"] == "assistant")
     system = [turn for turn in turns[:1] if turn["role"] == "system"]
     exchanges = [place for place in range(len(system), last) if turns[place]["role"] == "user"]

@@ -27,7 +27,7 @@ _SEAM = 16
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one prompt and of the completion that should follow it."""
+    """Token ids of one prompt and its completion."""
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
@@ -37,7 +37,7 @@ class Encoded:
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of ``text`` alone, without any special token that the text does not hold."""
+    """Token ids of ``text`` alone, without special tokens around it."""
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
@@ -49,7 +49,7 @@ def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that closes an answer: what the chat template ends a turn with, else the tokenizer's end token.
+    """The token that closes an answer: the end of turn of the chat template, else the tokenizer's end token.
 
     BERT has no end token and closes its texts with the separator.
     """
@@ -87,7 +87,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, str]
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    """What the model reads: inside the chat template where the tokenizer has one, else as it is.
+    """The text that the model reads: inside the chat template if the tokenizer has one, else as it is.
 
     Spaces at the end of plain text belong to the first token of the answer.
     """
@@ -105,7 +105,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> list[int]:
     """Token ids of ``completion`` behind ``prompt``, closed by :func:`end_id`.
 
-    Where it continues plain text, a space stands between the two, unless the prompt ends with a line break.
+    If it continues plain text, a space stands between the two, unless the prompt ends with a line break.
     """
     if tokenizer.chat_template is not None:
         completion = _around_answer(tokenizer, tokenizer.chat_template)[0] + completion
@@ -115,7 +115,7 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: 
 
 
 def continued_ids(tokenizer: PreTrainedTokenizerBase, before: str, text: str) -> list[int]:
-    """Token ids of ``text`` where it stands behind ``before``; no token spans the two."""
+    """Token ids of ``text`` in its place behind ``before``; no token spans the two."""
     if not before:
         return text_ids(tokenizer, text)
     # A line break in place of a seam that would become one token: it keeps off a space of the tokenizer's own.
@@ -131,9 +131,9 @@ def encode(
 ) -> Encoded:
     """Prompt and completion in at most ``max_length`` tokens.
 
-    The prompt leaves room for ``answer_tokens``, whatever the completion is: how much of it is left must not tell the
-    right answer. The completion is cut at what the prompt leaves. Raises :class:`harness.errors.InputError` where the
-    chat template alone fills the prompt's room.
+    The prompt leaves room for ``answer_tokens``, whatever the completion is, so that its remaining length does not give
+    away the right answer. The completion gets the tokens that the prompt leaves. Raises
+    :class:`harness.errors.InputError` if the chat template alone fills the prompt's room.
     """
     answer = completion_ids(tokenizer, prompt, completion)
     ids = cut_prompt(tokenizer, prompt, max_length, answer_tokens)
@@ -150,11 +150,11 @@ def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int,
 
 
 def cut_text(tokenizer: PreTrainedTokenizerBase, text: str, room: int, ids_of: Callable[[str], Sequence[int]]) -> str:
-    """``text`` without as many words as it takes until ``ids_of(text)``, with all around it, has ``room`` ids.
+    """``text`` without as many words as it takes for ``ids_of(text)``, with all around it, to fit into ``room``.
 
-    Only the user's text is cut, never the chat template: from the end of what stands before the last line, because
-    that is where a task asks for the answer. A text of one line loses its middle and keeps its last quarter. Raises
-    :class:`harness.errors.InputError` where what stands around the text fills ``room`` alone.
+    Only the user's text is cut, never the chat template. The cut starts at the end of the text before the last line,
+    because that line asks for the answer. A text of one line loses its middle and keeps its last quarter. Raises
+    :class:`harness.errors.InputError` if the text around it fills ``room`` alone.
     """
     if len(ids_of(text)) <= room:
         return text
@@ -187,7 +187,7 @@ def _without_last(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> 
 
 
 def _last(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> str:
-    """The last ``count`` tokens of ``text``, or characters where the tokenizer does not say where tokens start."""
+    """The last ``count`` tokens of ``text``; characters, if the tokenizer does not say where tokens start."""
     if not tokenizer.is_fast:
         return text[-count:]
     starts = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
@@ -198,12 +198,12 @@ def _last(tokenizer: PreTrainedTokenizerBase, text: str, count: int) -> str:
 
 
 def free_answer_tokens(max_new_tokens: int, max_length: int) -> int:
-    """Tokens that a prompt leaves free for an answer of at most ``max_new_tokens``: not more than half of all."""
+    """Tokens that a prompt leaves free for an answer of at most ``max_new_tokens``: at most half of all."""
     return min(max_new_tokens, max_length // 2)
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int) -> int:
-    """Tokens that the prompt of ``example`` leaves free: those of the longest label, or of a free answer."""
+    """Tokens that the prompt of ``example`` leaves free, for the longest label or a free answer."""
     labelled = [len(completion_ids(tokenizer, example.prompt, one)) for one in example.candidates]
     return max(labelled, default=free_answer_tokens(max_new_tokens, max_length))
 
@@ -211,7 +211,7 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, example: Example, max_leng
 def encode_examples(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, max_new_tokens: int
 ) -> list[Encoded]:
-    """:func:`encode` for a split of a task whose answers may have ``max_new_tokens``."""
+    """:func:`encode` for a split of a task with answers of up to ``max_new_tokens``."""
     rooms = (answer_tokens(tokenizer, e, max_length, max_new_tokens) for e in examples)
     return [
         encode(tokenizer, e.prompt, e.completion, max_length, room) for e, room in zip(examples, rooms, strict=True)

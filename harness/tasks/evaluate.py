@@ -1,4 +1,4 @@
-"""Scoring a tuned model on a split: predictions of a classifier, label likelihoods or greedy answers of a decoder."""
+"""Score a tuned model on a split: predictions of a classifier, label likelihoods or greedy answers of a decoder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to one example."""
+    """The answer of a model to one example."""
 
     prompt: str
     output: str
@@ -45,7 +45,7 @@ class Evaluation:
         return self.scores[0]
 
     def __repr__(self) -> str:
-        """Scores, then the first answers with what they are read against."""
+        """Scores, then the first answers with their references."""
         shown = [
             f"\n{shortened(a.output)}\n  expected: {shortened(first_reference(a.references))}"
             for a in self.answers[:SHOWN_ANSWERS]
@@ -64,7 +64,7 @@ def _chunks(count: int, size: int) -> Iterator[slice]:
 
 
 def _by_length(lengths: Sequence[int]) -> list[int]:
-    """Indices from short to long: batches of like lengths waste little on padding."""
+    """Indices from short to long: batches of similar lengths waste little on padding."""
     return sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
 
 
@@ -91,10 +91,10 @@ def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, b
 
 @torch.no_grad()
 def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 24) -> list[int]:
-    """Label index of each example by a decoder: the label whose completion is likeliest after the prompt.
+    """Label index of each example by a decoder: the label with the likeliest completion after the prompt.
 
-    The completions are those that training learns: the label inside the task's sentence, closed by the end token. The
-    log-likelihoods of their tokens are summed, not averaged, so that they are those of the whole completion.
+    The completions are those of training: the label inside the task's sentence, closed by the end token. The
+    log-likelihoods of their tokens are summed, not averaged, so the sum is that of the whole completion.
     """
     tokenizer = tuned.base.tokenizer
     rows = []
@@ -116,7 +116,7 @@ def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batc
 def generate_ids(
     tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 32
 ) -> list[list[int]]:
-    """Greedy continuations of token ids, up to and without the first token that ends an answer."""
+    """Greedy continuations of token ids, up to but not including the first token that ends an answer."""
     tokenizer, ends = tuned.base.tokenizer, stop_ids(tuned)
     answers: list[list[int]] = [[] for _ in prompts]
     order = _by_length([len(ids) for ids in prompts])
@@ -137,7 +137,7 @@ def generate_ids(
 
 
 def stop_ids(tuned: Tuned) -> list[int]:
-    """Every token that ends an answer: what training closes one with, and those that the checkpoint names."""
+    """Every token that ends an answer: the closing token of training, and those of the checkpoint."""
     named = tuned.model.generation_config.eos_token_id
     several = named if isinstance(named, list | tuple) else [named]
     tokenizer = tuned.base.tokenizer

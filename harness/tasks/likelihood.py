@@ -1,4 +1,4 @@
-"""Judging by likelihood: which of two answers a model prefers, and how well it predicts a text."""
+"""Judge by likelihood: which of two answers a model prefers, and how well it predicts a text."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def prefers_chosen(
 ) -> list[bool]:
     """Whether the chosen answer of each pair is rated above the rejected one.
 
-    A model with a scalar output rates by it; a language model by the mean log-probability of an answer's tokens, which
-    does not punish length.
+    The rating is the output of a model with a scalar output. For a language model it is the mean log-probability of the
+    answer's tokens, which does not punish length.
     """
     both = pairs(tuned.base.tokenizer, examples, max_length, max_new_tokens)
     rated = _rate(tuned, [*(p.chosen for p in both), *(p.rejected for p in both)], batch_size)
@@ -79,10 +79,10 @@ def _divided(ids: list[int], start: list[int], length: int) -> Iterator[list[int
 def text_nats(
     tuned: Tuned, texts: Sequence[str], max_length: int, batch_size: int = 8
 ) -> tuple[list[float], list[int]]:
-    """Negative log-likelihood of each text in nats, and the number of tokens predicted.
+    """Negative log-likelihood of each text in nats, and the number of predicted tokens.
 
-    A text longer than ``max_length`` is read in blocks; what stands before a text, or else the first token of a block,
-    is read, not predicted.
+    A text longer than ``max_length`` is read in blocks. The special tokens before a text are read but not predicted, or
+    else the first token of each block.
     """
     nats, tokens = [0.0] * len(texts), [0] * len(texts)
     rows, owners = [], []

@@ -18,7 +18,7 @@ IGNORED = -100
 def padded(
     rows: Sequence[Sequence[int]], pad_token_id: int, device: torch.device | str = "cpu", side: str = "right"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids of ``rows``, padded on the right or left, and the mask of what is no padding; both (rows, longest)."""
+    """Token ids of ``rows``, padded on the right or left, and the mask of the real tokens; both (rows, longest)."""
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad_token_id)
     mask = torch.zeros_like(ids)
@@ -49,7 +49,7 @@ def completion_batches(
 
 
 def token_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of each completion token, and the mask of where there is one; both (rows, width - 1).
+    """Log-probability of each completion token, and the mask of these tokens; both (rows, width - 1).
 
     Elsewhere it is 0. ``temperature`` divides the logits, as in sampling.
     """
@@ -61,7 +61,7 @@ def token_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[
 def from_logits(
     logits: torch.Tensor, labels: torch.Tensor, temperature: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same from logits of shape (rows, width, vocabulary); soft prompts must have been cut off them."""
+    """The same from logits of shape (rows, width, vocabulary), without those of soft prompts."""
     targets = labels[:, 1:]
     mask = targets != IGNORED
     # Only the positions that count are turned into log-probabilities: a vocabulary is wide.

@@ -1,15 +1,15 @@
 """Metrics that need no network, each with the standard error of its value over the examples.
 
-A metric maps every example to a row of sufficient statistics, and the sum of the rows to a value. Where the value is
-the mean of one number per example, its standard error is sd / sqrt(n); else it is the standard deviation of the value
-over bootstrap samples of the examples (Efron & Tibshirani 1993), which costs little: only the statistics are resampled.
-Examples that were made from one source, such as several pairs of one prompt, are no independent draws: they are one
-cluster, whose sum is what varies (Miller 2024, arXiv:2411.00640, section 2.2), and what is resampled.
+A metric maps every example to a row of sufficient statistics, and the sum of the rows to a value. If the value is the
+mean of one number per example, its standard error is sd / sqrt(n). Otherwise it is the standard deviation of the value
+over bootstrap samples of the examples (Efron & Tibshirani 1993). That costs little, because only the statistics are
+resampled.
+
+Examples from one source, such as several pairs of one prompt, are not independent draws. They form one cluster: its sum
+is what varies (Miller 2024, arXiv:2411.00640, section 2.2), and clusters are resampled.
 
 Outside its domain a metric has no value: None, with the reason. ROUGE reads words of every script
-(:mod:`harness.tasks.words`).
-
-:func:`harness.tasks.evaluate_metrics.load` gives the same metrics as ``evaluate.Metric``.
+(:mod:`harness.tasks.words`). :func:`harness.tasks.evaluate_metrics.load` gives the same metrics as ``evaluate.Metric``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Score:
     n: int
     """Examples."""
     reason: str | None = None
-    """Why there is no value; None: there is one."""
+    """Why there is no value; None if there is one."""
 
     def __str__(self) -> str:
         if self.value is None:
@@ -58,14 +58,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Statistics:
-    """One row per example, and the value that belongs to the sum over a set of ``n`` examples."""
+    """One row per example, and the value for the sum of the rows of ``n`` examples."""
 
     rows: Table
     value: Callable[[Table, int], float]
     is_mean: bool = False
     """The value is the mean of a single column."""
     outside: str | None = None
-    """Why these examples have no value; None: they have one."""
+    """Why these examples have no value; None if they have one."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,9 @@ def score(
 ) -> Score:
     """The metric called ``name`` over predictions and references (one, or several of which any is right).
 
-    Examples with the same of ``clusters`` come from one source; None: each is its own. Values that are not text, such
-    as label indices, are compared as text. Raises
-    :class:`harness.errors.InputError` for an unknown metric, and ValueError when there is nothing to score or the
-    lengths differ.
+    Examples with the same entry in ``clusters`` come from one source; None: each is its own. Values other than text,
+    such as label indices, are compared as text. Raises :class:`harness.errors.InputError` for an unknown metric, and
+    ValueError if there is nothing to score or the lengths differ.
     """
     metric = metric_info(name)
     if len(predictions) != len(references) or not predictions:
@@ -102,7 +101,7 @@ def score(
 
 
 def mean_score(name: str, values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Score:
-    """The mean of a value per example under ``name``, which need not be that of a metric; clusters as in score()."""
+    """The mean of a value per example under ``name``, which need not be a metric; clusters as in score()."""
     return _score(name, _mean(values), clusters)
 
 
@@ -164,7 +163,7 @@ def _mean(values: Sequence[float]) -> Statistics:
 
 
 def _plain(text: str) -> str:
-    """``text`` with white space, case and the ways to write one character (NFC) made alike."""
+    """``text`` with white space, case and the ways to write one character (NFC) made equal."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
@@ -234,7 +233,7 @@ def _macro_f1(table: Table) -> float:
 
 
 def _matthews(table: Table) -> float:
-    """0 where all predictions or all true classes are one: 0/0, which scikit-learn calls 0 too."""
+    """0 if all predictions or all true classes are the same: scikit-learn also takes 0/0 as 0."""
     total, hits = table.sum(), table.trace()
     truth, predicted = table.sum(1), table.sum(0)
     spread = math.sqrt((total**2 - predicted @ predicted) * (total**2 - truth @ truth))

@@ -26,7 +26,7 @@ class Pair:
 def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int) -> Pair:
     """Both answers after one and the same prompt, each in at most ``max_length`` tokens.
 
-    The prompt is cut as for a free answer of ``max_new_tokens``: neither answer's length may be seen in it.
+    The prompt is cut as for a free answer of ``max_new_tokens``, so that it does not show the length of either answer.
     """
     assert example.rejected is not None  # noqa: S101  (pairs() saw to it)
     room = free_answer_tokens(max_new_tokens, max_length)
@@ -39,7 +39,7 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example, max_length
 def pairs(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, max_new_tokens: int
 ) -> list[Pair]:
-    """:func:`encode_pair` for a split; :class:`harness.errors.InputError` if it holds no pairs."""
+    """:func:`encode_pair` for a split; raises :class:`harness.errors.InputError` if it holds no pairs."""
     if any(example.rejected is None for example in examples):
-        raise InputError("objective: it needs pairs of a better and a worse answer, which only a preference task has")
+        raise InputError("objective: it needs pairs of a better and a worse answer; valid: a preference task")
     return [encode_pair(tokenizer, example, max_length, max_new_tokens) for example in examples]

@@ -1,6 +1,6 @@
 """Files of rows: CSV, TSV, JSON, JSON lines, Parquet, Arrow streams, and plain lines by a regular expression.
 
-Every row knows its place in the file, so that a message about it can name the line that the user sees.
+Every row knows its place in the file, so a message about it can name the line that the user sees.
 """
 
 from __future__ import annotations
@@ -37,31 +37,33 @@ class SourceRow:
     """One row of a file."""
 
     place: str
-    """Where it begins: 'line 7' of a text file, 'row 7' elsewhere; both count from 1."""
+    """Its first line, 'line 7' in a text file, 'row 7' elsewhere; both count from 1."""
     values: Row
-    """Each value as text: empty where it is missing, ``true`` and ``false``, lists and objects as JSON."""
+    """Each value as text: empty if it is missing, ``true`` and ``false``, lists and objects as JSON."""
     nested: Mapping[str, Any] = field(default_factory=dict)
-    """The values that are lists or objects, as they are."""
+    """The list and object values, unchanged."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a file holds."""
+    """The content of a file."""
 
     rows: Sequence[SourceRow]
     unread: Sequence[str] = ()
-    """Places of lines that ``reader.pattern`` does not match."""
+    """Places of the lines without a match for ``reader.pattern``."""
 
 
 def table(path: Path, reader: Reader) -> Table:
     """The rows of a file. None, NaN and NaT are missing in every format, never the text 'nan'.
 
-    Raises :class:`harness.errors.InputError` with the file, the line, and what is wrong with it.
+    Raises :class:`harness.errors.InputError` with the file, the line, and the fault.
     """
     plain = path.with_suffix("") if path.suffix == ".gz" else path
     kind = reader.format or FORMATS.get(plain.suffix.lower())
     if kind is None:
-        raise InputError(f"{path}: the ending tells no format; set reader.format or use one of {', '.join(FORMATS)}")
+        raise InputError(
+            f"{path}: the file's ending names no format; set reader.format or use one of {', '.join(FORMATS)}"
+        )
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if kind == "lines":
@@ -88,12 +90,12 @@ def table(path: Path, reader: Reader) -> Table:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is None, or a number that is none (NaN)."""
+    """Whether a value is None or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def as_text(value: Any) -> str:
-    """A value as the text that an example shows; empty where it is missing."""
+    """A value as an example shows it in text; empty if it is missing."""
     if is_missing(value):
         return ""
     if isinstance(value, bool):
@@ -198,7 +200,7 @@ def _arrow(content: bytes, reader: Reader) -> Sequence[Placed]:
 
 
 def _whole_numbers(rows: Sequence[Placed]) -> Sequence[Placed]:
-    """``rows`` with integers where a missing value had turned a column of integers into one of floats (1 into 1.0)."""
+    """``rows`` with integers restored where a missing value had turned a column into floats (1 into 1.0)."""
     names = {name for _, row in rows for name in row}
     columns = {name: [row.get(name) for _, row in rows] for name in names}
     turned = {

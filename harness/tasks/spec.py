@@ -1,6 +1,6 @@
 """A task as data: one YAML file says where the rows are, how a row becomes an example, and how answers are scored.
 
-Nothing here imports torch or opens data; :mod:`harness.tasks.data` does the latter.
+Nothing here imports torch or opens data; :mod:`harness.tasks.data` opens it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ Expression = Annotated[str, AfterValidator(_expression)]
 
 
 class License(Frozen):
-    """Two licences: a package's is not the one of the data that it carries."""
+    """The licence of the package, and that of the data in it."""
 
     data: str
     package: str | None = Field(None, description="null when the data does not come from a package")
@@ -212,7 +212,7 @@ class TaskSpec(Frozen):
         splits = (self.splits.train, self.splits.validation, self.splits.test)
         drawn = any(not isinstance(split, str) for split in splits)
         if drawn and self.pool_file is None and not isinstance(self.source, LocalSource):
-            raise ValueError("reader: 'file' is missing: it is what the splits are drawn from")
+            raise ValueError("reader: 'file' is missing; the splits are drawn from it")
         return self
 
     def _check_fields(self) -> None:
@@ -223,7 +223,7 @@ class TaskSpec(Frozen):
             if name not in self.used_fields:
                 raise unknown("optional", name, self.used_fields)
             if name == self.label:
-                raise ValueError(f"optional: '{name}' is the label, which no row can do without")
+                raise ValueError(f"optional: '{name}' is the label, and every row needs one")
         if self.references is not None and (
             self.kind != "generation" or self.references not in placeholders(self.completion)
         ):
@@ -231,18 +231,19 @@ class TaskSpec(Frozen):
 
     @property
     def file(self) -> Path | None:
-        """Absolute path of the user's own YAML file; None for a task that comes along."""
+        """Absolute path of the user's own YAML file; None for a task of the package."""
         return self._file
 
     @property
     def address(self) -> str:
-        """What :func:`load_spec` finds it by from any folder: the absolute path of an own file, else the name."""
+        """How :func:`load_spec` finds it from any folder: the absolute path of an own file, else the name."""
         return self.name if self._file is None else str(self._file)
 
     def full_version(self) -> str:
-        """The version as text; of an own task with 12 digits of the SHA-256 of its YAML file and local data, '1+…'.
+        """The version as text; that of an own task ends in a hash of its files, '1+…'.
 
-        Raises :class:`harness.errors.InputError` when the data is not there or cannot be read.
+        The hash has 12 digits of the SHA-256 of its YAML file and local data. Raises :class:`harness.errors.InputError`
+        if the data is missing or unreadable.
         """
         if self._file is None:
             return str(self.version)
@@ -265,10 +266,10 @@ class TaskSpec(Frozen):
         return METRICS[self.primary_metric].higher_is_better
 
     def scored_part(self, answer: str) -> str:
-        """What of an answer is scored: all of it, or the last match of ``answer_pattern`` (empty if there is none).
+        """The scored part of an answer: all of it, or the last match of ``answer_pattern`` (empty if there is none).
 
-        Of a match, commas between thousands are left out: 1,234 is 1234. Every reference has a match (what reads the
-        rows sees to it), so an answer without one is wrong.
+        Commas between thousands are removed from a match: 1,234 is 1234. Every reference has a match, as the reader of
+        the rows ensures, so an answer without one is wrong.
         """
         if self.answer_pattern is None:
             return answer
@@ -282,7 +283,7 @@ class TaskSpec(Frozen):
 
     @property
     def used_fields(self) -> frozenset[str]:
-        """Every field that an example needs; a row where one is empty that may not be is left out."""
+        """Every field that an example needs; a row with an empty one is left out, unless that field may be empty."""
         templates = (self.prompt, self.text, self.completion, self.rejected)
         names = {name for template in templates if template for name in placeholders(template)}
         names |= {*self.input_fields, *([self.label] if self.label else [])}
@@ -297,17 +298,17 @@ class TaskSpec(Frozen):
 
     @property
     def metrics_of_text(self) -> tuple[str, ...]:
-        """The :attr:`metrics` that rate an answer; of pairs, 'accuracy' is about which one is likelier."""
+        """The :attr:`metrics` that rate an answer; for pairs, 'accuracy' asks which answer is likelier."""
         return tuple(name for name in self.metrics if self.kind != "preference" or name != "accuracy")
 
     @property
     def pool_file(self) -> str | None:
-        """File that splits without one of their own are drawn from; None: the source is itself a file."""
+        """The file to draw splits from if they have none of their own; None: the source is itself a file."""
         return self.reader.file or (self.splits.train if isinstance(self.splits.train, str) else None)
 
 
 def names() -> tuple[str, ...]:
-    """Names of the tasks that come with the package."""
+    """Names of the tasks of the package."""
     return tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")))
 
 

@@ -1,4 +1,4 @@
-"""From a file to the rows that can be examples; what cannot is counted with its reason and its first line."""
+"""From a file to its usable rows; every reason to leave rows out is counted, with its first line."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from harness.tasks.spec import TaskSpec
 
 @dataclass(frozen=True)
 class Notice:
-    """Something about a task's data that a reader of its results has to know."""
+    """A fact about a task's data that readers of its results should know."""
 
     file: str
     rows: int
-    """How many rows it is about."""
+    """Number of rows that it concerns."""
     of_rows: int
-    """Rows of the file."""
+    """Number of rows of the file."""
     reason: str
     first: str
-    """Place of the first of them, such as 'line 7'."""
+    """Place of the first of these rows, such as 'line 7'."""
     lost: bool
-    """The rows are not among the examples, though nobody asked to leave them out."""
+    """Whether the rows are missing from the examples, although nobody asked for that."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.rows} of {self.of_rows} rows {self.reason} (first: {self.first})"
@@ -55,17 +55,17 @@ class Usable:
 def usable_rows(spec: TaskSpec, path: Path) -> Usable:
     """Rows with renamed, extracted and filled-in fields; one for each answer of a list of references.
 
-    A row without a field that may not be empty is left out. Raises :class:`harness.errors.InputError` for a column
-    that no row has, a label that the task does not name, a list or an object where a text belongs, and a reference
-    in which ``answer_pattern`` finds nothing, each with file and line.
+    A row without a required field is left out. Raises :class:`harness.errors.InputError`, with file and line, for a
+    column that no row has, for a label unknown to the task, for a list or an object in place of a text, and for a
+    reference without a match for ``answer_pattern``.
     """
     table = read.table(path, spec.reader)
-    found = [_renamed(spec, row) for row in table.rows]
-    if found:
-        _check_columns(spec, path, found)
+    renamed_rows = [_renamed(spec, row) for row in table.rows]
+    if renamed_rows:
+        _check_columns(spec, path, renamed_rows)
     rows = []
     lost: dict[str, list[str]] = {}
-    for row in found:
+    for row in renamed_rows:
         where = f"task '{spec.name}': {path.name}: {row.place}"
         whole = _extracted(spec, row)
         if (reason := _lacks(spec, row, whole)) is not None:
@@ -75,12 +75,12 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
             rows.append(UsableRow(one.place, _checked(spec, one, where)))
     if table.unread:
         lost["are left out: reader.pattern does not match"] = list(table.unread)
-    total = len(found) + len(table.unread)
+    total = len(renamed_rows) + len(table.unread)
     return Usable(rows, total, notices(path.name, total, lost, lost=True))
 
 
 def notices(file: str, of_rows: int, places: Mapping[str, Sequence[str]], *, lost: bool) -> tuple[Notice, ...]:
-    """One notice for each reason and the places of the rows that it is about."""
+    """One notice for each reason, about the rows at its places."""
     return tuple(Notice(file, len(at), of_rows, reason, at[0], lost) for reason, at in places.items() if at)
 
 
@@ -88,7 +88,7 @@ def notices(file: str, of_rows: int, places: Mapping[str, Sequence[str]], *, los
 
 
 def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
-    """``row`` with its new names, without texts that stand for a missing value, and with the fields that may lack."""
+    """``row`` with its new names; a text that stands for a missing value becomes empty."""
     new = {name: row.values[column] for name, column in spec.fields.items() if column in row.values}
     nested = {name: row.nested[column] for name, column in spec.fields.items() if column in row.nested}
     values = {**row.values, **new}
@@ -103,7 +103,7 @@ def _is_label(spec: TaskSpec, name: str, value: str) -> bool:
 
 
 def _extracted(spec: TaskSpec, row: SourceRow) -> SourceRow:
-    """``row`` with the parts that expressions find in its fields."""
+    """``row`` with the parts that the ``extract`` expressions find in its fields."""
     values = dict(row.values)
     for field, expression in spec.extract.items():
         if match := re.search(expression, values.get(field, "")):
@@ -120,7 +120,7 @@ def _check_columns(spec: TaskSpec, path: Path, rows: Sequence[SourceRow]) -> Non
 
 
 def _lacks(spec: TaskSpec, row: SourceRow, whole: SourceRow) -> str | None:
-    """Why a row is no example, as the end of a sentence about it; None: it is one."""
+    """Why a row is no example, as the end of a sentence about it; None if it is one."""
     lacking = sorted(
         name
         for name in spec.used_fields - spec.may_be_empty
@@ -138,7 +138,7 @@ def _lacks(spec: TaskSpec, row: SourceRow, whole: SourceRow) -> str | None:
 
 
 def _each_reference(spec: TaskSpec, row: SourceRow, where: str) -> Iterable[SourceRow]:
-    """``row`` once for each right answer, where the task names a field with a list of them."""
+    """``row`` once for each right answer, if the task names a field with a list of them."""
     name = spec.references
     if name is None:
         return [row]
@@ -165,7 +165,7 @@ def _answer(name: str, answer: Any, where: str) -> str:
 
 
 def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
-    """The fields of a row that is fit to be an example, the label as the task names it."""
+    """The fields of a usable row, with the label as the task names it."""
     values = {**dict.fromkeys(spec.may_be_empty, ""), **row.values}
     for name in sorted(spec.used_fields):
         if name in row.nested:
