@@ -1,4 +1,4 @@
-"""What the end of one trial means for others: those that cannot run any more, and what nobody needs any more."""
+"""What the end of one trial means for others: which ones can no longer run, and which artefacts nobody needs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from harness.sweeps.plan import Planned
 
 _GB = 10**9
 
-#: Endings after which a trial will not start from its parents' artefacts again, unless it is planned anew.
+#: A trial with one of these statuses starts from its parents' artefacts again only if it is planned anew.
 _AT_REST = ("ok", "skipped")
 
 
 class Consequences:
-    """What the endings of one ledger entail; ``keep`` has the artefacts stay that later trials started from."""
+    """Tracks what the endings of one ledger entail; ``keep`` preserves the artefacts of parents."""
 
     def __init__(self, ledger: Ledger, keep: bool) -> None:
         self._ledger = ledger
         self._keep = keep
         self._children: dict[str, list[str]] = defaultdict(list)
-        """Parent -> the children that are not known to be at rest."""
+        """Parent -> the children that may still need its artefacts."""
         self._exhausted: dict[tuple[str, ...], Planned] = {}
-        """Kind of trial -> the smallest that ran out of memory."""
+        """Kind of trial -> its smallest trial that ran out of memory."""
         for row, head in zip(ledger.plan.rows, ledger.heads(), strict=True):
             for parent in row.trial.parent_ids:
                 self._children[parent].append(row.trial_id)
@@ -33,7 +33,7 @@ class Consequences:
                 self._has_exhausted(row)
 
     def has_ended(self, row: Planned, record: Record) -> None:
-        """Take note of one ending; the artefacts of parents go with the last child that needed them."""
+        """Record one ending; delete the artefacts of parents without waiting children."""
         if record.status == "oom":
             self._has_exhausted(row)
         if not self._keep:
@@ -45,7 +45,7 @@ class Consequences:
                     shutil.rmtree(self._ledger.artifact_dir(parent), ignore_errors=True)
 
     def obstacle(self, row: Planned) -> str | None:
-        """Why the row cannot run any more; None: it can."""
+        """Why the row can no longer run; None if it can."""
         for role, candidates in row.trial.parents.items():
             endings = [self._ledger.head(parent) for parent in candidates]
             statuses = [record.status for record in endings if record is not None]
@@ -77,6 +77,6 @@ def _lost(role: str, candidates: Sequence[str], statuses: Sequence[str]) -> str:
 
 
 def _kind(row: Planned) -> tuple[str, ...]:
-    """Trials of one kind can be compared by the memory that they are estimated to need."""
+    """What two trials must share before their estimated memory can be compared."""
     trial = row.trial
     return trial.method, trial.objective, trial.model, trial.dtype, trial.device

@@ -1,7 +1,7 @@
-"""The driver: hands ready trials to an executor until nothing is left, and notices what was lost.
+"""The driver: hands ready trials to an executor until none is left, and notices lost ones.
 
-It holds no state that is not in the ledger, so it may be killed at any moment and started again, and several may
-work on one ledger: what another one runs, this one waits for, and takes over if the other dies.
+The ledger holds all of its state, so it may be killed at any moment and started again. Several drivers may work on one
+ledger. Each waits for the trials of the others, and takes them over if their driver dies.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ from harness.runner.schedule import Schedule
 from harness.sweeps.plan import Planned
 
 _POLL_S = 0.05
-#: In polls: how often what is shown is read, and how often it is looked at trials that others have.
+#: In polls: how often the driver reads the progress of its trials, and how often it checks the trials of others.
 _OFTEN, _SELDOM = 5, 20
 
 
 @dataclass
 class Running:
-    """A trial that an executor has."""
+    """A trial in the hands of an executor."""
 
     row: Planned
     job: Job
     since: float = field(default_factory=time.monotonic)
     """Monotonic seconds."""
     progress: Mapping[str, Any] = field(default_factory=dict)
-    """What the notebook said last: step, steps, loss, phase; empty until it says something."""
+    """The last progress that the notebook wrote: step, steps, loss, phase; empty at first."""
 
 
 @dataclass
 class Board:
-    """What a watcher can show."""
+    """The state of a run, as a watcher shows it."""
 
     jobs: int
     ended: Counter[str] = field(default_factory=Counter)
     """Status -> trials."""
     running: dict[str, Running] = field(default_factory=dict)
     waiting: Collection[Planned] = ()
-    """Without a record: those that run, those in the executor's queue and those not handed out."""
+    """The trials without a record: running, queued, or not yet handed out."""
 
 
 class Watcher(Protocol):
-    """Told what happens, in this order: started, ticks, ended."""
+    """Hears what happens, in this order: started, ticks, ended."""
 
     def started(self, row: Planned) -> None: ...
     def ended(self, record: Record) -> None:
-        """``record`` is without its outcome."""
+        """``record`` comes without its outcome."""
 
     def tick(self, board: Board) -> None: ...
 
@@ -70,12 +70,12 @@ def drive(
     watcher: Watcher,
     keep_artifacts: bool = True,
 ) -> None:
-    """Run every trial of ``only`` that has no record; ``jobs`` at a time is what the executor was made for.
+    """Run every trial of ``only`` that has no record; ``jobs`` is how many the executor runs at a time.
 
-    Unless ``keep_artifacts``, what a parent left goes when no trial will start from it any more.
+    Without ``keep_artifacts``, a parent's artefacts are deleted when no trial needs them any more.
 
-    Returns when all of them have one. On an interrupt the running trials are stopped, without a record, and
-    KeyboardInterrupt goes on to the caller.
+    Returns when every trial has a record. An interrupt stops the running trials without a record, and raises
+    KeyboardInterrupt in the caller.
     """
     rows = [row for row in ledger.plan.rows if row.trial_id in only]
     driver = _Driver(ledger, rows, executor, Board(jobs), watcher, Consequences(ledger, keep_artifacts))
@@ -91,9 +91,9 @@ def drive(
 
 
 class _Driver:
-    """One run. A step looks at the trials that its own jobs have, and at no more than it can start.
+    """One run. A step looks only at its own jobs, and at no more trials than it can start.
 
-    With ten thousand trials waiting, and a folder on a server, anything else would keep the slots idle.
+    Anything else would leave slots idle when ten thousand trials wait in a folder on a server.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class _Driver:
         self._queued: dict[str, Running] = {}
         self._lost: dict[str, tuple[Running, Ending]] = {}
         self._elsewhere: dict[str, Planned] = {}
-        """Somebody else's, as far as one knows: their claim lives, or a parent is theirs."""
+        """Trials of other drivers, as far as this one can tell: their claim lives, or a parent has one."""
         board.waiting = self._waiting.values()
 
     def step(self, tick: int) -> None:
@@ -152,9 +152,9 @@ class _Driver:
             if self._may_start(row):
                 ready.append(row)
         if ready:
-            made = self._executor.submit([self._ledger.trial_dir(row.trial_id) for row in ready])
-            self._queued |= {row.trial_id: Running(row, job) for row, job in zip(ready, made, strict=False)}
-            for row in ready[len(made) :]:
+            jobs = self._executor.submit([self._ledger.trial_dir(row.trial_id) for row in ready])
+            self._queued |= {row.trial_id: Running(row, job) for row, job in zip(ready, jobs, strict=False)}
+            for row in ready[len(jobs) :]:
                 self._schedule.give_back(row)
 
     def _begin(self) -> None:
@@ -164,12 +164,12 @@ class _Driver:
             self._watcher.started(began.row)
 
     def _place(self, row: Planned) -> None:
-        """Have a row that is nobody's here run in its turn, if it is to run at all."""
+        """Let a row run in its turn if it should run at all and no other driver has it."""
         if self._may_start(row):
             self._schedule.give_back(row)
 
     def _may_start(self, row: Planned) -> bool:
-        """Whether the ledger lets the row start now; if not, it has ended, or is kept to be looked at again."""
+        """Whether the ledger lets the row start now; otherwise it has ended, or the driver looks at it again later."""
         trial_id = row.trial_id
         self._elsewhere.pop(trial_id, None)
         if trial_id not in self._waiting:
@@ -195,14 +195,14 @@ class _Driver:
 
 
 def _is_ready(ledger: Ledger, row: Planned) -> bool:
-    """Whether its parents are done and nobody works on it."""
+    """Whether all parents of the row are done and no driver works on it."""
     return all(ledger.is_done(parent) for parent in row.trial.parent_ids) and not ledger.is_claimed(row.trial_id)
 
 
 def _settle(ledger: Ledger, running: Running, ending: Ending) -> bool:
-    """A process has died on the way: say so in a record. False while its claim looks alive from here.
+    """Record that a process died; False while its claim still looks alive.
 
-    On another host its death shows only in a heartbeat that stays away.
+    On another host, only a missing heartbeat shows that the process is gone.
     """
     trial_id = running.row.trial_id
     if not ledger.is_done(trial_id):
@@ -214,7 +214,7 @@ def _settle(ledger: Ledger, running: Running, ending: Ending) -> bool:
 
 def _progress(ledger: Ledger, trial_id: str) -> dict[str, Any] | None:
     try:
-        found = json.loads((ledger.trial_dir(trial_id) / PROGRESS_FILE).read_bytes())
+        progress = json.loads((ledger.trial_dir(trial_id) / PROGRESS_FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return progress if isinstance(progress, dict) else None

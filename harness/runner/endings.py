@@ -1,4 +1,4 @@
-"""How a notebook's run ended, and which status that is."""
+"""How a notebook's run ended, and the status of that ending."""
 
 from __future__ import annotations
 
@@ -62,8 +62,7 @@ def _follows(second: re.Pattern[str], first: re.Pattern[str], line: str) -> bool
 def of_death(returncode: int | None, cell: int | None, memory_killer_struck: bool) -> Ending:
     """The ending when the kernel died while a cell ran; ``returncode`` is negative for a signal.
 
-    SIGKILL alone is no evidence of anything: only together with a count that the operating system's
-    out-of-memory killer has struck is it told as ``oom``.
+    SIGKILL alone proves nothing. The ending is ``oom`` only if the operating system's out-of-memory killer also struck.
     """
     how = "for an unknown reason" if returncode is None else f"with {how_it_ended(returncode)}"
     if returncode == -signal.SIGKILL and memory_killer_struck:
@@ -72,9 +71,9 @@ def of_death(returncode: int | None, cell: int | None, memory_killer_struck: boo
 
 
 def of_process(returncode: int) -> Ending:
-    """The ending when a trial's own process ended; ``ok`` says that the ledger has the truth.
+    """The ending when a trial's own process ended; ``ok`` means that the ledger already tells the outcome.
 
-    Then the trial has a record, or somebody else works on it, or it was told to stop and is to run again.
+    That is so when the trial has a record, when another driver works on it, and when it was stopped and will run again.
     """
     if returncode in (0, _INTERRUPTED, *(-number for number in STOP_SIGNALS)):
         return OK
@@ -110,14 +109,14 @@ def record_of(
 
 
 def record_of_loss(ledger: Ledger, row: Planned, ending: Ending) -> Record:
-    """The record of a trial whose process ended without one; what is known of it is in its last claim."""
+    """The record of a trial whose process wrote none; its last claim says when it started."""
     started_at = ledger.started_at(row.trial_id)
     duration_s = None if started_at is None else (datetime.now(UTC) - started_at).total_seconds()
     return record_of(ledger, row, ending, max(1, ledger.attempts(row.trial_id)), started_at, duration_s)
 
 
 def memory_kills() -> int | None:
-    """How often the system's out-of-memory killer has struck since boot (Linux); None where that is not told."""
+    """How often the system's out-of-memory killer has struck since boot; None where it does not say (not Linux)."""
     try:
         for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
             if line.startswith("oom_kill "):

@@ -1,9 +1,10 @@
-"""Executing one notebook with papermill, and saying truthfully how that ended.
+"""Execute one notebook with papermill, and say truthfully how that ended.
 
-Papermill marks a cell as completed when its kernel is killed or its time is up, warns where a parameter is unknown,
-writes its output in place, and limits the time of a cell instead of the run. What is built around it here: a kernel
-of this very interpreter, a limit on the whole run, the exit code of a dead kernel, streams of bounded length, and an
-output that is renamed when it is complete.
+Papermill alone is not enough. It marks a cell as completed when its kernel is killed or its time is up, only warns of
+an unknown parameter, writes its output in place, and limits the time of each cell instead of the run.
+
+This module adds a kernel of this very interpreter, a limit on the whole run, the exit code of a dead kernel, streams of
+bounded length, and an output that gets its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from harness.processes.lifetime import Forked, kill_group
 from harness.runner import endings
 from harness.runner import kernel as kernels
 from harness.runner.endings import Ending
-from harness.runner.watch import LimitWatch
+from harness.runner.limits import LimitEnforcer
 from harness.sweeps.spec import Limits
 
-#: A kernel that dies before it answers is started again, this often in all: now and then a start fails where many
-#: start at once, and no cell has run then.
+#: How many times a kernel is started in all if it dies before it answers. A start sometimes fails when many kernels
+#: start at once; no cell has run by then.
 STARTS = 3
 _START_TIMEOUT_S = 120
 _PRINTS_THROUGH = "--IPKernelApp.outstream_class=harness.runner.outstream.PacedStream"
 
 
 class TrialProvisioner(LocalProvisioner):
-    """Has the kernel serve that was forked with the trial; a second one, and that of a cold trial, is a new process."""
+    """Connects to the kernel that was forked with the trial; a second kernel, or a cold trial, gets a new process."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         folder = kwargs.get("cwd") or str(Path.cwd())
@@ -54,7 +55,7 @@ class TrialProvisioner(LocalProvisioner):
 
 
 class TrialKernel(AsyncKernelManager):
-    """Starts ``sys.executable``, whatever a kernelspec on this machine says, with its raw output in a log."""
+    """Starts ``sys.executable``, whatever the kernelspecs of this machine say, and logs its raw output."""
 
     log_file: IO[str]
     process: Popen[bytes] | Forked | None = None
@@ -82,12 +83,12 @@ class TrialKernel(AsyncKernelManager):
     _launch_kernel = _async_launch_kernel
 
     def kill(self) -> None:
-        """End the kernel and all that it started, at once."""
+        """Kill the kernel and every process that it started, at once."""
         if self.process is not None:
             kill_group(self.process.pid)
 
     def end(self) -> int | None:
-        """Kill what is left; the exit code that the process had by then (negative: a signal), None while it lived."""
+        """Kill the kernel; return the exit code that it already had (negative: a signal), or None if it was alive."""
         if self.process is None:
             return None
         code = self.process.poll()
@@ -98,7 +99,7 @@ class TrialKernel(AsyncKernelManager):
 
 
 def _kernel(folder: Path, log: IO[str]) -> TrialKernel:
-    """A kernel that is spoken to over sockets in ``folder``: private, and no port can be taken by another."""
+    """A kernel on sockets in ``folder``: private, and no other process can take a port from it."""
     # The system limits the path of a socket to about 100 characters.
     short = os.name == "posix" and len(str(folder)) < 80
     wires = {"transport": "ipc", "connection_file": str(folder / "kernel.json")} if short else {}
@@ -121,12 +122,12 @@ class Run:
     def execute(self, parameters: Mapping[str, Any], limits: Limits) -> Ending:
         """Run all cells with ``parameters``, within ``limits``.
 
-        What is there of the executed notebook ends as ``notebook.ipynb``, with the truth about its end.
+        Whatever was executed is saved as ``notebook.ipynb``, which says truthfully how the run ended.
         """
         part = self._folder / "notebook.part.ipynb"
         try:
-            with LimitWatch(limits, self._pid, self.kill) as watch:
-                ending = self._attempts(parameters, part, watch)
+            with LimitEnforcer(limits, self._pid, self.kill) as enforcer:
+                ending = self._attempts(parameters, part, enforcer)
             if part.exists() and ending != endings.OK:
                 tell_the_truth(part, ending, self._cell and self._cell.get("id"))
             return ending
@@ -135,28 +136,28 @@ class Run:
             if part.exists():
                 part.replace(self._folder / "notebook.ipynb")
 
-    def _attempts(self, parameters: Mapping[str, Any], part: Path, watch: LimitWatch) -> Ending:
+    def _attempts(self, parameters: Mapping[str, Any], part: Path, enforcer: LimitEnforcer) -> Ending:
         for start in range(1, STARTS + 1):
             ending = self._attempt(parameters, part)
-            if watch.broken is not None and ending != endings.OK:
-                return replace(watch.broken, failed_cell=self._cell_index())
+            if enforcer.broken is not None and ending != endings.OK:
+                return replace(enforcer.broken, failed_cell=self._cell_index())
             if ending is not None:
                 return ending
             self._say(f"the kernel did not start (attempt {start} of {STARTS})")
         return Ending("failed", f"the kernel did not start in {STARTS} attempts; see log.txt")
 
     def kill(self) -> None:
-        """End the kernel, if there is one."""
+        """Kill the kernel, if there is one."""
         if self._kernel is not None:
             self._kernel.kill()
 
     def _pid(self) -> int | None:
-        """The kernel's process; None while there is none."""
+        """Process id of the kernel; None while there is none."""
         process = self._kernel.process if self._kernel is not None else None
         return None if process is None else process.pid
 
     def _attempt(self, parameters: Mapping[str, Any], part: Path) -> Ending | None:
-        """One start of a kernel; None when it failed before the first cell."""
+        """Run the notebook in a new kernel; None if the kernel failed before the first cell."""
         self._cell = None
         with TemporaryDirectory(prefix="tunebench-") as wires:
             kernel = self._kernel = _kernel(Path(wires), self._log)
@@ -208,7 +209,7 @@ class Run:
             self._cell = cell
 
     def _cell_index(self) -> int | None:
-        """Where the cell that ran last is in the source (papermill adds cells to what it executes)."""
+        """Index of the last cell that ran in the source notebook; papermill adds cells to its copy."""
         if self._cell is None:
             return None
         cells = json.loads(self._source.read_text(encoding="utf-8"))["cells"]
@@ -220,9 +221,9 @@ class Run:
 
 
 def tell_the_truth(path: Path, ending: Ending, cell_id: str | None) -> None:
-    """Write into an executed notebook how it ended: papermill has a cell completed whose kernel was killed.
+    """Write into an executed notebook how it ended; papermill marks the cell of a killed kernel as completed.
 
-    ``cell_id`` is the cell that ran last. A notebook that is not whole stays as it is.
+    ``cell_id`` is the last cell that ran. An incomplete notebook stays unchanged.
     """
     try:
         book = json.loads(path.read_text(encoding="utf-8"))

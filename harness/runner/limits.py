@@ -1,4 +1,4 @@
-"""Watching a trial's kernel from outside: it is stopped when it has used up what the sweep's limits give it."""
+"""The limits of a sweep, enforced from outside: a kernel that uses more time or memory than they allow is stopped."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ _LOOK_S = 0.25
 _GB = 10**9
 
 
-class LimitWatch:
-    """A thread that calls ``kill`` when a limit is reached, again and again until it is left: a kernel may be about to
-    start. ``pid`` tells the process of the kernel, None while there is none.
+class LimitEnforcer:
+    """A thread that calls ``kill`` when a limit is reached, and repeats it until the ``with`` block ends.
+
+    It repeats the call because a new kernel may be about to start. ``pid`` returns the kernel's process id, or None
+    while there is no kernel.
     """
 
     def __init__(self, limits: Limits, pid: Callable[[], int | None], kill: Callable[[], None]) -> None:
@@ -25,11 +27,11 @@ class LimitWatch:
         self._pid = pid
         self._kill = kill
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="limits", daemon=True)
+        self._thread = threading.Thread(target=self._enforce, name="limits", daemon=True)
         self.broken: Ending | None = None
-        """Which limit was reached; None while none is."""
+        """The ending that names the limit that was reached; None until one is."""
 
-    def __enter__(self) -> LimitWatch:
+    def __enter__(self) -> LimitEnforcer:
         if self._limits.time_s is not None or self._limits.memory_gb is not None:
             self._thread.start()
         return self
@@ -39,7 +41,7 @@ class LimitWatch:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _watch(self) -> None:
+    def _enforce(self) -> None:
         began = time.monotonic()
         while not self._left.wait(_LOOK_S):
             if self.broken is None:
@@ -61,11 +63,11 @@ class LimitWatch:
 
 
 def memory_bytes(pid: int, enough: float = 0) -> int:
-    """Bytes of main memory that a process and those below it hold; 0 when it is gone.
+    """Bytes of main memory that a process and its descendants hold; 0 when it is gone.
 
-    What processes share, such as the libraries of a forked kernel, counts in parts (the proportional set size). That
-    is a walk through all pages; while the resident sets, which count shared pages in full, sum up to no more than
-    ``enough``, their sum is told instead.
+    Shared memory, such as the libraries of a forked kernel, is split among its users (the proportional set size).
+    Measuring that walks through all pages. The resident sets count shared pages in full, so their sum is an upper
+    bound; it is returned instead while it does not exceed ``enough``.
     """
     try:
         top = psutil.Process(pid)
