@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 #: Raised whenever a change makes new rows incomparable with old ones; it is part of every trial's id.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 DType = Literal["float32", "bfloat16", "float16"]
 

@@ -1,4 +1,4 @@
-"""What alignment trials record beside the task's own metrics, each with its standard error over the examples."""
+"""The extra metrics of alignment trials, each with its standard error over the examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.training.rollouts import Reference, Reward, sample
 
 
 def mean_reward(reward: Reward, prompts: Sequence[str], answers: Sequence[str]) -> Score:
-    """Mean reward of the answers, in the reward model's own unit: comparable under one reward model only."""
+    """Mean reward of the answers, in the unit of the reward model; compare it under one reward model only."""
     return mean_score("reward", reward(prompts, answers).tolist(), clusters=prompts)
 
 
@@ -23,7 +23,7 @@ def kl_to_reference(
 ) -> Score:
     """KL from the reference to the policy, in nats per answer, estimated on one sampled answer to each prompt.
 
-    Unbiased, but single estimates may be negative.
+    The estimate is unbiased; a single value may be negative.
     """
     torch.manual_seed(seed)
     answers = sample(tuned, prompts, max_new_tokens, max_length)

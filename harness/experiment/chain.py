@@ -1,4 +1,4 @@
-"""Chains of trials: the parents of a trial, found where a plan left them, or trained here; and what came of them."""
+"""Chains of trials: where the parents of a trial come from, and how the trial compares with them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def parent(
     learning_rate: float,
     role: str | None = None,
 ) -> Path:
-    """The folder of the parent with that ``role``, which is its ``objective`` unless it is given.
+    """The folder of the parent with that ``role``, by default the role named like its ``objective``.
 
-    A runner hands over ``parent_dirs``. When a person runs the notebook there is none: then the parent is trained here,
-    with the method, data and budget of ``run`` and the ``learning_rate`` given, into a temporary folder.
+    A runner passes ``parent_dirs``. A person who runs the notebook has none; the parent is then trained here into a
+    temporary folder, with the method, data and budget of ``run`` and the given ``learning_rate``.
     """
     role = role or objective
     if parent_dirs and role in parent_dirs:
@@ -60,10 +60,11 @@ def load_parent(run: Experiment, objective: str, folder: str | Path) -> Tuned:
 class Comparison:
     """A policy against an SFT model, the ``opponent``, with the reward model ``judge`` over both; both are folders.
 
-    Made after :meth:`Experiment.apply` and before the training: the policy as it is now is the reference. Records at
-    once the mean reward of the opponent's answers (split ``base``), and as ``reward_accuracy`` the share of the test
-    pairs that the reward model has in the right order. While the policy trains, none of the three is in memory, unless
-    the objective asks for the :attr:`reward`.
+    Create it after :meth:`Experiment.apply` and before the training: the present policy becomes the reference. It
+    records two scores at once: the mean reward of the opponent's answers (split ``base``), and ``reward_accuracy``, the
+    share of test pairs that the reward model orders correctly.
+
+    None of the three is in memory while the policy trains, unless the objective asks for the :attr:`reward`.
     """
 
     def __init__(self, run: Experiment, judge: str | Path, opponent: str | Path) -> None:
@@ -81,18 +82,18 @@ class Comparison:
 
     @property
     def reward(self) -> Reward:
-        """The judge as a reward to train by; its network then stays in memory until :meth:`release_judge`."""
+        """The judge as a reward for training; its network stays in memory until :meth:`release_judge`."""
         self._judge.network()
         return self._judge
 
     def release_judge(self) -> None:
-        """Free the reward model's network until the next answer that it has to judge."""
+        """Free the memory of the reward model until the next judgement."""
         self._judge.release()
 
     def record(self) -> Evaluation:
-        """Evaluate the policy, and record how it compares on test: win rate, KL and mean reward.
+        """Evaluate the policy, and record its comparison on test: win rate, KL and mean reward.
 
-        The win rate is under the first of the task's metrics of text, and is left out where the task has none.
+        The win rate uses the task's first text metric. A task without one has no win rate.
         """
         self.release_judge()
         run, spec = self._run, self._run.data.spec
@@ -109,7 +110,7 @@ class Comparison:
         return evaluation
 
     def __repr__(self) -> str:
-        """Scores before and, once recorded, after, with the first answers side by side."""
+        """Scores before training and, once recorded, after it, with the first answers side by side."""
         answers = [
             "\n" + "\n".join(f"{name + ':':<8} {shortened(text)}" for name, text in zip(_SIDES, row, strict=True))
             for row in self._answers()
@@ -138,7 +139,7 @@ class Comparison:
 
 
 class _Judge:
-    """A reward model as a :data:`Reward`, whose network is in memory from one judgement until it is released."""
+    """A reward model as a :data:`Reward`; its network is loaded at the first judgement and stays until its release."""
 
     def __init__(self, run: Experiment, folder: str | Path) -> None:
         self._run, self._folder = run, folder
@@ -159,7 +160,7 @@ class _Judge:
 
 
 class _ReferenceOnDisk:
-    """The policy as it is now, for later: in memory it would be a second network while a full fine-tune trains."""
+    """A copy of the present policy on disk: in memory it would be a second network during a full fine-tune."""
 
     def __init__(self, tuned: Tuned) -> None:
         self._tuned = tuned

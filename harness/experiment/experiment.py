@@ -49,13 +49,13 @@ from harness.trial import Budget
 
 
 def _formats(tuned: Tuned) -> str | None:
-    """Names of the number formats of what trains, such as 'float32'; None where nothing does."""
+    """Names of the number formats of the trained parameters, such as 'float32'; None if nothing trains."""
     names = {str(parameter.dtype).removeprefix("torch.") for parameter in tuned.trainable.values()}
     return " ".join(sorted(names)) or None
 
 
 class Experiment:
-    """The state of one trial. Steps may be called once each; what is not called stays None in the record."""
+    """The state of one trial. Call each step at most once; a step that is left out stays None in the record."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Experiment:
     ) -> None:
         """Load the data and the base checkpoint; ``trial_dir`` is None when a person runs the notebook.
 
-        Raises :class:`harness.errors.InputError` for unknown names, and for a budget that is not one.
+        Raises :class:`harness.errors.InputError` for unknown names, and for an invalid budget.
         """
         start = time.perf_counter()
         self.budget = Budget(**budget)
@@ -111,9 +111,9 @@ class Experiment:
         self._max_length = self.budget.max_length * (shots + 1)
 
     def apply(self, method: str, *, start_from: str | Path | None = None, **args: Any) -> Tuned:
-        """Build the base and apply the method of that name, such as 'lora', with its arguments.
+        """Build the base and apply the method with that name, such as 'lora', with its arguments.
 
-        ``start_from`` is the folder of a parent that was trained with the same method; training goes on from there.
+        ``start_from`` is the folder of a parent with the same method; training continues from its parameters.
         """
         start = time.perf_counter()
         self._tell("apply")
@@ -150,7 +150,7 @@ class Experiment:
         self.scores.setdefault(split, []).extend(scores)
 
     def inputs(self, examples: int) -> dict[str, torch.Tensor]:
-        """Token ids and mask of the first test examples, padded on the right, ready for the model."""
+        """Token ids and mask of the first test examples for the model, padded on the right."""
         head = self.base.has_head
         texts = [e.text if head else prompt_text(self.base.tokenizer, e.prompt) for e in self.data.test[:examples]]
         batch = self.base.tokenizer(
@@ -165,7 +165,7 @@ class Experiment:
         return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
     def evaluate(self, *splits: str) -> Evaluation:
-        """Score validation, on which settings are selected, then test; returns the last of ``splits``."""
+        """Score validation, which selects the settings, then test; returns the last of ``splits``."""
         start = time.perf_counter()
         with self._inference():
             for split in splits or ("validation", "test"):
@@ -184,7 +184,7 @@ class Experiment:
     def measure_inference(self, **settings: int) -> Latencies:
         """Latency at batch 1 (or other ``settings`` of :mod:`harness.measure.latency`).
 
-        A method whose change can be folded into the weights is measured both ways: ``plain`` and ``merged``.
+        If the change can be folded into the weights, the method is measured both ways: ``plain`` and ``merged``.
         """
         tuned = self.applied()
         self._tell("latency")
@@ -199,10 +199,10 @@ class Experiment:
 
     @torch.no_grad()
     def save_and_reload(self, artifact_dir: str | None = None) -> StoredBytes:
-        """Save what has to be stored, load it into a fresh base, and compare the outputs; returns the bytes on disk.
+        """Save the checkpoint, load it into a fresh base, and compare the outputs; returns the bytes on disk.
 
-        It stays in ``artifact_dir``, for trials that start from it; None: it is not kept. Raises AssertionError when
-        the reloaded model answers differently.
+        The checkpoint stays in ``artifact_dir`` for later trials, and is deleted if that is None. Raises AssertionError
+        if the reloaded model answers differently.
         """
         tuned = self.applied()
         self._tell("save and reload")
@@ -219,7 +219,7 @@ class Experiment:
         return StoredBytes(self.checkpoint_bytes)
 
     def record(self) -> Outcome:
-        """Hand over what was measured: to the runner if there is one, and to the caller."""
+        """Hand the measurements to the caller and, if there is one, to the runner."""
         return write_outcome(self._trial_dir, self._columns(), self._tables())
 
     def _columns(self) -> dict[str, Any]:
@@ -284,25 +284,25 @@ class Experiment:
         return columns
 
     def _remarks(self, tuned: Tuned) -> list[str]:
-        """What a reader of the row has to know: about method and model, rows left out, metrics without a value."""
+        """The remarks for a reader of the row: on method and model, rows left out, metrics without a value."""
         scores = [score for evaluation in self.evaluations.values() for score in evaluation.scores]
         unscored = dict.fromkeys(f"{score.metric} has no value: {score.reason}" for score in scores if score.reason)
         given = (tuned.note, self.base.spec.remark, self._together, *self.data.left_out, *unscored)
         return [remark for remark in given if remark]
 
     def _utilisation(self, history: History) -> dict[str, float]:
-        """FLOPs of an average step, and their share of what this machine was measured to do at most."""
+        """FLOPs of an average step, and their share of this machine's measured peak."""
         steps, flops_per_slot = list(history.steps), history.flops_per_slot
         if flops_per_slot is None:
             return {}
-        found = {"train_flops": flops_per_slot * sum(s.slots or 0 for s in steps) / len(steps)}
+        columns = {"train_flops": flops_per_slot * sum(s.slots or 0 for s in steps) / len(steps)}
         if speed(steps) is not None:
             peak = roofline(self.base.device, self.base.dtype)
             mfu = utilisation(steps, flops_per_slot, peak.flops_per_s) if peak.undisturbed else None
             # A peak below what training reached is none: the machine was busy, or throttled, when it was measured.
             if mfu is not None and mfu <= 1:
-                found["mfu"] = mfu
-        return found
+                columns["mfu"] = mfu
+        return columns
 
     def _tables(self) -> dict[str, list[dict[str, Any]]]:
         test = self.evaluations.get("test")
@@ -320,8 +320,8 @@ class Experiment:
             if value is not None
         ]
         curves += [dataclasses.asdict(point) for point in (self.history.curves if self.history else ())]
-        scores = [(split, score) for split, found in self.evaluations.items() for score in found.scores]
-        scores += [(split, score) for split, found in self.scores.items() for score in found]
+        scores = [(split, score) for split, evaluation in self.evaluations.items() for score in evaluation.scores]
+        scores += [(split, score) for split, extra in self.scores.items() for score in extra]
         if self.base.spec.is_random:
             scores = []
         return {
@@ -375,6 +375,6 @@ class Experiment:
         self._tell("train", step=step, steps=steps, loss=loss)
 
     def _tell(self, phase: str, **details: Any) -> None:
-        """Live progress for whoever watches the trial's folder."""
+        """Write live progress for anyone who watches the trial's folder."""
         if self._trial_dir is not None:
             write_atomically(self._trial_dir / PROGRESS_FILE, json.dumps({"phase": phase, **details}), durable=False)

@@ -1,10 +1,10 @@
-"""What a checkpoint takes on disk."""
+"""The size of a checkpoint on disk."""
 
 from __future__ import annotations
 
 
 class StoredBytes(int):
-    """Bytes of a checkpoint that was saved and, loaded into a fresh base, gave the same outputs. An ``int``."""
+    """Bytes of a saved checkpoint whose reloaded model gave the same outputs. An ``int``."""
 
     def __repr__(self) -> str:
         return f"stored per task: {self / 1e6:.2f} MB; reloaded into a fresh base: same outputs"

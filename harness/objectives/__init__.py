@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def fit(name: str, tuned: Tuned, data: TaskData, settings: Settings, **args: Any) -> History:
     """Train with the objective called ``name``.
 
-    Raises :class:`harness.errors.InputError` if there is none, and for a method whose own loss leaves it no say.
+    Raises :class:`harness.errors.InputError` if there is none, and for a method whose own loss ignores the objective.
     """
     module = importlib.import_module(f"harness.objectives.{catalog.objective(name).name}")
     if tuned.own_loss is not None:

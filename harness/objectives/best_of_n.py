@@ -79,14 +79,14 @@ def fit(
 ) -> History:
     """Sample ``n`` answers to every training prompt, keep the best, and fine-tune on them in place.
 
-    ``after_sampling`` is called when no reward is asked for any more, such as to free the reward model.
+    ``after_sampling`` is called after the last reward, for example to free the reward model.
 
-    Curves: ``reward`` and ``best_reward``, the means over all samples and over the kept ones, at step 1. Sampling is
+    Curves: ``reward`` and ``best_reward``, the means over all samples and over the best ones, at step 1. Sampling is
     part of ``train_s``, but of no step.
     """
     start = time.perf_counter()
     torch.manual_seed(settings.seed)
-    found = candidates(
+    samples = candidates(
         tuned,
         [e.prompt for e in data.train],
         reward,
@@ -95,17 +95,17 @@ def fit(
         settings.budget.max_length,
         temperature,
     )
-    kept = [
+    best_examples = [
         replace(example, completion=best.text, references=(best.text,))
-        for example, best in zip(data.train, found.best, strict=True)
+        for example, best in zip(data.train, samples.best, strict=True)
         if best.text
     ]
     if after_sampling is not None:
         after_sampling()
     sampling_s = time.perf_counter() - start
-    history = sft.fit(tuned, replace(data, train=tuple(kept)), settings)
+    history = sft.fit(tuned, replace(data, train=tuple(best_examples)), settings)
     before = (
-        Point(1, "reward", float(found.rewards.mean())),
-        Point(1, "best_reward", float(found.rewards.max(-1).values.mean())),
+        Point(1, "reward", float(samples.rewards.mean())),
+        Point(1, "best_reward", float(samples.rewards.max(-1).values.mean())),
     )
     return replace(history, train_s=sampling_s + history.train_s, curves=(*before, *history.curves))

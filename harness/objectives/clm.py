@@ -18,14 +18,14 @@ from harness.training.trainer import History, Settings, train
 def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
     """Train a decoder in place on the texts, joined by end tokens and cut into blocks of ``max_length``.
 
-    An example of the budget is a block, so the number of steps is that of any other objective, and no token is padding.
-    Raises :class:`harness.errors.InputError` when the texts do not fill one block.
+    An example of the budget is one block. The number of steps is therefore that of any other objective, and no token is
+    padding. Raises :class:`harness.errors.InputError` if the texts do not fill one block.
     """
     tokenizer, budget = tuned.base.tokenizer, settings.budget
-    found = blocks(tokenizer, [e.completion for e in data.train], budget.max_length)[: budget.train_examples]
-    if not found:
+    token_blocks = blocks(tokenizer, [e.completion for e in data.train], budget.max_length)[: budget.train_examples]
+    if not token_blocks:
         raise InputError(
             f"budget.max_length: the texts of the task do not fill one block of {budget.max_length} tokens"
         )
-    examples = [{"input_ids": block, "labels": block} for block in found]
+    examples = [{"input_ids": block, "labels": block} for block in token_blocks]
     return train(tuned, examples, CompletionCollator(tokenizer.pad_token_id), settings)

@@ -29,9 +29,9 @@ def fit(
 ) -> History:
     """Train in place; each pair is one desirable and one undesirable answer, so a batch holds twice as many answers.
 
-    The reference is the policy before its first step, and never a second network: a method of PEFT keeps its adapter
-    twice; of any other the reference's log-probabilities are computed before the training. Curves are TRL's own. Raises
-    :class:`harness.errors.InputError` for an adapter that PEFT cannot keep twice.
+    The reference is the policy before its first step, and never a second network. A method of PEFT keeps its adapter
+    twice. For any other method the reference's log-probabilities are computed before the training. Curves are TRL's
+    own. Raises :class:`harness.errors.InputError` for an adapter that PEFT cannot keep twice.
     """
     from trl import KTOConfig, KTOTrainer
 
@@ -56,6 +56,6 @@ def fit(
             raise
         kind = tuned.model.peft_config["default"].peft_type.value
         raise InputError(
-            f"objective 'kto': PEFT has one {kind} adapter in a network at most, and the reference is a second one; "
-            "'dpo' needs none"
+            f"objective 'kto': PEFT has one {kind} adapter in a network at most, and the reference would be a "
+            "second one; 'dpo' needs none"
         ) from error

@@ -45,7 +45,7 @@ from harness.training.trainer import Diverged, History, Point, Settings, activat
 
 
 class ActorCritic(nn.Module):
-    """The policy with one linear output beside its own: the value of every position."""
+    """The policy with a second linear output: the value of every position."""
 
     def __init__(self, tuned: Tuned) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class ActorCritic(nn.Module):
         nn.init.zeros_(self.value.bias)
 
     def forward(self, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Log-probability and value of each token of the answers, and where there is one; all (rows, width - 1)."""
+        """Log-probability and value of each answer token, and the mask of these tokens; all (rows, width - 1)."""
         hidden: list[torch.Tensor] = []
         hook = self._output.register_forward_pre_hook(lambda _module, inputs: hidden.append(inputs[0]))
         try:
@@ -72,7 +72,7 @@ class ActorCritic(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What :func:`fit` takes beside the reward; there the names are explained."""
+    """The options of :func:`fit` beside the reward; its docstring explains them."""
 
     updates: int
     minibatch_size: int | None
@@ -87,7 +87,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Experience:
-    """What one batch of answers taught; rows are answers."""
+    """The lesson of one batch of answers; rows are answers."""
 
     batch: Batch
     logprobs: torch.Tensor
@@ -109,7 +109,7 @@ class _Learner:
         self.actor = ActorCritic(tuned)
         self.gradients_bytes: int | None = None
         self.pause_s = 0.0
-        """Seconds of the last :meth:`learn` that went into counting."""
+        """Seconds of the last :meth:`learn` that were spent on counting."""
         self._options = options
         self._reference = Reference(tuned)
         self._after_step, self._updates = tuned.after_step, 0
@@ -121,7 +121,7 @@ class _Learner:
     def experience(
         self, answers: Sequence[Sample], scores: torch.Tensor, kl_coefficient: float
     ) -> tuple[dict[str, float], _Experience]:
-        """Rewards and advantages of the answers, and what there is to see."""
+        """Rewards and advantages of the answers, and the values for the curves."""
         options, device = self._options, scores.device
         batch = completion_batch([answer.ids for answer in answers], 0, device)
         logprobs, values, mask = self.actor(batch, options.temperature)
@@ -142,7 +142,7 @@ class _Learner:
         return seen, _Experience(batch, logprobs, values, whiten(advantages, mask), returns, mask)
 
     def learn(self, experience: _Experience) -> dict[str, torch.Tensor]:
-        """The updates of one step; means over them, but ``ratio`` of the first and ``grad_norm`` of the last."""
+        """The updates of one step, as means; ``ratio`` is that of the first update, ``grad_norm`` that of the last."""
         options, seen = self._options, []
         self.pause_s = 0.0
         count, device = len(experience.mask), experience.mask.device
@@ -220,7 +220,7 @@ def fit(
     weights = weights_bytes(tuned.model)
     in_all = budget.epochs * math.ceil(len(data.train) / budget.batch_size)
     learner = _Learner(tuned, settings, options, in_all)
-    kept = _activations(learner.actor, tuned, data, settings, minibatch_size)
+    activations = _activations(learner.actor, tuned, data, settings, minibatch_size)
     tuned.model.eval()  # dropout would make the ratio of the first update differ from 1
     steps: list[Step] = []
     points: list[Point] = []
@@ -239,13 +239,13 @@ def fit(
             seconds = time.perf_counter() - began - learner.pause_s
             state_bytes = optimizer_bytes(learner.optimizer) if state_bytes is None else state_bytes
 
-            found = {name: float(value) for name, value in learnt.items()}
-            loss, norm = found.pop("loss"), found.pop("grad_norm")
+            means = {name: float(value) for name, value in learnt.items()}
+            loss, norm = means.pop("loss"), means.pop("grad_norm")
             if not math.isfinite(loss):
                 raise Diverged(f"the loss is {loss} at step {number} of {in_all}")
             mask = experience.batch["attention_mask"]
             steps.append(Step(number, seconds, int(mask.sum()), loss, learning_rate, norm, mask.numel()))
-            seen |= {"kl_coefficient": kl_coefficient, **found}
+            seen |= {"kl_coefficient": kl_coefficient, **means}
             points += [Point(number, name, value) for name, value in seen.items()]
             kl_coefficient = adapted(kl_coefficient, seen["kl"], kl_target)
             if settings.on_step is not None:
@@ -257,7 +257,7 @@ def fit(
         weights_bytes=weights,
         gradients_bytes=learner.gradients_bytes,
         optimizer_bytes=state_bytes,
-        activations_bytes=kept,
+        activations_bytes=activations,
         energy_j=used.joules,
         energy_reason=used.reason,
         curves=tuple(points),
@@ -267,7 +267,7 @@ def fit(
 def _activations(
     actor: ActorCritic, tuned: Tuned, data: TaskData, settings: Settings, minibatch_size: int | None
 ) -> int:
-    """Bytes kept for backward by one minibatch, with the task's own answers in place of sampled ones."""
+    """Bytes that one minibatch keeps for backward, with the task's own answers in place of sampled ones."""
     tokenizer, budget = tuned.base.tokenizer, settings.budget
     first = data.train[: minibatch_size or budget.batch_size]
     rows = encode_examples(tokenizer, first, budget.max_length, data.spec.max_new_tokens)
@@ -280,7 +280,7 @@ def _activations(
 
 
 def _optimizer(parameters: list[nn.Parameter], tuned: Tuned, settings: Settings, steps: int) -> tuple[Any, Any]:
-    """The method's optimiser and the learning rates of the other objectives: see :func:`training_arguments`."""
+    """The optimiser of the method, with the learning rates of the other objectives: :func:`training_arguments`."""
     args = TrainingArguments(**training_arguments(tuned, settings))
     kind, arguments = Trainer.get_optimizer_cls_and_kwargs(args, tuned.model)
     optimizer = kind(parameters, weight_decay=args.weight_decay, **arguments)

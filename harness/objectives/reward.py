@@ -56,7 +56,7 @@ def rewards(model: Any, batch: Batch) -> torch.Tensor:
 def scorer(tuned: Tuned, max_length: int, max_new_tokens: int, batch_size: int = 32) -> Reward:
     """The trained reward model as a function of texts, in evaluation mode and without gradients.
 
-    Prompts are cut, and answers closed by the end token, as in training.
+    As in training, prompts are cut, and the end token closes answers.
     """
     room = free_answer_tokens(max_new_tokens, max_length)
     tokenizer, device = tuned.base.tokenizer, tuned.base.device
@@ -65,10 +65,10 @@ def scorer(tuned: Tuned, max_length: int, max_new_tokens: int, batch_size: int =
         tuned.model.eval()
         texts = zip(prompts, answers, strict=True)
         rows = [encode(tokenizer, prompt, answer, max_length, room) for prompt, answer in texts]
-        found = []
+        batch_rewards = []
         for batch in completion_batches(rows, tokenizer.pad_token_id, device, batch_size):
             with torch.no_grad():
-                found.append(rewards(tuned.model, batch))
-        return torch.cat(found)
+                batch_rewards.append(rewards(tuned.model, batch))
+        return torch.cat(batch_rewards)
 
     return reward

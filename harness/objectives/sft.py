@@ -47,7 +47,7 @@ class CompletionCollator:
 
 
 def training_example(encoded: Encoded) -> dict[str, list[int]]:
-    """Token ids, and labels that leave the prompt out."""
+    """Token ids, and labels without those of the prompt."""
     return {
         "input_ids": [*encoded.prompt, *encoded.completion],
         "labels": [IGNORED] * len(encoded.prompt) + list(encoded.completion),
@@ -57,7 +57,7 @@ def training_example(encoded: Encoded) -> dict[str, list[int]]:
 class PackingCollator:
     """Puts the examples of a batch one after the other into a single row: no token is padding.
 
-    Positions start anew with each example, by which transformers knows that they must not see each other
+    Positions start anew with each example, and tell transformers that the examples must not see each other
     (:func:`packed_loss`). The examples of a step stay the same, so loss and gradients are those of the padded batch.
     """
 
@@ -73,7 +73,8 @@ class PackingCollator:
 def packed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
     """:func:`token_loss` of a packed row.
 
-    Without the KV cache: with it, transformers takes the row for one long text, and every example sees those before it.
+    It runs without the KV cache. With the cache, transformers takes the row for one long text, and every example sees
+    those before it.
     """
     cacheless: dict[str, Any] = {**batch, "use_cache": False}
     return token_loss(model, cacheless)
@@ -91,11 +92,13 @@ def fit(
 ) -> History:
     """Train a decoder on prompt and completion, in place.
 
-    ``packing`` joins the examples of a batch instead of padding them. ``dialogue_field`` names the field that holds
-    turns as JSON: then every turn of the assistant is learnt (:mod:`harness.tasks.dialogue`). ``mix_with`` names tasks
-    whose training examples are mixed in, in proportion to their sizes of which at most ``mix_cap`` counts; the number
-    of examples stays the budget's. ``staged`` trains on them first and on the task itself last. Raises
-    :class:`harness.errors.InputError` for an unknown task or field, and for packing with virtual tokens.
+    ``packing`` joins the examples of a batch instead of padding them. ``dialogue_field`` names the field with the turns
+    as JSON; every turn of the assistant is then learnt (:mod:`harness.tasks.dialogue`).
+
+    ``mix_with`` names tasks whose training examples are mixed in, in proportion to their sizes, each counted up to
+    ``mix_cap``; the number of examples stays the budget's. ``staged`` trains on these tasks first and on the task
+    itself last. Raises :class:`harness.errors.InputError` for an unknown task or field, and for packing with virtual
+    tokens.
     """
     tokenizer, budget = tuned.base.tokenizer, settings.budget
     if packing and isinstance(tuned.model, PeftModel) and tuned.model.active_peft_config.is_prompt_learning:

@@ -105,7 +105,7 @@ def test_every_image_says_its_finding(rendered: str) -> None:
     texts = [image["alt"] or "" for image in Page(rendered).all("img")]
     assert len(texts) == 9
     assert all(texts)
-    assert texts[0] == "full has the highest score, 0.861 [0.788, 0.934], and is not shown to be ahead of adapter"
+    assert texts[0] == "full has the highest score, 0.873 [0.812, 0.933], and is not shown to be ahead of adapter"
 
 
 def test_the_page_does_not_tell_where_it_was_made(rendered: str) -> None:

@@ -1,4 +1,4 @@
-"""The notebook's side of training on several devices: start the processes, watch them, take back what they trained."""
+"""The notebook's side of training on several devices: start the processes, watch them, take back the parameters."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ ORDER_FILE, START_DIR, TRAINED_FILE, HISTORY_FILE, ERROR_FILE = (
 def fit(
     objective: str, tuned: Tuned, task: str, settings: Settings, args: Mapping[str, Any], processes: int
 ) -> History:
-    """:func:`harness.objectives.fit` in ``processes`` processes; ``tuned`` is trained in place all the same.
+    """:func:`harness.objectives.fit` in ``processes`` processes; it still trains ``tuned`` in place.
 
-    Memory in the history is that of the process that needed most; gradients and states are one process's part.
-    Raises :class:`InputError` when a batch cannot be shared, :class:`Diverged`, MemoryError, and RuntimeError with
-    the first line of whatever else went wrong in a process.
+    Memory in the history is that of the process with the highest peak; gradients and states are one process's part.
+    Raises :class:`InputError` if the processes cannot share a batch, :class:`Diverged`, MemoryError, and RuntimeError
+    with the first line of any other error in a process.
     """
     if settings.budget.batch_size % processes:
         raise InputError(f"budget.batch_size: {settings.budget.batch_size} cannot be shared by {processes} processes")
@@ -63,9 +63,9 @@ def fit(
         finally:
             tuned.model.to(home)
         with torch.no_grad():
-            found = load_file(folder / TRAINED_FILE)
+            tensors = load_file(folder / TRAINED_FILE)
             for parameter_name, parameter in tuned.trainable.items():
-                parameter.copy_(found[parameter_name])
+                parameter.copy_(tensors[parameter_name])
         tuned.model.eval()
         return history_from(json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8")))
 
@@ -94,7 +94,7 @@ def _run(folder: Path, processes: int, settings: Settings) -> None:
 
 
 def _error(folder: Path, failure: workers.WorkerFailure) -> Exception:
-    """What the first process that failed has said of it; one that was killed says nothing."""
+    """The error that the first failed process reported; a killed process reports none."""
     try:
         said = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

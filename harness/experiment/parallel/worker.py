@@ -1,6 +1,7 @@
 """One of the processes that train together: ``python -m harness.experiment.parallel.worker FOLDER PARENT``.
 
-``RANK``, ``LOCAL_RANK`` and ``WORLD_SIZE`` in the environment say which one; PARENT is the process not to outlive.
+``RANK``, ``LOCAL_RANK`` and ``WORLD_SIZE`` in the environment identify it. PARENT is a process id; the worker ends with
+that process.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ STORE_FILE = "store"
 
 
 def main(folder: Path, parent: int) -> None:
-    """Train as ``folder`` orders; the first process writes there what came of it."""
+    """Train as ``folder`` orders; the first process writes the results there."""
     die_with(parent)
     try:
         _train(folder)
@@ -47,7 +48,7 @@ def main(folder: Path, parent: int) -> None:
 
 
 def _tell(folder: Path, error: Exception) -> None:
-    """Leave word of what went wrong, unless another process has: the later ones fail because the first one did."""
+    """Report the error, unless another process has: later failures follow from the first."""
     first_line = (str(error).splitlines() or [""])[0]
     own = folder / f"error-{os.environ['RANK']}.json"
     write_atomically(own, json.dumps({"name": type(error).__name__, "message": first_line}))
@@ -56,9 +57,9 @@ def _tell(folder: Path, error: Exception) -> None:
 
 
 def _meet(folder: Path, device: str) -> None:
-    """Form the group of the processes that train together, which accelerate takes as it finds it.
+    """Form the group of the processes that train together, for accelerate to use.
 
-    They find each other through a file in ``folder``, which nobody else can read; no port is opened for that.
+    They meet through a file in ``folder``, which is private; this opens no port.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     on_gpu = device.startswith("cuda")
@@ -99,12 +100,12 @@ def _say(step: int, steps: int, loss: float | None) -> None:
 
 
 def _whole(parameter: torch.Tensor) -> torch.Tensor:
-    """All of a parameter of which this process keeps a part; every process has to ask."""
+    """The whole of a sharded parameter; every process has to call this."""
     return (parameter.full_tensor() if isinstance(parameter, DTensor) else parameter).detach().cpu().contiguous()
 
 
 def _of_all(history: History, device: torch.device) -> History:
-    """The history of all processes: tokens, places and FLOPs summed up, the largest peak."""
+    """The history of all processes: the sums of tokens, places and FLOPs, and the largest peak."""
     counts = torch.tensor(
         [[step.tokens for step in history.steps], [step.slots or 0 for step in history.steps]], device=device
     )

@@ -1,7 +1,7 @@
-"""The processes that train together: started here, watched, and ended together. They meet through a file.
+"""The processes that train together: start them, watch them, and end them together.
 
-``torch.distributed.run`` would open two ports on every interface of the machine and unpickle what reaches them. Here
-nothing but a file in a private folder tells the processes of each other, and they speak over the loopback interface.
+They meet through a file in a private folder, and talk over the loopback interface. ``torch.distributed.run`` would open
+two ports on every interface of the machine and unpickle what arrives there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOOK_S = 0.02
 
 
 class WorkerFailure(RuntimeError):
-    """One of the processes ended badly; ``code`` is its exit code, negative for a signal."""
+    """A worker process failed; ``code`` is its exit code, negative for a signal."""
 
     def __init__(self, rank: int, processes: int, code: int) -> None:
         super().__init__(f"training process {rank} of 0 to {processes - 1} ended with {ending(code)}")
@@ -32,10 +32,10 @@ class WorkerFailure(RuntimeError):
 
 
 def run(folder: Path, processes: int, hear: Callable[[str], None]) -> None:
-    """Run ``processes`` workers on what ``folder`` orders; ``hear`` gets each line that the first one prints.
+    """Run ``processes`` workers on the orders in ``folder``; ``hear`` gets each line that the first one prints.
 
-    When one fails, the others are killed at once; none outlives this call. Raises :class:`WorkerFailure` for the
-    first that failed.
+    When one fails, the others are killed at once; none outlives this call. Raises :class:`WorkerFailure` for the first
+    failure.
     """
     started: list[subprocess.Popen[str]] = []
     try:
@@ -54,7 +54,7 @@ def run(folder: Path, processes: int, hear: Callable[[str], None]) -> None:
 
 
 class _Supervisor(threading.Thread):
-    """Waits for the end of all; ``failed`` is the rank and the exit code of the first that failed."""
+    """Waits until all processes have ended; ``failed`` is the rank and exit code of the first failure."""
 
     def __init__(self, processes: Sequence[subprocess.Popen[str]]) -> None:
         super().__init__(name="workers", daemon=True)
@@ -74,7 +74,7 @@ class _Supervisor(threading.Thread):
         # A killed process takes the others with it: among those that ended by now, a signal is the cause.
         bad = [(rank, code) for rank, code in enumerate(codes) if code]
         if self.failed is None:
-            self.failed = min(bad, key=lambda found: found[1] > 0, default=None)
+            self.failed = min(bad, key=lambda failure: failure[1] > 0, default=None)
         return self.failed is not None
 
 
@@ -101,11 +101,11 @@ def _start(folder: Path, rank: int, processes: int) -> subprocess.Popen[str]:
 
 
 def _loopback() -> str:
-    """Name of the interface that leads to this machine alone ('lo' on Linux)."""
+    """Name of the loopback interface ('lo' on Linux)."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(entry.family == socket.AF_INET and entry.address == "127.0.0.1" for entry in addresses):
             return name
-    raise RuntimeError("no network interface has the address 127.0.0.1, over which processes could train together")
+    raise RuntimeError("no network interface has the address 127.0.0.1, and processes that train together need one")
 
 
 def _kill(processes: Sequence[subprocess.Popen[str]]) -> None:
