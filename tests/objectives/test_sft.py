@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness import methods
 from harness.errors import InputError
+from harness.models.load import load
 from harness.objectives import sft
 from harness.tasks.dialogue import encode_dialogue, parse_turns
 from harness.tasks.encode import encode_examples
@@ -118,6 +119,16 @@ LONG = [
 ]
 
 
+def test_an_answer_of_a_real_chat_is_learnt_up_to_the_end_of_its_turn() -> None:
+    """What follows the end of a turn in SmolLM2's template, a line break, is read and not learnt."""
+    tokenizer = load("smollm2-135m").tokenizer
+    ids, learnt = encode_dialogue(tokenizer, TURNS, 200, 20)
+    words = tokenizer.decode([token for token, learn in zip(ids, learnt, strict=True) if learn])
+    assert words == "hello<|im_end|>ciao<|im_end|>"
+    whole = tokenizer.apply_chat_template(TURNS, tokenize=False)
+    assert tokenizer.decode(ids) + "\n" == whole
+
+
 def test_training_on_dialogues_learns_the_turns_of_the_assistant(monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = methods.apply("lora", toy.base())
     given: list[dict[str, list[int]]] = []
@@ -140,6 +151,14 @@ def test_a_long_dialogue_loses_its_oldest_turns_and_then_words_of_the_last_quest
     text = tokenizer.decode(ids)
     assert len(ids) <= 110 and "Be kind." in text and "What is very" in text and "very large?" in text
     assert tokenizer.decode([i for i, learn in zip(ids, learnt, strict=True) if learn]) == "a whale</s>"
+
+
+def test_only_as_many_turns_are_lost_as_have_to_be() -> None:
+    tokenizer = toy.base().tokenizer
+    turns = [{"role": role, "content": f"{role} {i}"} for i in range(3) for role in ("user", "assistant")]
+    text = tokenizer.decode(encode_dialogue(tokenizer, turns, 90, 10)[0])
+    # The tokenizer of bytes drops the line break behind its end token.
+    assert text == "user: user 1\nassistant: assistant 1</s>user: user 2\nassistant: assistant 2</s>"
 
 
 def test_how_much_of_a_dialogue_is_left_does_not_tell_the_length_of_its_last_answer() -> None:

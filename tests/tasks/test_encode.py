@@ -20,7 +20,7 @@ from harness.models.load import load
 from harness.networks.tuned import Tuned
 from harness.objectives import classification, sft
 from harness.tasks.data import TaskData
-from harness.tasks.encode import completion_ids, cut_prompt, encode, encode_examples, end_id
+from harness.tasks.encode import completion_ids, cut_prompt, encode, encode_examples, end_id, free_answer_tokens
 from harness.tasks.evaluate import rank_labels
 from harness.tasks.likelihood import blocks
 from harness.tasks.pairs import encode_pair
@@ -62,6 +62,10 @@ def test_what_precedes_the_last_line_goes_first_and_then_its_own_middle() -> Non
 def test_a_completion_ends_with_the_end_token_and_starts_with_a_space_after_plain_text() -> None:
     assert TOKENIZER.decode(completion_ids(TOKENIZER, "Q:", "yes")) == " yes</s>"
     assert TOKENIZER.decode(completion_ids(TOKENIZER, "Q:\n", "yes")) == "yes</s>"
+
+
+def test_a_free_answer_gets_no_more_than_half() -> None:
+    assert [free_answer_tokens(new, 60) for new in (4, 30, 31, 500)] == [4, 30, 30, 30]
 
 
 def test_a_space_at_the_end_of_a_prompt_belongs_to_the_answer() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from harness.networks.tuned import Tuned
 from harness.tasks import evaluate as evaluation
 from harness.tasks.data import Example, TaskData
 from harness.tasks.encode import completion_ids, prompt_ids
-from harness.tasks.evaluate import evaluate, generate, generate_ids, rank_labels, stop_ids
+from harness.tasks.evaluate import evaluate, generate, generate_ids, predict_labels, rank_labels, stop_ids
 from harness.tasks.likelihood import prefers_chosen
 
 LABELS = ("no", "perhaps", "entirely")
@@ -84,6 +85,28 @@ def test_each_split_is_scored_by_its_own_examples(monkeypatch: pytest.MonkeyPatc
     assert {split: found.primary.value for split, found in scores.items()} == {"validation": 1.0, "test": 0.5}
     assert [found.split for found in scores.values()] == ["validation", "test"]
     assert [answer.prompt for answer in scores["test"].answers] == ["t0:", "t1:"]
+
+
+class Classifier(torch.nn.Module):
+    """A head of three labels that goes by the first byte of a text: 'a' is 0, 'b' is 1, 'c' is 2."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        return SimpleNamespace(logits=torch.nn.functional.one_hot(input_ids[:, 0] - 100, 3).float())
+
+
+def test_the_labels_of_a_head_come_back_in_the_order_of_the_examples() -> None:
+    base = toy.base(scalar=True)
+    tuned = dataclasses.replace(methods.apply("baseline", base), model=Classifier())
+    texts = ["bbbbbb", "a", "ccc", "b", "aaaa"]
+    assert predict_labels(tuned, [toy.example(text, "") for text in texts], 20, batch_size=2) == [1, 0, 2, 1, 0]
+
+
+def test_evaluation_switches_dropout_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = methods.apply("baseline", toy.base())
+    tuned.model.train()
+    monkeypatch.setattr(evaluation, "rank_labels", lambda tuned, *_: [0] if not tuned.model.training else [1])
+    found = evaluate(tuned, toy.data("classification", [labelled("a:", 0)], **TASK), "test", 60)
+    assert found.primary.value == 1.0 and not tuned.model.training
 
 
 class Speaker(torch.nn.Module):

@@ -45,6 +45,7 @@ def test_the_best_of_several_references_counts() -> None:
     assert one == 0.0
     assert score("rouge_l", ["a b c"], [["x y z", "a b c"]]).value == 1.0
     assert score("accuracy", ["b"], [["a", "b"]]).value == 1.0
+    assert score("exact_match", ["b"], [["a", "B"]]).value == 1.0
 
 
 def test_labels_may_be_numbers() -> None:
@@ -182,6 +183,7 @@ def test_equal_texts_are_equal_in_every_script_and_other_texts_are_not(language:
     [
         ("Кошки, КОШКА!", ["кошки", "кошка"]),
         ("हिन्दी में", ["हिन्दी", "में"]),
+        ("中文 字", ["中", "文", "字"]),
         ("iPhone15を買った", ["iphone15", "を", "買", "っ", "た"]),
         ("running naïve dogs", ["run", "naïve", "dog"]),
         ("नहीं\u200cतो", ["नहीं\u200cतो"]),

@@ -198,7 +198,8 @@ def test_training_examples_follow_from_task_and_seed_alone(tmp_path: Path) -> No
     other = data.load(path, small, seed=1)
     assert first.train != other.train
     assert (first.validation, first.test) == (other.validation, other.test)
-    assert first.test == data.load(path, large).test[:4]
+    assert first.test == data.load(path, large).test[:4] == data.load(path).test[:4]
+    assert first.validation == data.load(path).validation[:4] != first.test
 
 
 def test_a_budget_may_shorten_the_answers(tmp_path: Path) -> None:
