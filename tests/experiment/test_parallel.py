@@ -134,7 +134,8 @@ def test_what_cannot_be_shared_is_skipped_with_the_cause(tmp_path: Path) -> None
     )
     rows = matrix.plan(sweep.load(path)).rows
     found = {(row.trial.method, row.trial.objective): row.reason for row in rows}
-    assert found["lora", "sft"] is None and found["baseline", "sft"] is None
+    assert found["lora", "sft"] is None and found["baseline", "dpo"] is None, "what does not train has no parents"
+    assert [key for key in found if key[0] == "baseline"] == [("baseline", "dpo")]
     assert found["prefix", "sft"] == (
         "method 'prefix' trains on one device, and is given 4; on several train full, lora"
     )
