@@ -20,9 +20,18 @@ from harness.models.load import load
 from harness.networks.tuned import Tuned
 from harness.objectives import classification, sft
 from harness.tasks.data import TaskData
-from harness.tasks.encode import completion_ids, cut_prompt, encode, encode_examples, end_id, free_answer_tokens
+from harness.tasks.encode import (
+    Encoded,
+    completion_ids,
+    cut_prompt,
+    encode,
+    encode_examples,
+    end_id,
+    free_answer_tokens,
+)
 from harness.tasks.evaluate import rank_labels
 from harness.tasks.likelihood import blocks
+from harness.tasks.logprobs import completion_batch
 from harness.tasks.pairs import encode_pair
 from harness.training.rollouts import sample
 
@@ -281,3 +290,10 @@ def test_neither_training_nor_generation_sees_the_length_of_an_open_answer(lengt
     tuned = methods.apply("baseline", toy.base())
     prompts |= {sample(tuned, [NOISE], free, 60)[0].ids.prompt}
     assert len(prompts) == 1 and len(prompts.pop()) == 60 - min(free, 30)
+
+
+def test_the_labels_of_a_batch_are_the_completions_alone() -> None:
+    batch = completion_batch([Encoded((5, 6), (7, 1)), Encoded((4,), (8, 9, 3, 1))], 0)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 1, 0], [4, 8, 9, 3, 1]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert batch["labels"].tolist() == [[-100, -100, 7, 1, -100], [-100, 8, 9, 3, 1]]
