@@ -21,6 +21,8 @@ from harness.measure.memory import gradients_bytes, optimizer_bytes, saved_activ
 from harness.models.load import load
 from harness.models.spec import load_spec
 
+pytestmark = pytest.mark.slow
+
 TRAINED = [name for name, entry in catalog.METHODS.items() if entry.trains]
 MODELS = {"tiny-llama": None, "tiny-bert": ("0", "1")}
 #: The LSTM of p-tuning is left to oneDNN on CPU, whose FLOPs no counter sees; it has a test of its own.

@@ -19,6 +19,8 @@ from harness.tasks.likelihood import blocks, prefers_chosen, text_nats
 from harness.tasks.metrics import Score
 from harness.training.rollouts import Reference
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_language_model_and_a_reward_model_judge_pairs() -> None:
     data = toy.data("preference", toy.PAIRS)

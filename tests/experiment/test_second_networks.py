@@ -14,6 +14,8 @@ from transformers import LlamaModel
 from harness import methods
 from harness.experiment import Experiment, chain
 
+pytestmark = pytest.mark.slow
+
 BUDGET = {"train_examples": 4, "batch_size": 2, "max_length": 64, "eval_examples": 2, "max_new_tokens": 2}
 METHODS: dict[str, dict[str, Any]] = {"full": {}, "lora": {"r": 2}}
 

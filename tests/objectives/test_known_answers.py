@@ -21,6 +21,8 @@ from harness.training import advantages, online, through_trl
 from harness.training.pairs import PairCollator, training_pairs
 from harness.training.rollouts import Reference, Sample, sample
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ppo.Options(
     updates=3,
     minibatch_size=2,

@@ -24,6 +24,8 @@ from harness.tasks.logprobs import IGNORED, completion_batch, from_logits, seque
 from harness.tasks.pairs import encode_pair
 from harness.training.pairs import PairCollator
 
+pytestmark = pytest.mark.slow
+
 METHODS = ["full", "lora", "qlora"]
 
 

@@ -20,6 +20,8 @@ from harness.training import advantages
 from harness.training.rollouts import Reference, sample
 from harness.training.trainer import History
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ppo.Options(
     updates=1,
     minibatch_size=None,

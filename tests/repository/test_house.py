@@ -34,6 +34,7 @@ def test_code_is_formatted() -> None:
     tool("ruff", "format", "--check", ".")
 
 
+@pytest.mark.slow
 def test_types_are_right() -> None:
     tool("mypy")
 

@@ -110,7 +110,10 @@ def sentencepiece_like() -> Any:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=model, **names)
 
 
-@pytest.mark.parametrize("name", ["sentencepiece", "smollm2-135m", "gemma3-270m"])
+REAL = [pytest.param(name, marks=pytest.mark.slow) for name in ("smollm2-135m", "gemma3-270m")]
+
+
+@pytest.mark.parametrize("name", ["sentencepiece", *REAL])
 @pytest.mark.parametrize("prompt", ["what is it?", "a question: ", "one\ntwo:"])
 def test_prompt_and_answer_together_are_the_joined_text(name: str, prompt: str) -> None:
     """Without a chat template; the answer has no second start, no space of the tokenizer's own, one end."""
@@ -122,6 +125,7 @@ def test_prompt_and_answer_together_are_the_joined_text(name: str, prompt: str) 
         assert [*encoded.prompt, *encoded.completion] == [*joined, tokenizer.eos_token_id]
 
 
+@pytest.mark.slow
 def test_gemmas_texts_start_with_its_start_token() -> None:
     tokenizer = load("gemma3-270m").tokenizer
     assert tokenizer.decode(encode(tokenizer, "a", "b", 20, 5).prompt) == "<bos>a"

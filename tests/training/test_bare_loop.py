@@ -17,6 +17,8 @@ from harness.training.token_loss import token_loss
 from harness.training.trainer import Diverged, Settings, train
 from harness.trial import Budget
 
+pytestmark = pytest.mark.slow
+
 RATE = 2e-3
 #: Six rows of different length; each is told by its first token.
 ROWS = [{"input_ids": [10 + i, *range(40, 44 + i)], "labels": [-100, *range(40, 44 + i)]} for i in range(6)]

@@ -8,6 +8,8 @@ from helpers import toy_tasks as toy
 
 from harness import methods, objectives
 
+pytestmark = pytest.mark.slow
+
 #: Prompt and answers in bytes, which are the toy tokenizer's tokens: 'q:' is 2. A completion that continues plain text
 #: has a space before it and the end token behind it: ' yyy' and the end are 5, ' nn' and the end 4.
 PAIRS = (toy.example("q:", "yyy", "nn"), toy.example("qq:", "y", "nnnn"))

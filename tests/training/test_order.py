@@ -13,6 +13,8 @@ from harness.networks.tuned import Tuned
 from harness.training.trainer import Settings, train
 from harness.trial import Budget
 
+pytestmark = pytest.mark.slow
+
 
 def order(method: str, seed: int, **args: Any) -> list[list[int]]:
     """The numbers of the examples of each step: two epochs of eight, four to a step."""

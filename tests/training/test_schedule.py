@@ -10,6 +10,8 @@ from harness import methods, objectives
 from harness.training.schedule import schedule, share_of_peak
 from harness.training.trainer import History
 
+pytestmark = pytest.mark.slow
+
 #: Objectives by who trains them: this project's trainer, TRL's trainers, PPO's own loop.
 OBJECTIVES = ["sft", "dpo", "rrhf", "kto", "orpo", "rloo", "grpo", "best_of_n", "ppo"]
 
