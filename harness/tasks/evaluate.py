@@ -12,10 +12,11 @@ import torch
 
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.tasks.data import clusters
-from harness.tasks.encode import Encoded, completion_ids, cut_prompt, end_id, free_answer_tokens, prompt_text
+from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_nats
-from harness.tasks.logprobs import completion_batch, padded, sequence_logprobs
+from harness.tasks.logprobs import padded
 from harness.tasks.metrics import Score, score
+from harness.tasks.ranking import rank_labels
 
 if TYPE_CHECKING:
     from harness.networks.tuned import Tuned
@@ -87,29 +88,6 @@ def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, b
         for row, label in zip(rows, logits.argmax(-1).tolist(), strict=True):
             predicted[row] = label
     return predicted
-
-
-@torch.no_grad()
-def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 24) -> list[int]:
-    """Label index of each example by a decoder: the label with the likeliest completion after the prompt.
-
-    The completions are those of training: the label inside the task's sentence, closed by the end token. The
-    log-likelihoods of their tokens are summed, not averaged, so the sum is that of the whole completion.
-    """
-    tokenizer = tuned.base.tokenizer
-    rows = []
-    for example in examples:
-        ids = [tuple(completion_ids(tokenizer, example.prompt, one)) for one in example.candidates]
-        prompt = tuple(cut_prompt(tokenizer, example.prompt, max_length, max(map(len, ids))))
-        rows += [Encoded(prompt, one) for one in ids]
-    totals = [0.0] * len(rows)
-    order = _by_length([len(row.prompt) + len(row.completion) for row in rows])
-    for part in _chunks(len(order), batch_size):
-        batch = completion_batch([rows[i] for i in order[part]], tokenizer.pad_token_id, tuned.base.device)
-        for i, total in zip(order[part], sequence_logprobs(tuned.model, batch)[0].tolist(), strict=True):
-            totals[i] = total
-    table = torch.tensor(totals).view(len(examples), -1)
-    return [int(label) for label in table.argmax(-1)]
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@ r"""Log-probabilities of completions, :math:`\log p_\theta(y_t \mid x, y_{<t})`:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,6 +47,24 @@ def completion_batches(
     """:func:`completion_batch` of ``size`` rows at a time, in their order."""
     for start in range(0, len(rows), size):
         yield completion_batch(rows[start : start + size], pad_token_id, device)
+
+
+@contextmanager
+def logits_at(model: Any, rows: torch.Tensor, places: torch.Tensor) -> Iterator[None]:
+    """Let a forward pass compute its logits at these positions alone: ``logits`` has shape (positions, vocabulary).
+
+    A vocabulary is wide: the logits of all tokens are a fifth of a small model's arithmetic, and its largest tensor.
+    Negative places count from the end.
+    """
+
+    def select(_head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (inputs[0][rows, places], *inputs[1:])
+
+    selecting = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        selecting.remove()
 
 
 def token_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

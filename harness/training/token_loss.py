@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.tasks.logprobs import IGNORED
+from harness.tasks.logprobs import IGNORED, logits_at
 
 #: Rows and columns of the labels that are learnt.
 Positions = tuple[torch.Tensor, torch.Tensor]
@@ -37,12 +37,6 @@ def token_loss(
     # Counted from the end: soft prompts stand in front of the tokens.
     places = columns - 1 - labels.shape[1]
 
-    def select(_head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (inputs[0][rows, places], *inputs[1:])
-
-    selecting = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
+    with logits_at(model, rows, places):
         logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
-    finally:
-        selecting.remove()
     return torch.nn.functional.cross_entropy(logits.float(), labels[rows, columns]), {}

@@ -1,0 +1,121 @@
+"""Which of several answers a language model finds likeliest, with each prompt read once.
+
+All answers to a prompt share its keys and values. Only the answers' own tokens are read for each of them, and logits
+are computed only where an answer's token is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from transformers import DynamicCache
+
+from harness.tasks.encode import Encoded, completion_ids, cut_prompt
+from harness.tasks.logprobs import completion_batch, logits_at, padded, sequence_logprobs
+
+if TYPE_CHECKING:
+    from harness.networks.tuned import Tuned
+    from harness.tasks.data import Example
+
+Ids = Sequence[int]
+
+
+@torch.no_grad()
+def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 48) -> list[int]:
+    """Label index of each example by a decoder: the label with the likeliest completion after the prompt.
+
+    The completions are those of training: the label inside the task's sentence, closed by the end token. The
+    log-likelihoods of their tokens are summed, not averaged, so the sum is that of the whole completion. A batch has at
+    most ``batch_size`` completions, unless one example has more.
+    """
+    tokenizer = tuned.base.tokenizer
+    answers = [[completion_ids(tokenizer, e.prompt, one) for one in e.candidates] for e in examples]
+    prompts = [
+        cut_prompt(tokenizer, example.prompt, max_length, max(map(len, several)))
+        for example, several in zip(examples, answers, strict=True)
+    ]
+    best = [0] * len(examples)
+    for rows in _batches(tuned, prompts, answers, batch_size):
+        totals = answer_logprobs(tuned, [prompts[i] for i in rows], [answers[i] for i in rows])
+        for i, several in zip(rows, totals, strict=True):
+            best[i] = max(range(len(several)), key=several.__getitem__)
+    return best
+
+
+def _batches(
+    tuned: Tuned, prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]], batch_size: int
+) -> Iterator[list[int]]:
+    """Indices of prompts of similar length; of the same length where padding would fill a sliding window."""
+    window = getattr(tuned.model.config, "sliding_window", None)
+    longest = max(len(prompt) + max(map(len, several)) for prompt, several in zip(prompts, answers, strict=True))
+    alike = window is not None and longest >= window
+    size = max(1, batch_size // max(map(len, answers)))
+    batch: list[int] = []
+    for index in sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i)):
+        if len(batch) == size or (alike and batch and len(prompts[batch[0]]) != len(prompts[index])):
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch
+
+
+@torch.no_grad()
+def answer_logprobs(tuned: Tuned, prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]]) -> list[list[float]]:
+    """Log-probability of every answer to every prompt, in nats.
+
+    ``answers[i]`` are the answers to ``prompts[i]``, each of at least one token. A model that keeps no keys and values
+    of what it has read, such as a recurrent one, reads the prompt again with each answer.
+    """
+    owners = torch.tensor([row for row, several in enumerate(answers) for _ in several], device=tuned.base.device)
+    flat = [answer for several in answers for answer in several]
+    ids, mask = padded(prompts, tuned.base.tokenizer.pad_token_id, tuned.base.device)
+    lengths = mask.sum(-1)
+    last = lengths - 1 - ids.shape[1]  # counted from the end, because soft prompts stand in front
+    with logits_at(tuned.model, torch.arange(len(prompts), device=ids.device), last):
+        read = tuned.model(input_ids=ids, attention_mask=mask, use_cache=True)
+    if isinstance(getattr(read, "past_key_values", None), DynamicCache):
+        first = read.logits.float().log_softmax(-1)[owners]
+        totals = _continued(tuned, read.past_key_values, lengths[owners], mask[owners], owners, first, flat)
+    else:
+        rows = [Encoded(tuple(prompts[owner]), tuple(answer)) for owner, answer in zip(owners, flat, strict=True)]
+        batch = completion_batch(rows, tuned.base.tokenizer.pad_token_id, tuned.base.device)
+        totals = sequence_logprobs(tuned.model, batch)[0]
+    return [list(part) for part in totals.cpu().split(list(map(len, answers)))]
+
+
+def _continued(
+    tuned: Tuned,
+    cache: DynamicCache,
+    lengths: torch.Tensor,
+    mask: torch.Tensor,
+    owners: torch.Tensor,
+    first: torch.Tensor,
+    answers: Sequence[Ids],
+) -> torch.Tensor:
+    """Log-probability of each answer behind the prompt of its owner in ``cache``; shape (answers,).
+
+    ``first`` holds the log-probabilities of the first token, of shape (answers, vocabulary); ``lengths`` and ``mask``
+    are those of each answer's prompt.
+    """
+    ids, real = padded(answers, tuned.base.tokenizer.pad_token_id, tuned.base.device)
+    totals = first.gather(1, ids[:, :1]).squeeze(1)
+    rows, columns = real[:, 1:].nonzero(as_tuple=True)
+    if not len(rows):
+        return totals
+    virtual = cache.get_seq_length() - mask.shape[1]
+    cache.batch_select_indices(owners)
+    # PEFT would put its virtual tokens in front again.
+    network: Any = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
+    with logits_at(network, rows, columns):
+        output = network(
+            input_ids=ids[:, :-1],
+            attention_mask=torch.cat([mask.new_ones(len(ids), virtual), mask, real[:, :-1]], dim=1),
+            position_ids=virtual + lengths.unsqueeze(-1) + torch.arange(ids.shape[1] - 1, device=ids.device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+    logprobs = output.logits.float().log_softmax(-1).gather(1, ids[rows, columns + 1].unsqueeze(-1))
+    return totals.index_add(0, rows, logprobs.squeeze(-1))
