@@ -19,7 +19,6 @@ from harness.errors import InputError
 from harness.files import RECORD_FILE, SOURCES_FILE, TABLES_DIR, TRIALS_DIR, write_atomically
 from harness.ledger.records import Damaged, read_records, trial_ids
 from harness.ledger.scan import Stamp, side_by_side, stamp
-from harness.results import tables
 from harness.results.record import Record
 from harness.results.schema import SCHEMA_VERSION, TABLES
 
@@ -98,6 +97,9 @@ def _make(folder: Path, count: int) -> tuple[dict[str, int] | None, dict[str, st
 
     Without a record that can be used it writes nothing, and the rows are None.
     """
+    # Imported here, because planning and the start of a run need neither Arrow nor pandas.
+    from harness.results import tables
+
     left_out: dict[str, str] = {}
 
     def leave_out(trial_id: str, damage: Damaged) -> None:
@@ -122,6 +124,8 @@ def _make(folder: Path, count: int) -> tuple[dict[str, int] | None, dict[str, st
 
 def _misfits(folder: Path) -> dict[str, str]:
     """The records that are whole but do not fit into the tables, with their faults."""
+    from harness.results import tables
+
     misfits = {}
     for record in read_records(folder, lambda _id, _damage: None):
         try:
