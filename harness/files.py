@@ -6,7 +6,10 @@ import errno
 import hashlib
 import os
 import platform
+import re
 from pathlib import Path
+
+import psutil
 
 #: In the folder of a sweep, ``results/<sweep>/``.
 SWEEP_FILE = "sweep.yaml"
@@ -29,9 +32,22 @@ LOG_FILE = "log.txt"
 CHECKSUMS_FILE = "SHA256SUMS"
 
 
+def part_of(path: Path) -> Path:
+    """A name beside ``path`` that no other process takes, on this host or another that sees the folder."""
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
+
+
+def remove_dead_parts(folder: Path) -> None:
+    """Delete what processes of this host left half-written in ``folder`` when they were killed."""
+    ours = re.compile(rf"\..+\.{re.escape(platform.node())}\.([0-9]+)\.part")
+    for path in folder.glob(".*.part"):
+        if (match := ours.fullmatch(path.name)) is not None and not psutil.pid_exists(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, text: str, durable: bool = True) -> None:
     """Write ``text`` so that a reader sees the whole file or none of it; ``durable``: after a crash too."""
-    part = _part(path)
+    part = part_of(path)
     try:
         _write(part, text, durable)
         part.replace(path)
@@ -41,17 +57,12 @@ def write_atomically(path: Path, text: str, durable: bool = True) -> None:
 
 def create_atomically(path: Path, text: str) -> None:
     """:func:`write_atomically`, but never over a file: raises FileExistsError where there is one."""
-    part = _part(path)
+    part = part_of(path)
     try:
         _write(part, text, durable=True)
         _link(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _part(path: Path) -> Path:
-    """A name beside ``path`` that no other process takes, on this host or another that sees the folder."""
-    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
 
 
 def _write(part: Path, text: str, durable: bool) -> None:

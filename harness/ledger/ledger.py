@@ -39,6 +39,7 @@ from harness.files import (
     create_atomically,
     damaged_file,
     missing_file,
+    remove_dead_parts,
     write_atomically,
 )
 from harness.ledger import documents
@@ -96,6 +97,7 @@ class Ledger:
             _say(f"{folder / PLAN_FILE}: cannot be read; written anew")
         ledger._add(document["trials"], documents.trial_documents(earlier))
         side_by_side(lambda planned: ledger._settle(*planned), list(zip(plan.rows, heads, strict=True)))
+        remove_dead_parts(folder)
         ledger._write_sweep()
         if document != earlier:
             write_atomically(folder / PLAN_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
@@ -199,6 +201,7 @@ class Ledger:
         """Write the record of a trial. False if there is one already: the first record stays, unless it is damaged."""
         path = self.trial_dir(record.trial_id) / RECORD_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_dead_parts(path.parent)
         try:
             create_atomically(path, text_of(record))
         except FileExistsError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from harness.errors import InputError
-from harness.files import TABLES_DIR
+from harness.files import TABLES_DIR, part_of
 from harness.results.schema import SCHEMA_VERSION, TABLES, Table
 
 #: The tables by name.
@@ -27,7 +26,7 @@ class TableFiles:
 
     def __init__(self, folder: Path, table: Table) -> None:
         self._finals = [folder / f"{table.name}.{ending}" for ending in ("parquet", "csv")]
-        self._parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in self._finals]
+        self._parts = [part_of(path) for path in self._finals]
         parquet, csv = self._parts
         self._writers = (
             pq.ParquetWriter(parquet, table.arrow, compression="zstd"),

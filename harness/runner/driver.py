@@ -19,7 +19,7 @@ from harness.files import PROGRESS_FILE
 from harness.ledger.ledger import Ledger
 from harness.results.record import Record
 from harness.runner.consequences import Consequences
-from harness.runner.endings import Ending, record_of_loss
+from harness.runner.endings import TAKEN_AWAY, Ending, record_of_loss
 from harness.runner.executors import Executor, Job
 from harness.runner.schedule import Schedule
 from harness.sweeps.plan import Planned
@@ -150,7 +150,7 @@ class _Driver:
         if not self._ledger.is_done(trial_id):
             if self._ledger.is_claimed(trial_id):
                 return
-            if ending.status == "ok":
+            if ending.status == "ok" and ending != TAKEN_AWAY:
                 self._fruitless[trial_id] += 1
                 ending = _of_attempts(self._fruitless[trial_id], ending)
             if ending.status != "ok":

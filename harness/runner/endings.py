@@ -37,6 +37,9 @@ class Ending:
 
 OK = Ending("ok")
 
+#: A job that its place took away: no fault of the trial, which runs again as often as that happens.
+TAKEN_AWAY = Ending("ok", "its node was lost, or wanted for something else")
+
 
 def of_exception(name: str, message: str, cell: int | None) -> Ending:
     """The ending when a cell raised the exception class ``name`` with ``message``."""

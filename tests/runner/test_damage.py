@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from harness.results.files import where
 from harness.results.record import Outcome, Record
 from harness.results.schema import SCHEMA_VERSION, TABLES
 from harness.runner import driver, executors
-from harness.runner.endings import OK, Ending, of_process
+from harness.runner.endings import OK, TAKEN_AWAY, Ending, of_process
 from harness.runner.run import run
 from harness.sweeps import spec as sweep
 
@@ -425,6 +426,19 @@ def test_tables_that_cannot_be_read_are_one_line(out: Path) -> None:
     assert set(TABLES) >= {"curves", "scores"}
 
 
+def test_what_killed_processes_left_half_written_goes(out: Path, here: Here, call: Call) -> None:
+    places = [out / "tables", out, place(out)]
+    for folder in places:
+        (folder / f".x.json.{platform.node()}.{2**22 + 1}.part").write_text("{")
+        (folder / f".x.json.elsewhere.{2**22 + 1}.part").write_text("{")
+        (folder / f".x.json.{platform.node()}.{os.getppid()}.part").write_text("{")
+    (place(out) / "record.json").unlink()
+    assert call("run", "tiny.yaml", "--force")[0] == 0
+    for folder in places:
+        left = {path.name for path in folder.glob(".*.part")}
+        assert left == {f".x.json.elsewhere.{2**22 + 1}.part", f".x.json.{platform.node()}.{os.getppid()}.part"}
+
+
 # The plan, the sweep and the folders
 
 
@@ -553,6 +567,14 @@ def saves(ledger: Ledger, trial_id: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "trained.safetensors").write_bytes(b"weights")
     write_checksums(folder)
+
+
+def test_what_its_node_takes_away_is_no_attempt(out: Path, here: Here, call: Call) -> None:
+    lost = place(out)
+    (lost / "record.json").unlink()
+    here.act = lambda _ledger, _trial_id: TAKEN_AWAY if len(here.ran) < 6 else None
+    assert call("run", "tiny.yaml", "--force")[0] == 0
+    assert here.ran == [lost.name] * 6
 
 
 @pytest.fixture(scope="module")
