@@ -87,6 +87,7 @@ def _measured(sweep_dir: Path, trial_ids: Sequence[str], columns: Sequence[str])
     return [
         [number(value) if isinstance(value, float) else value for value in map(rows[trial_id].get, columns)]
         for trial_id in trial_ids
+        if trial_id in rows
     ]
 
 

@@ -72,13 +72,11 @@ def run(
             cold=cold,
             judge=judged,
         )
-    if finished.ran or not (folder / "tables" / "trials.parquet").exists():
-        from harness.results import tables
-
-        tables.write(finished.ledger.records(), folder)
     if log_json:
         counts = Counter(record.status for record in finished.records)
         print(json.dumps({"event": "done", "ran": finished.ran, "trials": counts}), flush=True)
+    elif not finished.ran and finished.tables.rows is not None:
+        print(f"no trial to run; tables made again from {len(finished.tables.whole)} records in {folder}")
     elif not finished.ran:
         print(f"nothing to do: {len(finished.records)} trials done in {folder}")
     else:

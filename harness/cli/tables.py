@@ -14,8 +14,11 @@ def add_to(app: typer.Typer) -> None:
 
 def tables(folder: FolderArgument) -> None:
     """Write the tables of a sweep again, from its records."""
-    from harness.ledger.records import read_records
-    from harness.results import tables as tidy_tables
+    from harness.errors import InputError
+    from harness.ledger.tables import refresh
 
-    for name, rows in tidy_tables.write(read_records(folder), folder).items():
+    following = refresh(folder, anew=True)
+    if following.rows is None:
+        raise InputError(f"{folder}: no record here can be used; run the sweep again")
+    for name, rows in following.rows.items():
         print(f"{folder / 'tables' / name}.parquet: {rows} rows")

@@ -45,7 +45,8 @@ class Claim:
 
     def beat(self) -> None:
         """Show that the owner is alive. Call it at least every :data:`LEASE_S` / 3 seconds."""
-        os.utime(self.path)
+        with suppress(FileNotFoundError):  # the folder was removed: there is nothing that could be shown
+            os.utime(self.path)
 
     def is_superseded(self) -> bool:
         """Whether another driver took this owner for dead and began another attempt."""
@@ -53,7 +54,8 @@ class Claim:
 
     def release(self) -> None:
         """Give the trial back without a record: any driver may take it at once."""
-        os.utime(self.path, (0, 0))
+        with suppress(FileNotFoundError):
+            os.utime(self.path, (0, 0))
 
 
 class OwnerWatch:
@@ -64,7 +66,10 @@ class OwnerWatch:
 
     def alive(self, claim: Path) -> bool:
         """Whether the owner of a claim still works, as far as this machine can tell."""
-        touched = claim.stat().st_mtime_ns
+        try:
+            touched = claim.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False  # removed, or a link to nothing
         if touched == 0:
             return False  # released
         owner = _owner(claim)
@@ -79,7 +84,8 @@ class OwnerWatch:
             self._seen[claim] = (touched, since)
         if now - since <= LEASE_S:
             return True
-        os.utime(claim, (0, 0))  # released, so that nobody else has to watch for as long
+        with suppress(FileNotFoundError):
+            os.utime(claim, (0, 0))  # released, so that nobody else has to watch for as long
         return False
 
 
@@ -116,7 +122,7 @@ def _owner(claim: Path) -> dict[str, Any] | None:
     """The holder of a claim; None if the file does not say, because it is brand new or was left by a crash."""
     try:
         owner = json.loads(claim.read_bytes())
-    except ValueError:
+    except (ValueError, OSError, RecursionError):
         return None
     named = {"host": str, "pid": int, "born": float}
     whole = isinstance(owner, dict) and all(isinstance(owner.get(key), kind) for key, kind in named.items())

@@ -1,13 +1,14 @@
 """The ledger: the folder of a sweep's trials, and the only state there is.
 
 results/<sweep>/
-  sweep.yaml  plan.json
+  sweep.yaml  plan.json  tables.json
   trials/<trial_id>/  trial.json  claim.<n>.json  record.json  notebook.ipynb  log.txt
   artifacts/<trial_id>/
 
-A trial is done if and only if its ``record.json`` exists. ``trial.json`` holds the trial's row of the plan, so that
-one of ten thousand trials need not read the plan of all. Several drivers, on several machines, may work on one
-ledger over a shared file system at once:
+A trial is done if and only if its ``record.json`` exists. A record that is damaged, of another trial or of an older
+schema is set aside, so that its trial runs again. ``trial.json`` holds the trial's row of the plan, so that one of ten
+thousand trials need not read the plan of all. Several drivers, on several machines, may work on one ledger over a
+shared file system at once:
 
 * **Claims.** Attempt *n* on a trial belongs to whoever creates ``claim.<n>.json``; the file system lets only one do
   so. When its owner is gone (:mod:`harness.ledger.claims`) anyone may create ``claim.<n+1>.json``. Nothing is ever
@@ -19,8 +20,11 @@ ledger over a shared file system at once:
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,28 +35,43 @@ from harness.files import (
     PLAN_FILE,
     RECORD_FILE,
     SWEEP_FILE,
-    TRIAL_FILE,
     TRIALS_DIR,
     create_atomically,
+    damaged_file,
+    missing_file,
+    remove_dead_parts,
     write_atomically,
 )
+from harness.ledger import documents
 from harness.ledger.claims import Claim, OwnerWatch
-from harness.ledger.records import read_record, read_records
-from harness.ledger.scan import names, side_by_side
+from harness.ledger.records import Damaged, read_record, read_records
+from harness.ledger.scan import Stamp, names, side_by_side, stamp, text_of
+from harness.ledger.tables import read_sources
 from harness.results.parents import preferred
 from harness.results.record import Record
 from harness.sweeps.plan import Plan, Planned
 from harness.trial import Trial
 
+_CLAIM = re.compile(r"claim\.([1-9][0-9]{0,8})\.json")
+
 
 class Ledger:
     """The trials of one sweep on disk."""
 
-    def __init__(self, folder: Path, plan: Plan, environment: Mapping[str, str | bool | None] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        environment: Mapping[str, str | bool | None] | None = None,
+        sweep_yaml: str | None = None,
+    ) -> None:
         self.folder = folder
         self.plan = plan
         self._environment = dict(environment or {})
         self._watch = OwnerWatch()
+        self._sweep_yaml = sweep_yaml
+        self._sweep_stamp: Stamp | None = None
+        """That of ``sweep.yaml`` when it was last written or found to be one."""
 
     @classmethod
     def create(
@@ -61,33 +80,33 @@ class Ledger:
         """Write ``plan`` into ``folder``, which may be new or hold an earlier plan of the same sweep.
 
         Trials are added and never removed: a trial outside the new plan keeps its record. A planned trial with the
-        status ``skipped`` runs after all, and an unreadable record is set aside. ``environment`` goes into the records
-        of skipped trials. Raises :class:`InputError` if the folder holds another sweep, and OSError if it cannot be
-        written.
+        status ``skipped`` runs after all, and a record that cannot be used is set aside. ``environment`` goes into the
+        records of skipped trials. Raises :class:`InputError` if the folder holds another sweep or what a newer
+        TuneBench wrote; nothing is changed then. Raises OSError if the folder cannot be written.
         """
-        ledger = cls(folder, plan, environment)
-        earlier = _read_json(folder / PLAN_FILE) if (folder / PLAN_FILE).exists() else {}
-        if earlier and (name := earlier.get("sweep")) != plan.sweep:
+        ledger = cls(folder, plan, environment, sweep_yaml)
+        earlier = documents.earlier_plan(folder)
+        if (name := documents.sweep_name(folder, earlier)) not in (None, plan.sweep):
             raise InputError(f"{folder}: holds the sweep '{name}', not '{plan.sweep}'; choose another folder")
+        sources = read_sources(folder)
+        whole = {} if sources is None else sources.whole()
+        heads = side_by_side(lambda row: ledger._inspected(row.trial_id, whole), plan.rows)
         (folder / TRIALS_DIR).mkdir(parents=True, exist_ok=True)
-        document = plan.document()
-        ledger._add(document["trials"], _standing(earlier))
-        side_by_side(ledger._settle, plan.rows)
-        write_atomically(folder / SWEEP_FILE, sweep_yaml)
+        document = documents.plan_document(plan)
+        if not earlier and (folder / PLAN_FILE).exists():
+            _say(f"{folder / PLAN_FILE}: cannot be read; written anew")
+        ledger._add(document["trials"], documents.trial_documents(earlier))
+        side_by_side(lambda planned: ledger._settle(*planned), list(zip(plan.rows, heads, strict=True)))
+        remove_dead_parts(folder)
+        ledger._write_sweep()
         if document != earlier:
             write_atomically(folder / PLAN_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         return ledger
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
-        """The ledger in ``folder`` with its latest plan. Raises :class:`InputError` if there is none."""
-        if not (folder / PLAN_FILE).is_file():
-            raise InputError(f"{folder}: no {PLAN_FILE} here; is this the folder of a sweep, such as results/quick?")
-        document = _read_json(folder / PLAN_FILE)
-        try:
-            return cls(folder, Plan(document["sweep"], tuple(map(Planned.from_document, document["trials"]))))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder / PLAN_FILE}: not a plan: {type(error).__name__}") from error
+        """The ledger in ``folder`` with its latest plan. Raises :class:`InputError` if none can be read."""
+        return cls(folder, documents.read_plan(folder))
 
     @classmethod
     def of_trial(cls, trial_dir: Path) -> tuple[Ledger, bool]:
@@ -97,13 +116,27 @@ class Ledger:
         """
         folder = trial_dir.parent.parent
         try:
-            document = _read_json(trial_dir / TRIAL_FILE)
-            row = Planned.from_document(document["row"])
-            return cls(folder, Plan(document["sweep"], (row,))), document["is_parent"]
-        except (InputError, KeyError, TypeError, ValueError):  # of an older version, or lost: the plan has it too
+            own = documents.read_trial(trial_dir)
+            return cls(folder, Plan(own.sweep, (own.row,))), own.is_parent
+        except InputError:  # of an older version, or lost: the plan has it too
             whole = cls.open(folder)
             row = whole.row(trial_dir.name)
             return cls(folder, Plan(whole.plan.sweep, (row,))), row.trial_id in whole.plan.parents
+
+    def prepare(self, row: Planned) -> None:
+        """Write anew what the process of the trial reads, if it was lost or damaged since the trial was planned."""
+        try:
+            documents.read_trial(self.trial_dir(row.trial_id))
+        except InputError:
+            is_parent = row.trial_id in self.plan.parents
+            document = documents.trial_document(self.plan.sweep, is_parent, row.document())
+            documents.write_trial(self.trial_dir(row.trial_id), document)
+        path = self.folder / SWEEP_FILE
+        if (now := stamp(path)) is None or now != self._sweep_stamp:
+            if documents.is_sweep(path):  # another driver's
+                self._sweep_stamp = now
+            else:
+                self._write_sweep()
 
     def trial_dir(self, trial_id: str) -> Path:
         """The folder of one trial."""
@@ -136,6 +169,7 @@ class Ledger:
             return None
         attempt = 1 if last is None else _attempt(last) + 1
         path = self.trial_dir(trial_id) / f"claim.{attempt}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         claim = Claim(trial_id, path, attempt, datetime.now(UTC))
         try:
             claim.write()
@@ -160,25 +194,41 @@ class Ledger:
         last = self._last_claim(trial_id)
         try:
             return None if last is None else datetime.fromisoformat(json.loads(last.read_bytes())["started_at"])
-        except ValueError:  # its owner died before it wrote that
+        except (OSError, ValueError, KeyError, TypeError):  # its owner died before it wrote that
             return None
 
     def finish(self, record: Record) -> bool:
-        """Write the record of a trial. False if there is one already: the first record stays."""
+        """Write the record of a trial. False if there is one already: the first record stays, unless it is damaged."""
         path = self.trial_dir(record.trial_id) / RECORD_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_dead_parts(path.parent)
         try:
-            create_atomically(path, record.model_dump_json())
+            create_atomically(path, text_of(record))
         except FileExistsError:
-            return False
+            if self.ended(record.trial_id) is not None:
+                return False
+            with suppress(FileExistsError):
+                create_atomically(path, text_of(record))
         return True
 
     def record(self, trial_id: str) -> Record | None:
-        """The record of one trial; None if there is none. Raises :class:`InputError` if it cannot be read."""
+        """The record of one trial; None if there is none. Raises :class:`InputError` if it cannot be used."""
         return read_record(self.trial_dir(trial_id) / RECORD_FILE)
 
     def head(self, trial_id: str) -> Record | None:
         """The record of one trial without its outcome, from a small read; otherwise like :meth:`record`."""
         return read_record(self.trial_dir(trial_id) / RECORD_FILE, head=True)
+
+    def ended(self, trial_id: str, head: bool = True) -> Record | None:
+        """The record of one trial, or its ``head``; None if the trial has to run.
+
+        A record that cannot be used is set aside, and said.
+        """
+        try:
+            return self.head(trial_id) if head else self.record(trial_id)
+        except Damaged as damage:
+            self._set_aside_damaged(trial_id, damage)
+            return None
 
     def chosen_parents(self, trial: Trial) -> dict[str, str]:
         """Role -> id of the trial that fills it (:func:`harness.results.parents.preferred`).
@@ -187,14 +237,29 @@ class Ledger:
         """
         chosen = {}
         for role, candidates in trial.parents.items():
-            ended = (self.record(candidate) for candidate in candidates)
+            ended = (self.ended(candidate, head=False) for candidate in candidates)
             if (best := preferred([record for record in ended if record is not None])) is not None:
                 chosen[role] = best.trial_id
         return chosen
 
+    def require_parents(self, trial: Trial) -> None:
+        """Raise :class:`InputError` if a parent has to run first: its record is gone, or its artefact is damaged.
+
+        The record of the parent with the damaged artefact is set aside.
+        """
+        chosen = self.chosen_parents(trial)
+        lost = [parent for parent in trial.parent_ids if self.ended(parent) is None]
+        for parent in dict.fromkeys(chosen.values()):
+            folder = self.artifact_dir(parent)
+            if (name := damaged_file(folder)) is not None and self.set_aside(parent) is not None:
+                _say(f"{folder / name}: not what its checksum says; trial {parent} runs again")
+                lost.append(parent)
+        if lost:
+            raise InputError(f"trial {trial.trial_id}: its parent {lost[0]} has to run first; run the sweep again")
+
     def heads(self) -> list[Record | None]:
-        """How each planned trial ended, in the order of the plan; None if it has not ended."""
-        return side_by_side(lambda row: self.head(row.trial_id), self.plan.rows)
+        """How each planned trial ended, in the order of the plan; None if it has not ended. See :meth:`ended`."""
+        return side_by_side(lambda row: self.ended(row.trial_id), self.plan.rows)
 
     def records(self) -> Iterator[Record]:
         """Every record: the planned trials in their order, then all others."""
@@ -203,7 +268,8 @@ class Ledger:
     def status(self) -> Counter[str]:
         """How many planned trials have each status, with ``running`` and ``pending`` for those without a record.
 
-        It makes small reads only, so it may be called at any moment, from any machine with access to the folder.
+        It makes small reads only, so it may be called at any moment, from any machine with access to the folder. A
+        record that cannot be used counts as none, and is said.
         """
         return Counter(side_by_side(self._state, self.plan.rows))
 
@@ -220,7 +286,7 @@ class Ledger:
         return aside
 
     def set_aside_parents(self, trial_ids: Collection[str]) -> set[str]:
-        """Let the parents of these trials run again if their checkpoints are needed but were deleted.
+        """Let the parents of these trials run again if files of their artefacts are needed but were deleted.
 
         A trial may be added to the plan after its parent ran without children, or after the parent's other children
         ended. The repeated parents give the same numbers. Other records stay as they are. Returns the ids of the trials
@@ -230,8 +296,8 @@ class Ledger:
         waiting = [row for row in self.pending() if row.trial_id in trial_ids]
         while waiting:
             for parent in waiting.pop().trial.parent_ids:
-                record = self.head(parent)
-                if record is not None and record.status == "ok" and not self.artifact_dir(parent).exists():
+                record = self.ended(parent)
+                if record is not None and record.status == "ok" and self._lacks_artifact(parent):
                     self.set_aside(parent)
                     again.add(parent)
                     waiting.append(self.row(parent))
@@ -254,9 +320,21 @@ class Ledger:
         )
 
     def _state(self, row: Planned) -> str:
-        if (record := self.head(row.trial_id)) is not None:
-            return record.status
+        try:
+            if (record := self.head(row.trial_id)) is not None:
+                return record.status
+        except Damaged as damage:
+            _say(str(damage))
         return "running" if self.is_claimed(row.trial_id) else "pending"
+
+    def _lacks_artifact(self, trial_id: str) -> bool:
+        folder = self.artifact_dir(trial_id)
+        return not folder.exists() or missing_file(folder) is not None
+
+    def _write_sweep(self) -> None:
+        if self._sweep_yaml is not None:
+            write_atomically(self.folder / SWEEP_FILE, self._sweep_yaml)
+            self._sweep_stamp = stamp(self.folder / SWEEP_FILE)
 
     def _add(self, rows: Sequence[Mapping[str, Any]], standing: Mapping[str, Mapping[str, Any]]) -> None:
         """Give every trial its folder and ``trial.json``; the trials in ``standing`` have them already."""
@@ -264,24 +342,26 @@ class Ledger:
 
         def add(row: Mapping[str, Any]) -> None:
             trial_id = row["trial_id"]
-            document = {"sweep": self.plan.sweep, "is_parent": trial_id in self.plan.parents, "row": row}
-            if trial_id in there and standing.get(trial_id) == document:
-                return
-            folder = self.trial_dir(trial_id)
-            folder.mkdir(exist_ok=True)
-            # The plan is what has to last: a trial.json that is lost with the machine's power is read from there.
-            write_atomically(
-                folder / TRIAL_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n", durable=False
-            )
+            document = documents.trial_document(self.plan.sweep, trial_id in self.plan.parents, row)
+            if trial_id not in there or standing.get(trial_id) != document:
+                documents.write_trial(self.trial_dir(trial_id), document)
 
         side_by_side(add, rows)
 
-    def _settle(self, row: Planned) -> None:
-        """Fit the record to the plan: remove an unreadable or outdated one, and write that of a row that cannot run."""
+    def _inspected(self, trial_id: str, whole: Mapping[str, Stamp]) -> Record | Damaged | None:
+        """The head of a record, or its fault; all of a record is read, but for those with a stamp in ``whole``."""
+        path = self.trial_dir(trial_id) / RECORD_FILE
+        seen = whole.get(trial_id)
         try:
-            record = self.head(row.trial_id)
-        except InputError:
-            self.set_aside(row.trial_id)
+            record = read_record(path, head=seen is not None and seen == stamp(path))
+        except Damaged as damage:
+            return damage
+        return None if record is None else record.model_copy(update={"outcome": None})
+
+    def _settle(self, row: Planned, record: Record | Damaged | None) -> None:
+        """Fit the record to the plan: remove an unusable or outdated one, and write that of a row that cannot run."""
+        if isinstance(record, Damaged):
+            self._set_aside_damaged(row.trial_id, record)
             record = None
         if record is not None and record.status == "skipped" and record.reason != row.reason:
             # Nothing was measured: nothing is lost.
@@ -290,9 +370,20 @@ class Ledger:
         if record is None and row.reason is not None:
             self.skip(row, row.reason)
 
+    def _set_aside_damaged(self, trial_id: str, damage: Damaged) -> None:
+        """Set a record aside that cannot be used, unless another driver has put a new one in its place by now."""
+        if (aside := self.set_aside(trial_id)) is None:
+            return
+        with suppress(Damaged):
+            if read_record(aside) is not None:
+                with suppress(FileExistsError):
+                    create_atomically(self.trial_dir(trial_id) / RECORD_FILE, aside.read_text(encoding="utf-8"))
+                return
+        _say(f"{damage.fault}; set aside as {aside.name}, and the trial runs again")
+
     def _last_claim(self, trial_id: str) -> Path | None:
         folder = self.trial_dir(trial_id)
-        claims = (folder / name for name in names(folder) if name.startswith("claim.") and name.endswith(".json"))
+        claims = (folder / name for name in names(folder) if _CLAIM.fullmatch(name))
         return max(claims, key=_attempt, default=None)
 
 
@@ -300,25 +391,5 @@ def _attempt(claim: Path) -> int:
     return int(claim.name.split(".")[1])
 
 
-def _standing(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The content of ``trial.json`` by trial id, for a written plan; empty if ``plan`` is not a plan."""
-    try:
-        rows = plan["trials"]
-        roles = [ids for row in rows for ids in row["trial"]["parents"].values()]
-        parents = {parent for ids in roles for parent in ([ids] if isinstance(ids, str) else ids)}
-        return {
-            row["trial_id"]: {"sweep": plan["sweep"], "is_parent": row["trial_id"] in parents, "row": row}
-            for row in rows
-        }
-    except (KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as JSON") from error
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: not a mapping")
-    return document
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from torch import nn
 
+from harness.files import write_checksums
 from harness.models.load import Base
 from harness.networks.fresh import fresh_parameters
 from harness.networks.merging import Merge
@@ -87,7 +88,7 @@ class Tuned:
         """Write the checkpoint for this task; returns its bytes on disk.
 
         A PEFT model is written in PEFT's own adapter format, for PEFT to load; any other as the tensors :attr:`stored`.
-        If nothing trained, nothing is stored: 0.
+        If nothing trained, nothing is stored: 0. ``SHA256SUMS`` has the hash of every file.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,7 @@ class Tuned:
         written = sum(path.stat().st_size for path in folder.iterdir())
         description = {"method": self.method, "args": dict(self.args), "model": self.base.spec.name}
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description, sort_keys=True))
+        write_checksums(folder)
         return written
 
 

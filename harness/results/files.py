@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from harness.errors import InputError
-from harness.files import TABLES_DIR
+from harness.files import TABLES_DIR, part_of
 from harness.results.schema import SCHEMA_VERSION, TABLES, Table
 
 #: The tables by name.
@@ -27,7 +26,7 @@ class TableFiles:
 
     def __init__(self, folder: Path, table: Table) -> None:
         self._finals = [folder / f"{table.name}.{ending}" for ending in ("parquet", "csv")]
-        self._parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in self._finals]
+        self._parts = [part_of(path) for path in self._finals]
         parquet, csv = self._parts
         self._writers = (
             pq.ParquetWriter(parquet, table.arrow, compression="zstd"),
@@ -72,7 +71,7 @@ class Stored(Tables):
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
             path = self._files[name]
-            self._frames[name] = _frame(_open(path).read() if path.exists() else TABLES[name].arrow.empty_table())
+            self._frames[name] = _frame(_all(path) if path.exists() else TABLES[name].arrow.empty_table())
         return self._frames[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -87,7 +86,7 @@ class Stored(Tables):
             return _where(self[name], trial_ids, equal)
         wanted = pa.array(list(trial_ids), type=pa.string())
         row_groups = []
-        with _open(self._files[name]) as file:
+        with _reading(self._files[name]), _open(self._files[name]) as file:
             for number in range(file.num_row_groups):
                 keys = file.read_row_group(number, columns=["trial_id", *equal])
                 mask = pc.is_in(keys["trial_id"], value_set=wanted)
@@ -133,11 +132,24 @@ def find(folder: Path) -> Path:
     raise InputError(f"{folder}: no tables here; make them with 'tunebench tables {folder}'")
 
 
-def _open(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what is wrong with the file into one line."""
     try:
-        file = pq.ParquetFile(path)
+        yield
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        what = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: cannot be read as Parquet: {what}; make the tables again") from error
+
+
+def _all(path: Path) -> pa.Table:
+    with _reading(path), _open(path) as file:
+        return file.read()
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    with _reading(path):
+        file = pq.ParquetFile(path)
     version = (file.schema_arrow.metadata or {}).get(b"schema_version", b"none").decode()
     if version != str(SCHEMA_VERSION):
         raise InputError(f"{path}: schema version {version}, not {SCHEMA_VERSION}; make the tables again")

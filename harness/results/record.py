@@ -59,6 +59,9 @@ class Record(BaseModel):
     environment: dict[str, str | bool | None] = Field(default_factory=dict)
     """Columns of the trials table that describe machine, versions and commit; known for every ending."""
     outcome: Outcome | None = None
+    sha256: str | None = Field(default=None, exclude=True)
+    """Stands last in the file, with the checksum of all before it. The ledger writes and checks it, and leaves it out
+    of what it reads."""
 
 
 def _finite(value: Any) -> Any:

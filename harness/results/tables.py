@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from harness.files import TABLES_DIR
+from harness.files import TABLES_DIR, remove_dead_parts
 from harness.results.baseline import fill_base_scores
 from harness.results.builder import TableBuilder
 from harness.results.files import TableFiles, find, read
@@ -46,6 +46,7 @@ def write(records: Iterable[Record], sweep_dir: Path) -> dict[str, int]:
     rows = dict.fromkeys(TABLES, 0)
     folder = sweep_dir / TABLES_DIR
     folder.mkdir(exist_ok=True)
+    remove_dead_parts(folder)
     with ExitStack() as stack:
         files = {name: stack.enter_context(TableFiles(folder, table)) for name, table in TABLES.items()}
         for name, batch in _batches(records):

@@ -47,7 +47,7 @@ class Consequences:
     def obstacle(self, row: Planned) -> str | None:
         """Why the row can no longer run; None if it can."""
         for role, candidates in row.trial.parents.items():
-            endings = [self._ledger.head(parent) for parent in candidates]
+            endings = [self._ledger.ended(parent) for parent in candidates]
             statuses = [record.status for record in endings if record is not None]
             if len(statuses) == len(candidates) and "ok" not in statuses:
                 return _lost(role, candidates, statuses)
@@ -65,7 +65,7 @@ class Consequences:
             self._exhausted[_kind(row)] = row
 
     def _is_at_rest(self, trial_id: str) -> bool:
-        record = self._ledger.head(trial_id)
+        record = self._ledger.ended(trial_id)
         return record is not None and record.status in _AT_REST
 
 

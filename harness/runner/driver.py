@@ -7,6 +7,7 @@ ledger. Each waits for the trials of the others, and takes them over if their dr
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +19,7 @@ from harness.files import PROGRESS_FILE
 from harness.ledger.ledger import Ledger
 from harness.results.record import Record
 from harness.runner.consequences import Consequences
-from harness.runner.endings import Ending, record_of_loss
+from harness.runner.endings import TAKEN_AWAY, Ending, record_of_loss
 from harness.runner.executors import Executor, Job
 from harness.runner.schedule import Schedule
 from harness.sweeps.plan import Planned
@@ -26,6 +27,8 @@ from harness.sweeps.plan import Planned
 _POLL_S = 0.05
 #: In polls: how often the driver reads the progress of its trials, and how often it checks the trials of others.
 _OFTEN, _SELDOM = 5, 20
+#: How many times one run starts a trial that ends without a record. What its user interrupts ends the run itself.
+_ATTEMPTS = 3
 
 
 @dataclass
@@ -113,7 +116,10 @@ class _Driver:
         self._schedule = Schedule(rows)
         self._waiting = {row.trial_id: row for row in rows}
         self._queued: dict[str, Running] = {}
-        self._lost: dict[str, tuple[Running, Ending]] = {}
+        self._over: dict[str, tuple[Running, Ending]] = {}
+        """Jobs that have ended, and whose trials have no record yet."""
+        self._fruitless: Counter[str] = Counter()
+        """Trial -> jobs of this run that ended without a record."""
         self._elsewhere: dict[str, Planned] = {}
         """Trials of other drivers, as far as this one can tell: their claim lives, or a parent has one."""
         board.waiting = self._waiting.values()
@@ -132,16 +138,29 @@ class _Driver:
         for trial_id, running in list(self.board.running.items()):
             if (ending := running.job.ended()) is not None:
                 del self.board.running[trial_id]
-                if ending.status == "ok" or _settle(self._ledger, running, ending):
-                    self._place(running.row)
-                else:
-                    self._lost[trial_id] = running, ending
+                self._over[trial_id] = running, ending
+                self._conclude(trial_id)
+
+    def _conclude(self, trial_id: str) -> None:
+        """Record a trial whose job has ended, or let it run again; nothing while its claim looks alive.
+
+        On another host, only a missing heartbeat shows that the process is gone.
+        """
+        running, ending = self._over[trial_id]
+        if not self._ledger.is_done(trial_id):
+            if self._ledger.is_claimed(trial_id):
+                return
+            if ending.status == "ok" and ending != TAKEN_AWAY:
+                self._fruitless[trial_id] += 1
+                ending = _of_attempts(self._fruitless[trial_id], ending)
+            if ending.status != "ok":
+                self._ledger.finish(record_of_loss(self._ledger, running.row, ending))
+        del self._over[trial_id]
+        self._place(running.row)
 
     def _look_elsewhere(self) -> None:
-        for trial_id, (running, ending) in list(self._lost.items()):
-            if _settle(self._ledger, running, ending):
-                del self._lost[trial_id]
-                self._place(running.row)
+        for trial_id in list(self._over):
+            self._conclude(trial_id)
         for row in list(self._elsewhere.values()):
             self._place(row)
 
@@ -152,6 +171,8 @@ class _Driver:
             if self._may_start(row):
                 ready.append(row)
         if ready:
+            for row in ready:
+                self._ledger.prepare(row)
             jobs = self._executor.submit([self._ledger.trial_dir(row.trial_id) for row in ready])
             self._queued |= {row.trial_id: Running(row, job) for row, job in zip(ready, jobs, strict=False)}
             for row in ready[len(jobs) :]:
@@ -174,15 +195,27 @@ class _Driver:
         self._elsewhere.pop(trial_id, None)
         if trial_id not in self._waiting:
             return False
-        if (reason := self._consequences.obstacle(row)) is not None:
+        reason = row.reason or self._consequences.obstacle(row)
+        if reason is not None:
             self._ledger.skip(row, reason)
-        if (record := self._ledger.head(trial_id)) is not None:
+        if (record := self._ledger.ended(trial_id)) is not None:
             self._end(row, record)
             return False
-        if not _is_ready(self._ledger, row):
+        lost = [parent for parent in row.trial.parent_ids if not self._ledger.is_done(parent)]
+        for parent in lost:
+            self._repeat(parent, row)
+        if lost or self._ledger.is_claimed(trial_id):
             self._elsewhere[trial_id] = row
             return False
         return True
+
+    def _repeat(self, trial_id: str, child: Planned) -> None:
+        """Let a parent run again that had ended, and whose record is gone."""
+        if trial_id not in self._waiting:
+            line = f"trial {trial_id} runs again: its record is gone, and trial {child.trial_id} starts from it"
+            print(line, file=sys.stderr, flush=True)
+            row = self._waiting[trial_id] = self._ledger.row(trial_id)
+            self._place(row)
 
     def _end(self, row: Planned, record: Record) -> None:
         del self._waiting[record.trial_id]
@@ -194,22 +227,12 @@ class _Driver:
                 self._may_start(child)  # told at once, room or not
 
 
-def _is_ready(ledger: Ledger, row: Planned) -> bool:
-    """Whether all parents of the row are done and no driver works on it."""
-    return all(ledger.is_done(parent) for parent in row.trial.parent_ids) and not ledger.is_claimed(row.trial_id)
-
-
-def _settle(ledger: Ledger, running: Running, ending: Ending) -> bool:
-    """Record that a process died; False while its claim still looks alive.
-
-    On another host, only a missing heartbeat shows that the process is gone.
-    """
-    trial_id = running.row.trial_id
-    if not ledger.is_done(trial_id):
-        if ledger.is_claimed(trial_id):
-            return False
-        ledger.finish(record_of_loss(ledger, running.row, ending))
-    return True
+def _of_attempts(attempts: int, last: Ending) -> Ending:
+    """The ending of a trial that was started so many times without a record; ``ok`` if it may start again."""
+    if attempts < _ATTEMPTS:
+        return last
+    how = "" if last.reason is None else f" (at last, {last.reason})"
+    return Ending("failed", f"the trial ended {attempts} times without a record{how}; see log.txt")
 
 
 def _progress(ledger: Ledger, trial_id: str) -> dict[str, Any] | None:

@@ -20,8 +20,8 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocat
 _LOSS = re.compile(r"\bloss\b", re.IGNORECASE)
 _NOT_A_NUMBER = re.compile(r"\b(nan|inf|infinite)\b", re.IGNORECASE)
 _IS_NOT_FINITE = re.compile(r"\b(nan|inf|infinite|not finite)\b", re.IGNORECASE)
-#: Exit code of a command that was interrupted and lost nothing.
-_INTERRUPTED = 130
+#: How a trial's process ends that was stopped, and exit codes of commands: interrupted, or refused for bad input.
+_STOPPED = (130, 2, *(-number for number in STOP_SIGNALS))
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -36,6 +36,9 @@ class Ending:
 
 
 OK = Ending("ok")
+
+#: A job that its place took away: no fault of the trial, which runs again as often as that happens.
+TAKEN_AWAY = Ending("ok", "its node was lost, or wanted for something else")
 
 
 def of_exception(name: str, message: str, cell: int | None) -> Ending:
@@ -73,11 +76,13 @@ def of_death(returncode: int | None, cell: int | None, memory_killer_struck: boo
 def of_process(returncode: int) -> Ending:
     """The ending when a trial's own process ended; ``ok`` means that the ledger already tells the outcome.
 
-    That is so when the trial has a record, when another driver works on it, and when it was stopped and will run again.
+    That is so when the trial has a record, when another driver works on it, and when it did not run and may again: it
+    was stopped from outside, or it lacks a file or a parent, which the driver gives it. The reason says how it ended.
     """
-    if returncode in (0, _INTERRUPTED, *(-number for number in STOP_SIGNALS)):
+    if returncode == 0:
         return OK
-    return Ending("failed", f"the trial's process ended with {how_it_ended(returncode)}; see log.txt")
+    how = f"the trial's process ended with {how_it_ended(returncode)}"
+    return Ending("ok", how) if returncode in _STOPPED else Ending("failed", f"{how}; see log.txt")
 
 
 def record_of(

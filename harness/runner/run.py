@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from harness.errors import InputError
 from harness.ledger.ledger import Ledger
+from harness.ledger.tables import Following, refresh
 from harness.processes.lifetime import interruptible
 from harness.results.record import Record
 from harness.runner import display, executors
@@ -23,6 +24,8 @@ from harness.sweeps.spec import Sweep
 
 #: A run does not begin with less space than this on the disk of its folder.
 _LEAST_FREE_BYTES = 100 * 1024**2
+#: How often a run drives what has no record: a disk that damages every record must not keep it busy for ever.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,14 @@ class Finished:
     """Records of the trials that were asked for, in the order of the plan; without their outcomes."""
     ran: int
     """How many of them ran now; the others had ended before."""
+    tables: Following
+    """The tables of all records."""
+    lost: int = 0
+    """How many of them have no record that can be used, although they ran."""
 
     @property
     def all_well(self) -> bool:
-        return all(record.status in ("ok", "skipped") for record in self.records)
+        return not self.lost and all(record.status in ("ok", "skipped") for record in self.records)
 
 
 def run(
@@ -52,7 +59,9 @@ def run(
     cold: bool = False,
     judge: Callable[[Plan], Plan] | None = None,
 ) -> Finished:
-    """Run what has no record yet, ``jobs`` trials at a time.
+    """Run what has no record yet, ``jobs`` trials at a time, and have the tables follow the records.
+
+    What loses its record while others run, or is found damaged at the end, runs again.
 
     ``cold`` has every trial import its libraries instead of forking it from a process that has.
     ``only`` chooses trials by their facts; ``retry`` sets the records of trials that did not end well aside, so that
@@ -66,20 +75,33 @@ def run(
         if judge is not None:
             plan = judge(plan)
         ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
+    runnable = {row.trial_id for row in plan.runnable if row.trial_id in wanted}
     heads = dict(zip((row.trial_id for row in plan.rows), ledger.heads(), strict=True))
     if retry:
-        for trial_id in wanted.intersection(row.trial_id for row in plan.runnable):
+        for trial_id in runnable:
             if (head := heads[trial_id]) is not None and head.status != "ok":
                 ledger.set_aside(trial_id)
                 heads[trial_id] = None
-    heads |= dict.fromkeys(ledger.set_aside_parents(wanted))
-    pending = {row.trial_id for row in plan.runnable if row.trial_id in wanted and heads[row.trial_id] is None}
-    if pending:
-        durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
-        with display.make(log_json, durations) as watcher, interruptible():
-            drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher, sweep.keep_artifacts)
-    heads |= {trial_id: ledger.head(trial_id) for trial_id in pending}
-    return Finished(ledger, [head for name, head in heads.items() if name in wanted and head is not None], len(pending))
+    ran: set[str] = set()
+    for _ in range(_ROUNDS):
+        heads |= dict.fromkeys(ledger.set_aside_parents(wanted))
+        pending = {trial_id for trial_id in runnable if heads[trial_id] is None}
+        if pending:
+            durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
+            with display.make(log_json, durations) as watcher, interruptible():
+                drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher, sweep.keep_artifacts)
+        ran |= pending
+        heads |= {trial_id: ledger.ended(trial_id) for trial_id in pending}
+        tables = refresh(folder)
+        if not (damaged := {trial_id for trial_id in runnable if trial_id not in tables.whole}):
+            break
+        for trial_id in damaged:
+            # What is damaged is set aside by being read; what is whole may still not fit into the tables.
+            if ledger.ended(trial_id, head=False) is not None and trial_id in tables.left_out:
+                ledger.set_aside(trial_id)
+            heads[trial_id] = None
+    records = [head for name, head in heads.items() if name in wanted and head is not None]
+    return Finished(ledger, records, len(ran), tables, lost=len(damaged))
 
 
 @contextmanager

@@ -34,14 +34,16 @@ def run_trial(trial_dir: Path) -> Record | None:
     """Run the trial in ``trial_dir`` (``results/<sweep>/trials/<trial_id>``) and return its record.
 
     None when there is nothing to do: the trial is done, or somebody else works on it. Whatever the notebook does ends
-    in a record; only an interrupt (SIGINT, SIGTERM, SIGUSR2) leaves none, so that the trial runs again. Raises
-    :class:`InputError` when the folder is not that of a planned trial.
+    in a record; only an interrupt (SIGINT, SIGTERM, SIGUSR2) and the removal of the folder leave none, so that the
+    trial runs again. Raises :class:`InputError` when the folder is not that of a planned trial, and when a parent has
+    to run first.
     """
     tied = _tie_to_driver()
     trial_dir = trial_dir.resolve()
     ledger, is_parent = Ledger.of_trial(trial_dir)
     row = ledger.row(trial_dir.name)
     settings = sweep.load(ledger.folder / SWEEP_FILE)
+    ledger.require_parents(row.trial)
     claim = ledger.claim(row.trial_id)
     if claim is None:
         return None
@@ -57,6 +59,8 @@ def run_trial(trial_dir: Path) -> Record | None:
     except KeyboardInterrupt:
         claim.release()
         raise
+    if ending.status != "ok" and not claim.path.exists():  # the folder was taken away under the notebook
+        return None
     clocked = time.monotonic() - clock
     record = record_of(ledger, row, ending, claim.attempt, claim.started_at, clocked, outcome)
     try:

@@ -18,7 +18,7 @@ from typing import Any
 from harness.errors import InputError
 from harness.processes.lifetime import DRIVER_VARIABLE, kill_group
 from harness.runner import gpus
-from harness.runner.endings import OK, Ending, of_process
+from harness.runner.endings import TAKEN_AWAY, Ending, of_process
 from harness.runner.executors.process import start
 from harness.sweeps.spec import Resources
 
@@ -63,7 +63,7 @@ class RayJob:
         try:
             return of_process(self._ray.get(self.task))
         except (errors.TaskCancelledError, errors.NodeDiedError, errors.LocalRayletDiedError):
-            return OK  # no fault of the trial, which runs again
+            return TAKEN_AWAY
         except errors.OutOfMemoryError:
             return Ending("oom", "Ray ended the trial for want of memory on its node")
         except errors.RayTaskError as error:

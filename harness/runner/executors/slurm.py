@@ -24,7 +24,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, Uncomplet
 from harness.errors import InputError
 from harness.ledger.ledger import Ledger
 from harness.processes.lifetime import kill_group
-from harness.runner.endings import OK, Ending, of_process, record_of_loss
+from harness.runner.endings import OK, TAKEN_AWAY, Ending, of_process, record_of_loss
 from harness.runner.executors.process import start
 from harness.sweeps.spec import Resources
 
@@ -157,7 +157,7 @@ class SlurmJob:
             self._failed_since = None
             return None
         if state in _NO_FAULT:
-            return OK
+            return OK if state == "COMPLETED" else TAKEN_AWAY
         if self._failed_since is None:
             self._failed_since = time.monotonic()
             self.queue.soon()

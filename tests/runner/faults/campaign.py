@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +32,10 @@ LEASE_S = 4.0
 #: What may differ between a disturbed run and an undisturbed one.
 CIRCUMSTANCES = ["started_at", "duration_s", "attempt"]
 #: The reasons that a killed process leaves.
-DEATHS = ("the kernel died with SIGKILL", "the trial's process ended with SIGKILL; see log.txt")
+DEATHS = re.compile(
+    r"the kernel died with SIGKILL|the trial's process ended with SIGKILL; see log\.txt"
+    r"|the trial ended 3 times without a record .*|FileNotFoundError: .*"
+)
 
 TELL = """\
 from harness.results.record import write_outcome
@@ -120,12 +125,14 @@ class Campaign:
         for path in self.folder.glob("results/tiny/trials/*/record.json"):
             try:
                 record, inode = Record.model_validate_json(path.read_bytes()), path.stat().st_ino
-            except (ValueError, FileNotFoundError):
+            except (ValueError, OSError):
+                continue
+            if path.parent.name != record.trial_id:
                 continue
             if record.status == "ok" and record.trial_id not in self.broken:
                 assert self._first.setdefault(record.trial_id, inode) == inode, f"{path} was written twice"
             elif record.status != "ok":
-                assert record.status == "failed" and record.reason in DEATHS, record.reason
+                assert record.status == "failed" and DEATHS.fullmatch(str(record.reason)), record.reason
                 assert record.trial_id in self.hit, f"{record.trial_id} failed, and nobody had touched it"
 
     def finish(self) -> None:
@@ -159,13 +166,13 @@ class Campaign:
         """The processes that hold a claim, with their trial."""
         found = []
         for path in self.folder.glob("results/tiny/trials/*/claim.*.json"):
-            if (path.parent / "record.json").exists():
+            if os.path.lexists(path.parent / "record.json"):
                 continue
             try:
                 process = psutil.Process(json.loads(path.read_bytes())["pid"])
                 if process.environ().get(MARK) == self.mark:
                     found.append((process, path.parent.name))
-            except (ValueError, TypeError, psutil.Error):
+            except (ValueError, TypeError, OSError, psutil.Error):
                 continue
         return found
 
@@ -251,15 +258,120 @@ def warm_parent_killed(campaign: Campaign) -> bool:
     return False
 
 
-def record_truncated(campaign: Campaign) -> bool:
+def trial_terminated(campaign: Campaign) -> bool:
+    """As a daemon does that watches over the machine's memory: nobody tells the driver."""
+    for process, trial_id in campaign.trial_processes():
+        campaign.hit.add(trial_id)
+        process.terminate()
+        return True
+    return False
+
+
+def _a_record(campaign: Campaign) -> Path | None:
+    """The record of some trial, which may be damaged."""
     if not (records := campaign.records() if campaign.idle() else []):
-        return False
+        return None
     trial_id = campaign.random.choice(records).trial_id
     campaign.broken.add(trial_id)
-    path = campaign.ledger.trial_dir(trial_id) / "record.json"
+    return campaign.ledger.trial_dir(trial_id) / "record.json"
+
+
+def record_truncated(campaign: Campaign) -> bool:
+    if (path := _a_record(campaign)) is None:
+        return False
     with path.open("r+b") as stream:
         stream.truncate(campaign.random.randrange(path.stat().st_size))
     return True
+
+
+def record_flipped(campaign: Campaign) -> bool:
+    """One bit, anywhere but in the digit that would make it the record of a newer TuneBench."""
+    if (path := _a_record(campaign)) is None:
+        return False
+    _flip(campaign, path, first=len('{"schema_version":3'))
+    return True
+
+
+def record_replaced(campaign: Campaign) -> bool:
+    """By what is no record, or that of another trial, or of an older schema."""
+    if (path := _a_record(campaign)) is None:
+        return False
+    other = next(it for it in campaign.folder.glob("results/tiny/trials/*/record.json") if it != path)
+    content = path.read_text(encoding="utf-8")
+    match campaign.random.choice(["other", "older", "link", "link to itself", "folder", "deleted"]):
+        case "other":
+            content = other.read_text(encoding="utf-8")
+        case "older":
+            content = re.sub(r'"schema_version":\d+', '"schema_version":1', content)
+        case kind:
+            path.unlink()
+            if kind == "folder":
+                path.mkdir()
+            elif kind != "deleted":
+                path.symlink_to(path.name if kind == "link to itself" else "nothing")
+            return True
+    path.write_text(content, encoding="utf-8")
+    return True
+
+
+def folder_removed(campaign: Campaign) -> bool:
+    """That of a trial that waits, or of one that has ended."""
+    if not (places := campaign.idle()):
+        return False
+    path = campaign.random.choice(places)
+    if campaign.random.random() < 0.5 and (record := _a_record(campaign)) is not None:
+        path = record.parent
+    campaign.hit.add(path.name)  # a driver may be about to take it
+    shutil.rmtree(path, ignore_errors=True)
+    return True
+
+
+def plan_damaged(campaign: Campaign) -> bool:
+    """The plan, the sweep, or what a waiting trial reads of itself."""
+    if not (places := campaign.idle()):
+        return False
+    results = campaign.folder / "results" / "tiny"
+    own = campaign.random.choice(places) / "trial.json"
+    path = campaign.random.choice([results / "sweep.yaml", own, own])
+    if campaign.random.random() < 0.5:
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        os.truncate(path, campaign.random.randrange(100))
+    return True
+
+
+def tables_damaged(campaign: Campaign) -> bool:
+    paths = [*campaign.folder.glob("results/tiny/tables/*"), *campaign.folder.glob("results/tiny/tables.json")]
+    if not paths:
+        return False
+    path = campaign.random.choice(sorted(paths))
+    match campaign.random.choice(["cut", "flip", "delete"]):
+        case "cut":
+            os.truncate(path, path.stat().st_size // 2)
+        case "flip":
+            _flip(campaign, path)
+        case _:
+            path.unlink()
+    return True
+
+
+def stray_copies(campaign: Campaign) -> bool:
+    """What people and programs that synchronise folders leave behind."""
+    if not (places := campaign.idle()):
+        return False
+    place = campaign.random.choice(places)
+    (place / "claim.1 (conflicted copy).json").write_text("{}")
+    (place / "record (conflicted copy).json").write_text("{}")
+    (place.parent / ".DS_Store").write_text("")
+    if (record := _a_record(campaign)) is not None:
+        shutil.copytree(record.parent, record.parent.with_suffix(".bak"), symlinks=True, dirs_exist_ok=True)
+    return True
+
+
+def _flip(campaign: Campaign, path: Path, first: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[campaign.random.randrange(first, len(content))] ^= 1 << campaign.random.randrange(8)
+    path.write_bytes(content)
 
 
 def claim_left_behind(campaign: Campaign) -> bool:
@@ -320,7 +432,14 @@ ANYWHERE = {
         driver_terminated,
         trial_killed,
         kernel_killed,
+        trial_terminated,
         record_truncated,
+        record_flipped,
+        record_replaced,
+        folder_removed,
+        plan_damaged,
+        tables_damaged,
+        stray_copies,
         claim_left_behind,
         clock_jumped,
         driver_added,

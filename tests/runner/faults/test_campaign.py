@@ -34,8 +34,10 @@ def test_nothing_is_lost(
     print(f"seed {seed}: {dict(campaign.done)}")
     assert campaign.done.total() == faults
 
+    planned = {row.trial_id for row in campaign.ledger.plan.rows}
     paths = sorted(tmp_path.glob("results/tiny/trials/*/record.json"))
-    assert len(paths) == TRIALS
+    assert len([path for path in paths if path.parent.name in planned]) == TRIALS
+    assert not list(tmp_path.rglob("*.part")), "nothing half-written is left"
     assert campaign.ledger.status() == {"ok": TRIALS}
     found = outcome(tmp_path)
     for name, expected in undisturbed.items():
