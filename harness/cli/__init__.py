@@ -8,6 +8,7 @@ from harness import notebooks
 from harness.cli import estimate, fetch, init, lab, list, plan, report, run, status, tables, trial
 from harness.cli.app import BAD_INPUT, app
 from harness.errors import InputError
+from harness.processes.lifetime import interruptible
 
 __all__ = ["app", "main"]
 
@@ -18,8 +19,9 @@ for _command in (run, plan, status, tables, report, estimate, list, fetch, lab, 
 def main() -> None:
     """Run the command line. Bad input prints one line and exits with code 2; an interrupt exits with 130."""
     try:
-        notebooks.hand_on()
-        app()
+        with interruptible():
+            notebooks.hand_on()
+            app()
     except InputError as error:
         _fail(str(error))
     except BrokenPipeError:

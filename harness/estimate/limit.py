@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from harness.processes.tied import tied
+
 #: Without one of these (NVIDIA, AMD, Windows' subsystem for Linux) Linux has no accelerator, and torch need not be
 #: asked, which takes seconds.
 _ACCELERATORS = ("nvidia0", "kfd", "dxg")
@@ -40,7 +42,8 @@ def limit_of(device: str) -> MemoryLimit | None:
     torch decides what ``auto`` is, in a process of its own.
     """
     if device != "cpu" and _accelerator_possible():
-        asked = subprocess.run([sys.executable, "-c", _ASK, device], capture_output=True, text=True, check=False)
+        command = tied([sys.executable, "-c", _ASK, device])
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
         if asked.returncode:
             return None
         place, memory = json.loads(asked.stdout.splitlines()[-1])

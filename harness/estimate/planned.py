@@ -33,6 +33,7 @@ from harness import catalog
 from harness.estimate.fits import GB, parse_bytes
 from harness.estimate.limit import MemoryLimit, limit_of
 from harness.files import write_atomically
+from harness.processes.tied import tied
 from harness.sources import cache
 from harness.sweeps.plan import Plan, Planned
 from harness.trial import Trial
@@ -163,22 +164,27 @@ def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int |
 def _in_processes(settings: list[Setting]) -> dict[Setting, int | None]:
     """Trace ``settings`` in separate processes; the settings of a process that dies stay out of the answer."""
     workers = min(os.cpu_count() or 1, _MOST_WORKERS, math.ceil(len(settings) / _WORTH_A_WORKER))
-    with ThreadPoolExecutor(workers) as pool:
-        answers = pool.map(_in_a_process, [settings[start::workers] for start in range(workers)])
-    return {setting: size for answer in answers for setting, size in answer.items()}
+    shares = [settings[start::workers] for start in range(workers)]
+    processes = [_worker() for _ in shares]
+    with ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as ended:
+        for process in processes:  # also after an interrupt, for which the pool would wait
+            ended.callback(process.kill)
+        answers = pool.map(_ask, processes, shares)
+        return {setting: size for answer in answers for setting, size in answer.items()}
 
 
-def _in_a_process(settings: list[Setting]) -> dict[Setting, int | None]:
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.estimate.worker"],
-        input=json.dumps([asdict(setting) for setting in settings]),
-        capture_output=True,
-        text=True,
-        check=False,
+def _worker() -> subprocess.Popen[str]:
+    command = tied([sys.executable, "-m", "harness.estimate.worker"])
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    if done.returncode:
+
+
+def _ask(process: subprocess.Popen[str], settings: list[Setting]) -> dict[Setting, int | None]:
+    output, _ = process.communicate(json.dumps([asdict(setting) for setting in settings]))
+    if process.returncode:
         return {}
-    return dict(zip(settings, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return dict(zip(settings, json.loads(output.splitlines()[-1]), strict=True))
 
 
 def _cached(file: Path) -> list[int | None]:

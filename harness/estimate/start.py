@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,8 @@ def quick_start() -> Iterator[None]:
     """
     # What is imported lives to the end: looking for garbage in it takes another fifth.
     gc.disable()
+    # torch would create a folder for what it compiles, and nothing is compiled here.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     import torch
 
     def unwrapped(function: Any = None, **_: Any) -> Any:

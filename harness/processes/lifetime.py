@@ -11,19 +11,32 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from subprocess import TimeoutExpired
 
 #: In the environment of a trial: the process that it must not outlive.
 DRIVER_VARIABLE = "TUNEBENCH_DRIVER"
 
-#: What schedulers send before they end a job, beside Ctrl-C's SIGINT.
+#: What asks a process to end, beside Ctrl-C's SIGINT: schedulers, a terminal that is closed, Ctrl-\\.
 STOP_SIGNALS = tuple(
     signal.Signals[name]
-    for name in ("SIGTERM", "SIGUSR2")
-    if name in signal.Signals.__members__  # no SIGUSR2 on Windows
+    for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    if name in signal.Signals.__members__  # Windows has the first alone
 )
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+#: For processes that start in some hundredths of a second: no site-packages, nothing of the environment.
+_LIGHT = """
+import sys, importlib
+sys.path.append(sys.argv.pop(1))
+importlib.import_module(sys.argv.pop(1)).main()
+"""
+
+
+def light(module: str, *arguments: str) -> list[str]:
+    """The command line of ``main`` in a module of this package that needs the standard library alone."""
+    return [sys.executable, "-I", "-S", "-c", _LIGHT, str(Path(__file__).parents[2]), module, *arguments]
 
 
 def die_with(parent: int) -> None:
@@ -37,19 +50,27 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of each process below this one whose own parent ends (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """:data:`STOP_SIGNALS` interrupt as Ctrl-C does: with KeyboardInterrupt.
+    """:data:`STOP_SIGNALS` interrupt as Ctrl-C does: with KeyboardInterrupt, unless they are ignored (``nohup``).
 
-    Only the first does. Schedulers send several, and the second would break off what the first one began to tidy.
+    Only the first does. Schedulers send several, and the second would break off what the first one began to tidy. A
+    second Ctrl-\\ (SIGQUIT) ends the process at once.
     """
 
     def interrupt(_number: int, _frame: object) -> None:
-        for each in STOP_SIGNALS:
-            signal.signal(each, lambda _number, _frame: None)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL if each.name == "SIGQUIT" else lambda _number, _frame: None)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,12 @@ PRELOAD = (
 )
 
 #: For the time of the imports. Notebooks draw where ipykernel says, which it does too late for a matplotlib that is
-#: imported already. jemalloc, an allocator of pyarrow that is not in use, would start a thread.
+#: imported already. jemalloc, an allocator of pyarrow that is not in use, would start a thread. torch would create a
+#: folder for what it compiles; each kernel has its own.
 _ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "TORCHINDUCTOR_CACHE_DIR": tempfile.gettempdir(),
 }
 
 _CANARY_S = 30.0
@@ -63,8 +66,6 @@ _CANARY_S = 30.0
 
 def main() -> None:
     """Import, look whether forking is safe, then serve until the driver closes the socket."""
-    parent = int(os.environ.pop(DRIVER_VARIABLE))
-    die_with(parent)
     wire = socket.socket(fileno=0)
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see harness.runner.notebook
     preload()

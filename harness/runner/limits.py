@@ -18,8 +18,8 @@ _GB = 10**9
 class LimitEnforcer:
     """A thread that calls ``kill`` when a limit is reached, and repeats it until the ``with`` block ends.
 
-    It repeats the call because a new kernel may be about to start. ``pid`` returns the kernel's process id, or None
-    while there is no kernel.
+    It repeats the call because a new kernel may be about to start. ``pid`` returns the process id of the kernel's
+    guard, or None while there is none.
     """
 
     def __init__(self, limits: Limits, pid: Callable[[], int | None], kill: Callable[[], None]) -> None:
@@ -63,15 +63,14 @@ class LimitEnforcer:
 
 
 def memory_bytes(pid: int, enough: float = 0) -> int:
-    """Bytes of main memory that a process and its descendants hold; 0 when it is gone.
+    """Bytes of main memory that the descendants of a process hold; 0 when it is gone.
 
     Shared memory, such as the libraries of a forked kernel, is split among its users (the proportional set size).
     Measuring that walks through all pages. The resident sets count shared pages in full, so their sum is an upper
     bound; it is returned instead while it does not exceed ``enough``.
     """
     try:
-        top = psutil.Process(pid)
-        processes = [top, *top.children(recursive=True)]
+        processes = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return 0
     resident = sum(_of(process, "rss") for process in processes)

@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from subprocess import Popen, TimeoutExpired
-from tempfile import TemporaryDirectory
+from subprocess import TimeoutExpired
 from typing import IO, Any
 
 from jupyter_client.connect import KernelConnectionInfo
@@ -26,7 +25,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from harness.files import write_atomically
-from harness.processes.lifetime import Forked, kill_group
+from harness.processes.guarded import Guarded
 from harness.runner import endings
 from harness.runner import kernel as kernels
 from harness.runner.endings import Ending
@@ -41,24 +40,24 @@ _PRINTS_THROUGH = "--IPKernelApp.outstream_class=harness.runner.outstream.PacedS
 
 
 class TrialProvisioner(LocalProvisioner):
-    """Connects to the kernel that was forked with the trial; a second kernel, or a cold trial, gets a new process."""
+    """Starts the kernel under its guard."""
+
+    guarded: Guarded
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        folder = kwargs.get("cwd") or str(Path.cwd())
-        waiting = kernels.take()
-        if waiting is None or not waiting.start(cmd[cmd.index("-f") :], kwargs["env"], folder):
-            return await super().launch_kernel(cmd, **kwargs)
-        self.process = waiting.process  # type: ignore[assignment]
-        self.pid = self.pgid = waiting.process.pid
-        self.cwd = folder
+        self.cwd = kwargs.get("cwd") or str(Path.cwd())
+        # The variable names the parent of another kernel, in which this command was typed.
+        environment = {name: value for name, value in kwargs["env"].items() if name != "JPY_PARENT_PID"}
+        self.guarded.start(cmd, environment, self.cwd)
+        self.process = self.guarded  # type: ignore[assignment]
+        self.pid = self.guarded.pid
         return self.connection_info
 
 
 class TrialKernel(AsyncKernelManager):
-    """Starts ``sys.executable``, whatever the kernelspecs of this machine say, and logs its raw output."""
+    """Starts ``sys.executable``, whatever the kernelspecs of this machine say."""
 
-    log_file: IO[str]
-    process: Popen[bytes] | Forked | None = None
+    guarded: Guarded
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -76,36 +75,28 @@ class TrialKernel(AsyncKernelManager):
             language="python",
         )
 
-    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-        await super()._async_launch_kernel(kernel_cmd, stdout=self.log_file, stderr=self.log_file, **kw)
-        self.process = self.provisioner.process  # type: ignore[union-attr]
-
-    _launch_kernel = _async_launch_kernel
-
     def kill(self) -> None:
         """Kill the kernel and every process that it started, at once."""
-        if self.process is not None:
-            kill_group(self.process.pid)
+        self.guarded.end()
 
     def end(self) -> int | None:
         """Kill the kernel; return the exit code that it already had (negative: a signal), or None if it was alive."""
-        if self.process is None:
-            return None
-        code = self.process.poll()
+        code = self.guarded.poll()
         self.kill()
         with suppress(TimeoutExpired):  # a process in the depths of a driver cannot be killed; nobody waits for it
-            self.process.wait(60)
+            self.guarded.wait(60)
         return code
 
 
-def _kernel(folder: Path, log: IO[str]) -> TrialKernel:
-    """A kernel on sockets in ``folder``: private, and no other process can take a port from it."""
+def _kernel(guarded: Guarded) -> TrialKernel:
+    """A kernel on sockets in the folder of ``guarded``: private, and no other process can take a port from it."""
     # The system limits the path of a socket to about 100 characters.
+    folder = guarded.folder
     short = os.name == "posix" and len(str(folder)) < 80
-    wires = {"transport": "ipc", "connection_file": str(folder / "kernel.json")} if short else {}
-    kernel = TrialKernel(**wires)
-    kernel.log_file = log
-    kernel.provisioner = TrialProvisioner(parent=kernel, kernel_spec=kernel.kernel_spec)
+    kernel = TrialKernel(connection_file=str(folder / "kernel.json"), transport="ipc" if short else "tcp")
+    kernel.guarded = guarded
+    kernel.provisioner = provisioner = TrialProvisioner(parent=kernel, kernel_spec=kernel.kernel_spec)
+    provisioner.guarded = guarded
     return kernel
 
 
@@ -152,19 +143,17 @@ class Run:
             self._kernel.kill()
 
     def _pid(self) -> int | None:
-        """Process id of the kernel; None while there is none."""
-        process = self._kernel.process if self._kernel is not None else None
-        return None if process is None else process.pid
+        """Process id of the kernel's guard; None while there is none."""
+        return None if self._kernel is None else self._kernel.guarded.pid
 
     def _attempt(self, parameters: Mapping[str, Any], part: Path) -> Ending | None:
         """Run the notebook in a new kernel; None if the kernel failed before the first cell."""
         self._cell = None
-        with TemporaryDirectory(prefix="tunebench-") as wires:
-            kernel = self._kernel = _kernel(Path(wires), self._log)
-            try:
-                return self._papermill(kernel, parameters, part)
-            finally:
-                kernel.end()
+        kernel = self._kernel = _kernel(kernels.take() or Guarded.waiting(self._log))
+        try:
+            return self._papermill(kernel, parameters, part)
+        finally:
+            kernel.end()
 
     def _papermill(self, kernel: TrialKernel, parameters: Mapping[str, Any], part: Path) -> Ending | None:
         # When jsonschema finds this package it compiles a grammar of IRIs, a second in which nothing happens;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import LOG_FILE
-from harness.processes.lifetime import DRIVER_VARIABLE, Forked, ending
+from harness.processes.lifetime import Forked, ending
+from harness.processes.tied import tied
 
 
 class Cold(Exception):
@@ -29,12 +29,11 @@ class WarmParent:
         self._wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.runner.forkserver"],
+                tied([sys.executable, "-m", "harness.runner.forkserver"]),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, DRIVER_VARIABLE: str(os.getpid())},
             )
         self._ready = False
         self._codes: dict[int, int] = {}

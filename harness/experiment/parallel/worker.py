@@ -1,7 +1,6 @@
-"""One of the processes that train together: ``python -m harness.experiment.parallel.worker FOLDER PARENT``.
+"""One of the processes that train together: ``python -m harness.experiment.parallel.worker FOLDER``.
 
-``RANK``, ``LOCAL_RANK`` and ``WORLD_SIZE`` in the environment identify it. PARENT is a process id; the worker ends with
-that process.
+``RANK``, ``LOCAL_RANK`` and ``WORLD_SIZE`` in the environment identify it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from harness.experiment.parallel.launch import (
 )
 from harness.files import write_atomically
 from harness.models import load as models
-from harness.processes.lifetime import die_with
 from harness.tasks import data as tasks
 from harness.training.trainer import History, Settings
 from harness.trial import Budget
@@ -37,9 +35,8 @@ from harness.trial import Budget
 STORE_FILE = "store"
 
 
-def main(folder: Path, parent: int) -> None:
+def main(folder: Path) -> None:
     """Train as ``folder`` orders; the first process writes the results there."""
-    die_with(parent)
     try:
         _train(folder)
     except Exception as error:
@@ -125,4 +122,4 @@ def _of_all(history: History, device: torch.device) -> History:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]))

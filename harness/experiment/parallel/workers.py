@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from harness.processes.lifetime import ending
+from harness.processes.tied import tied
 from harness.processes.together import VARIABLE
 
 _LOOK_S = 0.02
@@ -93,7 +94,7 @@ def _start(folder: Path, rank: int, processes: int) -> subprocess.Popen[str]:
     environment.pop(VARIABLE, None)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.experiment.parallel.worker", str(folder), str(os.getpid())],
+        tied([sys.executable, "-m", "harness.experiment.parallel.worker", str(folder)]),
         env=environment,
         stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
         text=True,

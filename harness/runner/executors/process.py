@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.files import LOG_FILE
 from harness.processes.lifetime import DRIVER_VARIABLE
+from harness.processes.tied import tied
 
 
 def start(trial_dir: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -19,7 +20,7 @@ def start(trial_dir: Path, environment: Mapping[str, str] | None = None) -> subp
     """
     with (trial_dir / LOG_FILE).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "harness.cli", "trial", str(trial_dir)],
+            tied([sys.executable, "-m", "harness.cli", "trial", str(trial_dir)]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -1,0 +1,120 @@
+"""Nobody outlives a command: a second after its death, by whatever signal, no process and no temporary file is left."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import deaths
+from helpers import tiny_models as tiny
+from helpers.deaths import Command
+
+from harness.ledger.ledger import Ledger
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone knows who belongs to whom")
+
+GO_ON = "time.sleep(600)"
+END = f"from harness.results.record import write_outcome\n{tiny.OUTCOME}"
+#: Signals upon which a command ends in an orderly way.
+ORDERLY = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
+AT_ONCE = [signal.SIGKILL, signal.SIGSEGV, signal.SIGALRM]
+
+
+def spawned(folder: Path) -> bool:
+    return any(folder.glob("results/tiny/trials/*/spawned"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [*ORDERLY, *AT_ONCE])
+def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
+    deaths.bench(tmp_path, GO_ON)
+    driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
+    driver.when(lambda: spawned(tmp_path))
+    assert len(driver.alive()) == 10, "driver, trial, guard, kernel and six children"
+    code = driver.die(number)
+    assert (driver.alive(), driver.left()) == ([], [])
+    assert code == (130 if number in ORDERLY else -number)
+    assert Ledger.open(tmp_path / "results" / "tiny").status() == {"pending": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nobody_outlives_a_warm_driver(tmp_path: Path, number: signal.Signals) -> None:
+    deaths.bench(tmp_path, GO_ON)
+    driver = Command(tmp_path, "run", "tiny.yaml")
+    driver.when(lambda: spawned(tmp_path))
+    driver.die(number)
+    assert (driver.alive(), driver.left()) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nobody_outlives_a_trial_that_runs_alone(tmp_path: Path, number: signal.Signals) -> None:
+    deaths.bench(tmp_path, GO_ON)
+    driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
+    driver.when(lambda: spawned(tmp_path))
+    driver.die(signal.SIGKILL)
+    (mark,) = tmp_path.glob("results/tiny/trials/*/spawned")
+    mark.unlink()
+    trial = Command(tmp_path, "trial", str(mark.parent))
+    trial.when(mark.exists)
+    trial.die(number)
+    assert (trial.alive(), trial.left()) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("last", "limits", "status"),
+    [
+        (END, {}, "ok"),
+        ("os.kill(os.getpid(), 9)", {}, "failed"),
+        (GO_ON, {"time_s": 4}, "timeout"),
+        ("hoard = b'x' * 10**9; time.sleep(600)", {"memory_gb": 0.5}, "oom"),
+    ],
+    ids=["an end", "the kernel's death", "the time limit", "the memory limit"],
+)
+def test_nobody_outlives_a_trial(tmp_path: Path, last: str, limits: dict[str, float], status: str) -> None:
+    """However it ends, what it started ends before it is recorded, and the next trial begins."""
+    deaths.bench(tmp_path, last, limits=limits)
+    driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
+    assert driver.process.wait(120) == (status != "ok"), driver.text()
+    assert spawned(tmp_path)
+    assert (driver.alive(), driver.left()) == ([], [])
+    assert Ledger.open(tmp_path / "results" / "tiny").status() == {status: 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_trial_that_just_starts_ends_with_its_driver(tmp_path: Path, number: signal.Signals) -> None:
+    deaths.bench(tmp_path, GO_ON)
+    driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
+    driver.when(lambda: len(driver.alive()) > 1)
+    driver.die(number)
+    assert (driver.alive(), driver.left()) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [*ORDERLY, signal.SIGKILL])
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_estimates_end_with_the_command(tmp_path: Path, command: str, number: signal.Signals) -> None:
+    deaths.bench(tmp_path, methods={"lora": {"r": [2, 4, 8, 16, 32, 64, 128, 256]}})
+    planner = Command(tmp_path, command, "tiny.yaml", TUNEBENCH_CACHE=str(tmp_path / "cache"))
+    planner.when(lambda: len(planner.alive()) > 1)
+    code = planner.die(number)
+    assert (planner.alive(), planner.left()) == ([], [])
+    lines = planner.text().splitlines()
+    if number in ORDERLY:
+        assert code == 130
+        assert lines == ["estimating the memory of 8 settings, once", lines[-1]]
+        assert lines[-1].startswith("interrupted")
+
+
+@pytest.mark.slow
+def test_an_estimate_is_interrupted_in_one_line(tmp_path: Path) -> None:
+    asked = Command(tmp_path, "estimate", "llama-7b", "--method", "all")
+    asked.when(lambda: Path(f"/proc/{asked.process.pid}/maps").read_text().count("libtorch") > 0)
+    assert asked.die(signal.SIGTERM) == 130
+    assert asked.text() == "interrupted\n"
+    assert (asked.alive(), asked.left()) == ([], [])
