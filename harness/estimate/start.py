@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -28,6 +31,11 @@ def quick_start() -> Iterator[None]:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     with mock.patch.object(torch, "compile", unwrapped), contextlib.suppress(ImportError):
         import bitsandbytes  # noqa: F401
-    with warnings.catch_warnings():
+    # Nobody is there to answer what a library may ask.
+    with (
+        Path(os.devnull).open(encoding="utf-8") as nothing,
+        mock.patch.object(sys, "stdin", nothing),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         yield
