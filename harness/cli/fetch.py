@@ -13,7 +13,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
-    """Download the models and data of a sweep into the cache, for machines without a network."""
+    """Download the models and data of a sweep into the cache, for machines without a network.
+
+    What is in the cache already is checked by its hashes, and a damaged file is downloaded anew.
+    """
     from harness.models.checkpoint import checkpoint_dir
     from harness.models.spec import load_spec as load_model
     from harness.sources import fetch as fetching
@@ -23,6 +26,8 @@ def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
 
     matrix = axes.load(sweeps.load(sweep, set_ or ()))
     for model in (load_model(entry.spec.address) for entry in matrix.models):
-        print(f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model)}", flush=True)
+        print(
+            f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model, verify=True)}", flush=True
+        )
     for task in (load_task(entry.spec.address) for entry in matrix.tasks):
-        print(f"{task.name}: {fetching.resolve(task.source)}", flush=True)
+        print(f"{task.name}: {fetching.resolve(task.source, verify=True)}", flush=True)

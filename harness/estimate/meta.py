@@ -45,7 +45,7 @@ class MetaBase(Base):
         auto = transformers.AutoModelForSequenceClassification if self.has_head else transformers.AutoModelForCausalLM
         quantization: BitsAndBytesConfig | None = load_args.pop("quantization_config", None)
         with self.device:
-            model = auto.from_config(self.config(), dtype=self.dtype, **load_args)
+            model = auto.from_config(self.config(), dtype=self.dtype, trust_remote_code=False, **load_args)
             if quantization is not None:
                 quantise(model, quantization)
         return self.settled(model)

@@ -7,8 +7,10 @@ import gc
 import logging
 import os
 import tempfile
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -32,6 +34,11 @@ def quick_start() -> Iterator[None]:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     with mock.patch.object(torch, "compile", unwrapped), contextlib.suppress(ImportError):
         import bitsandbytes  # noqa: F401
-    with warnings.catch_warnings():
+    # Nobody is there to answer what a library may ask.
+    with (
+        Path(os.devnull).open(encoding="utf-8") as nothing,
+        mock.patch.object(sys, "stdin", nothing),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         yield

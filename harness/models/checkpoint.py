@@ -49,7 +49,7 @@ def _convert(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name, "trust_remote_code": False}
     with _quiet():
         model = AutoModelForCausalLM.from_pretrained(
             **where, dtype=torch.float32, quantization_config=GgufConfig(gguf_file=gguf.name, dequantize=True)

@@ -17,7 +17,7 @@ from torch import nn
 from harness.errors import InputError
 from harness.models import tokens
 from harness.models.checkpoint import checkpoint_dir
-from harness.models.spec import ModelSpec, load_spec
+from harness.models.spec import ModelSpec, load_spec, read_config, unreadable
 from harness.models.whole_texts import padding_behind_text, read_last_token
 
 if TYPE_CHECKING:
@@ -105,7 +105,12 @@ class Base:
             return frozenset()
         with _quiet():
             # On the meta device: shapes and names, no weights.
-            model, seen = self._read(self.checkpoint, device_map="meta", output_loading_info=True, **self._outputs)
+            try:
+                model, seen = self._read(self.checkpoint, device_map="meta", output_loading_info=True, **self._outputs)
+            except InputError:
+                raise
+            except Exception as error:  # the libraries raise anything for a damaged file
+                raise unreadable(self.checkpoint, error) from error
         body = f"{model.base_model_prefix}."
         reshaped = sorted(name for name, *_ in seen["mismatched_keys"])
         if wrong := [name for name in reshaped if not self.has_head or name.startswith(body)]:
@@ -119,13 +124,12 @@ class Base:
         """The shape of the network that :meth:`build` returns."""
         if self.checkpoint is None:
             return self.spec.transformers_config(**self._outputs)
-        config: PretrainedConfig = transformers.AutoConfig.from_pretrained(self.checkpoint, **self._outputs)
-        return config
+        return read_config(self.checkpoint, **self._outputs)
 
     def skeleton(self) -> nn.Module:
         """The network's modules with their names and shapes, on the meta device; it reads and computes nothing."""
         with torch.device("meta"):
-            model: nn.Module = self._auto.from_config(self.config())
+            model: nn.Module = self._auto.from_config(self.config(), trust_remote_code=False)
         return model
 
     @property
@@ -153,7 +157,7 @@ class Base:
         with _quiet():
             if self.checkpoint is None:
                 with self.device:
-                    model = auto.from_config(self.config(), dtype=self.dtype)
+                    model = auto.from_config(self.config(), dtype=self.dtype, trust_remote_code=False)
                 if load_args:
                     # Weights are quantised while they are read from a checkpoint: random ones need one too.
                     with tempfile.TemporaryDirectory() as folder:
@@ -183,7 +187,12 @@ class Base:
     def _read(self, folder: str | Path, **load_args: Any) -> Any:
         """The network from ``from_pretrained``; a head starts fresh if the checkpoint's has another size."""
         return self._auto.from_pretrained(
-            folder, dtype=self.dtype, use_safetensors=True, ignore_mismatched_sizes=True, **load_args
+            folder,
+            dtype=self.dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            **load_args,
         )
 
 
@@ -199,20 +208,19 @@ def load(
     """The base checkpoint called ``name``, fetched and converted if it is not in the cache.
 
     ``labels`` are the classes of a classification task; ``scalar`` asks for a single output instead. Raises
-    :class:`harness.errors.InputError` for an unknown name, a failed download, a missing device, and a tokenizer with
-    more tokens than the embedding has rows.
+    :class:`harness.errors.InputError` for an unknown name, a failed download, a missing device, weights that are not
+    safetensors, files that transformers cannot read without code of the checkpoint, and a tokenizer with more tokens
+    than the embedding has rows.
     """
     spec = load_spec(name)
     checkpoint = None if spec.is_random else checkpoint_dir(spec)
+    if checkpoint is not None and not any(checkpoint.glob("*.safetensors")):
+        raise InputError(f"model: {checkpoint}: has no weights in safetensors; pickled ones (.bin, .pt) are never read")
     # A model with random weights reads bytes: no vocabulary has to be fetched for it.
-    tokenizer = (
-        transformers.ByT5Tokenizer(extra_ids=0)
-        if checkpoint is None
-        else transformers.AutoTokenizer.from_pretrained(checkpoint)
-    )
+    tokenizer = transformers.ByT5Tokenizer(extra_ids=0) if checkpoint is None else _tokenizer(checkpoint)
     tokens.settle_padding(tokenizer)
     if checkpoint is not None:
-        rows = transformers.AutoConfig.from_pretrained(checkpoint).get_text_config().vocab_size
+        rows = read_config(checkpoint).get_text_config().vocab_size
         tokens.check_vocabulary(tokenizer, rows, spec.name)
     return Base(
         spec=spec,
@@ -224,3 +232,13 @@ def load(
         labels=labels,
         scalar=scalar,
     )
+
+
+def _tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+            checkpoint, trust_remote_code=False
+        )
+    except Exception as error:  # the libraries raise anything for a damaged file
+        raise unreadable(checkpoint, error) from error
+    return tokenizer

@@ -7,6 +7,7 @@ Nothing here imports torch; :mod:`harness.models.checkpoint` turns a specificati
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -118,8 +119,37 @@ class ModelSpec(Frozen):
         from transformers import AutoConfig
 
         if isinstance(self.source, LocalSource):
-            return AutoConfig.from_pretrained(self.source.local, **changes)
+            return read_config(Path(self.source.local), **changes)
         return AutoConfig.for_model(self.architecture, **{**self.config, **changes})
+
+
+def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
+    """The shape that the ``config.json`` of a checkpoint says, with ``changes``; code beside it never runs.
+
+    Raises :class:`harness.errors.InputError` for an architecture that transformers does not know, and for values that
+    are no shape.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
+    except Exception as error:  # transformers checks little, so whatever a value leads to
+        raise unreadable(folder / "config.json", error) from error
+    return config
+
+
+#: Characters of what a library says that are told.
+_MOST_OF_A_REASON = 300
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What a library says about a file of a checkpoint, in one line."""
+    text = " ".join(str(error).split())
+    if "custom code" in text or "does not recognize this architecture" in text:
+        reason = "this transformers knows no such architecture, and code that comes with a checkpoint never runs"
+    else:
+        reason = text[:_MOST_OF_A_REASON] or type(error).__name__
+    return InputError(f"model: {path}: {reason}")
 
 
 #: Files of a checkpoint: no pickled weights, which are never read.
@@ -177,6 +207,7 @@ def load_spec(name: str) -> ModelSpec:
 
 def _local(folder: Path) -> ModelSpec:
     path = folder / "config.json"
+    _check_files(folder)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         architecture = str(config["model_type"])
@@ -186,6 +217,8 @@ def _local(folder: Path) -> ModelSpec:
         ) from error
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"model: {path}: not the configuration of a transformers model") from error
+    if (code := next(_outside_code(config), None)) is not None:
+        raise InputError(f"model: {path}: '{code}' is code from elsewhere, which never runs; take that line out")
     place = own_files.absolute(folder)
     return ModelSpec(
         name=place.name,
@@ -194,6 +227,26 @@ def _local(folder: Path) -> ModelSpec:
         kind=_kind_of(config),
         source=LocalSource(local=str(place)),
     )
+
+
+def _check_files(folder: Path) -> None:
+    """Raise InputError for what is no file, nor a link to one: a pipe is read without end."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not path.is_file() and not path.is_dir():
+            what = "a link that leads nowhere or to no file" if path.is_symlink() else "not a regular file"
+            raise InputError(f"model: {path}: is {what}; a checkpoint has files alone")
+    if (folder / "adapter_config.json").exists():  # transformers would load that other model, wherever it is
+        raise InputError(
+            f"model: {folder}: is an adapter of another model; merge it into that model first"
+        )
+
+
+def _outside_code(config: Any) -> Iterator[str]:
+    """Implementations of layers that a configuration would have transformers load from a repository."""
+    for name, value in config.items() if isinstance(config, dict) else ():
+        if name.endswith("_implementation") and isinstance(value, str) and "/" in value:
+            yield value
+        yield from _outside_code(value)
 
 
 _ENCODERS = frozenset(

@@ -14,6 +14,7 @@ import transformers
 from torch import nn
 
 from harness.errors import InputError
+from harness.models.spec import read_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -62,7 +63,7 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None) -
     own = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
     named: list[Any] = [own]
     if checkpoint is not None:
-        config = transformers.AutoConfig.from_pretrained(checkpoint)
+        config = read_config(checkpoint)
         named += [getattr(part, "eos_token_id", None) for part in (config, config.get_text_config(decoder=True))]
         if (checkpoint / "generation_config.json").is_file():
             named.append(transformers.GenerationConfig.from_pretrained(checkpoint).eos_token_id)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def is_whole(folder: Path, *, verify: bool = False) -> bool:
 def build_once(folder: Path, build: Callable[[Path], None], *, verify: bool = False) -> Path:
     """``folder``, built by ``build(empty folder)`` if it is not whole yet.
 
-    Sizes are checked on every use; ``verify`` also hashes every file. Whatever does not match is built anew. Raises
+    Sizes are checked on every use; ``verify`` also hashes every file. Whatever does not match is built anew; if that
+    fails, nobody uses the damaged folder. Raises
     :class:`InputError` when the disk is full or the cache may not be written, and whatever ``build`` raises; then
     nothing is left behind.
     """
@@ -59,6 +61,9 @@ def build_once(folder: Path, build: Callable[[Path], None], *, verify: bool = Fa
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if is_whole(folder, verify=verify):
                 return folder
+            if (folder / MARKER).exists():  # from here on nobody uses it, also if it cannot be built anew
+                print(f"cache: {folder} is damaged and is made anew", file=sys.stderr, flush=True)
+                (folder / MARKER).unlink()
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             try:

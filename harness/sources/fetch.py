@@ -5,31 +5,24 @@
     hub       a repository of the Hugging Face hub at a pinned revision
     local     a path, or a path below $TUNEBENCH_DATA
 
-A package is fetched with the interpreter's own ``pip download``, so that mirrors, proxies and credentials that are
-set up for pip work here too.
+Nothing of what is fetched runs: :mod:`harness.sources.index` downloads, :mod:`harness.sources.archive` unpacks.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
 import shutil
-import subprocess
-import sys
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from harness.errors import InputError
-from harness.sources import cache
+from harness.sources import cache, hub, index
+from harness.sources.archive import unpack
 from harness.trial import Frozen
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")]
@@ -126,6 +119,17 @@ Source = Annotated[
 ]
 
 
+def check_own(source: Source, where: str) -> None:
+    """Raise :class:`InputError` for a source archive in a user's own file: those of the package's own lists alone."""
+    packages = source.parts if isinstance(source, PartsSource) else (source,)
+    for package in packages:
+        if isinstance(package, PackageSource) and package.archive == "sdist":
+            raise InputError(
+                f"{where}: source.archive: 'sdist' is for tasks that come along; valid: wheel, or unpack "
+                f"{package.package} yourself and name the file under 'local'"
+            )
+
+
 def resolve(source: Source, *, verify: bool = False) -> Path:
     """The folder that holds the files of ``source`` under their own names (a local source may be a file).
 
@@ -139,7 +143,7 @@ def resolve(source: Source, *, verify: bool = False) -> Path:
         case PartsSource():
             return _parts(source, verify)
         case HubSource():
-            return _hub(source)
+            return hub.snapshot(source, verify=verify)
         case LocalSource():
             return _local(source)
         case _:
@@ -153,74 +157,11 @@ def _package(source: PackageSource, verify: bool) -> Path:
 
 def _unpack_package(source: PackageSource, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target) as download:
-        archive = _download(source, Path(download))
-        _unpack(archive, source, target)
-
-
-def _download(source: PackageSource, folder: Path) -> Path:
-    name, _ = source.package.split("==")
-    requirement = folder / "requirement.txt"
-    # With the hash in the requirement, pip chooses the archive that has it and refuses any other.
-    requirement.write_text(f"{source.package} --hash=sha256:{source.sha256}\n", encoding="utf-8")
-    form = f"--only-binary={name}" if source.archive == "wheel" else f"--no-binary={name}"
-    options = ["--no-deps", "--ignore-requires-python", "--no-input", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, form, "--dest", str(folder), "-r", str(requirement)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = [path for path in folder.iterdir() if path != requirement]
-    if done.returncode != 0 or len(archives) != 1:
-        raise _download_error(source, done.stderr)
-    if (got := cache.sha256(archives[0])) != source.sha256:
-        raise _wrong_hash(source, got)
-    return archives[0]
-
-
-def _download_error(source: PackageSource, stderr: str) -> InputError:
-    if got := re.search(r"Got\s+([0-9a-f]{64})", stderr):
-        return _wrong_hash(source, got.group(1))
-    if "No space left" in stderr:
-        return InputError(f"fetch: {source.package}: no space left; free some, or set TMPDIR and TUNEBENCH_CACHE")
-    lines = [line for line in stderr.splitlines() if line.startswith("ERROR:")] or stderr.splitlines()
-    reason = lines[-1].removeprefix("ERROR:").strip() if lines else "pip gave no archive"
-    return InputError(
-        f"fetch: {source.package}: {reason}; the package index must be reachable with pip, "
-        "or run 'tunebench fetch' where it is and copy the cache"
-    )
-
-
-def _wrong_hash(source: PackageSource, got: str) -> InputError:
-    return InputError(
-        f"fetch: {source.package}: SHA-256 is {got}, recorded is {source.sha256}; "
-        "the archive was changed on the way or on the index, so it is not used"
-    )
-
-
-@contextmanager
-def _members(archive: Path) -> Iterator[tuple[list[str], Callable[[str], IO[bytes] | None]]]:
-    """Names in an archive, and a function that opens one of them."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as wheel:
-            yield wheel.namelist(), wheel.open
-    else:
-        with tarfile.open(archive) as sdist:
-            # name-version/package/file: the first folder says nothing.
-            by_name = {m.name.partition("/")[2]: m for m in sdist.getmembers() if m.isfile()}
-            yield list(by_name), lambda name: sdist.extractfile(by_name[name])
-
-
-def _unpack(archive: Path, source: PackageSource, target: Path) -> None:
-    with _members(archive) as (names, opened):
-        for name in source.files:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
-                raise InputError(f"fetch: {source.package} has no file '{name}'{hint}")
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stream = opened(name)
-            if stream is None:
-                raise InputError(f"fetch: {source.package}: '{name}' is not a file")
-            with stream, path.open("wb") as file:
-                shutil.copyfileobj(stream, file, 1 << 20)
+        bring = index.wheel if source.archive == "wheel" else index.source_archive
+        archive = bring(source.package, source.sha256, Path(download))
+        if (got := cache.sha256(archive)) != source.sha256:
+            raise index.wrong_hash(source.package, source.sha256, got)
+        unpack(archive, source.files, target, f"fetch: {source.package}")
 
 
 def _parts(source: PartsSource, verify: bool) -> Path:
@@ -233,41 +174,6 @@ def _parts(source: PartsSource, verify: bool) -> Path:
             raise InputError(f"fetch: {source.join}: SHA-256 of the joined parts is {got}, recorded is {source.sha256}")
 
     return cache.build_once(cache.root() / "packages" / f"{source.join}-{source.sha256[:12]}", join, verify=verify)
-
-
-def _hub(source: HubSource) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    where = f"fetch: {source.hub}@{source.revision}"
-    try:
-        return Path(
-            snapshot_download(
-                source.hub,
-                revision=source.revision,
-                repo_type=source.repository,
-                allow_patterns=list(source.files) or None,
-            )
-        )
-    except GatedRepoError as error:
-        raise InputError(f"{where}: access must be granted on the hub first, then 'hf auth login'") from error
-    except RevisionNotFoundError as error:
-        raise InputError(f"{where}: the hub has no such revision") from error
-    except RepositoryNotFoundError as error:
-        raise InputError(f"{where}: the hub has no such repository, or it is private ('hf auth login')") from error
-    except LocalEntryNotFoundError as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise InputError(
-            f"{where}: the hub cannot be reached{offline} and the files are not in its cache; "
-            "run 'tunebench fetch' where it can, or use a model or task from a package"
-        ) from error
-    except Exception as error:  # whatever the HTTP stack raises
-        raise InputError(f"{where}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
 
 
 def _local(source: LocalSource) -> Path:

@@ -323,6 +323,7 @@ def load_spec(name: str) -> TaskSpec:
         if not path.is_file():
             raise InputError(f"task: there is no file '{name}'")
         spec = specfile.read(TaskSpec, path)
+        fetch.check_own(spec.source, str(path))
         if isinstance(spec.source, LocalSource):
             local = LocalSource(local=str(path.resolve().parent / Path(spec.source.local).expanduser()))
             spec = spec.model_copy(update={"source": local})

@@ -8,9 +8,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import multiprocessing
 import shutil
+import socket
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import InputError
-from harness.sources import cache, fetch
+from harness.sources import archive, cache, fetch, hub
 
 SOURCE: TypeAdapter[Any] = TypeAdapter(fetch.Source)
 FILES = {"toy/data/rows.csv": b"a,b\n1,2\n", "toy/data/other.txt": b"other", "toy/__init__.py": b"raise SystemExit"}
@@ -41,18 +44,11 @@ def wheel(folder: Path, name: str = "toy", files: dict[str, bytes] = FILES, tag:
 
 
 def sdist(folder: Path) -> str:
-    """A source archive in ``folder`` whose build needs nothing from an index; returns its SHA-256."""
-    backend = (
-        "from pathlib import Path\n"
-        "def prepare_metadata_for_build_wheel(folder, settings=None):\n"
-        "    info = Path(folder) / 'toy-1.0.dist-info'; info.mkdir()\n"
-        "    (info / 'METADATA').write_text('Metadata-Version: 2.1\\nName: toy\\nVersion: 1.0\\n')\n"
-        "    return info.name\n"
-        "def build_wheel(folder, settings=None, metadata=None): raise SystemExit('never built')\n"
-    )
+    """A source archive in ``folder`` whose build backend tells that it ran; returns its SHA-256."""
     files = {
         "pyproject.toml": b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-        "backend.py": backend.encode(),
+        "backend.py": f"open({str(folder / 'ran')!r}, 'w')".encode(),
+        "setup.py": f"open({str(folder / 'ran')!r}, 'w')".encode(),
         "PKG-INFO": b"Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n",
         "data/rows.csv": b"a,b\n3,4\n",
     }
@@ -62,6 +58,9 @@ def sdist(folder: Path) -> str:
             member = tarfile.TarInfo(f"toy-1.0/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("toy-1.0/data/link.csv")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
     return cache.sha256(path)
 
 
@@ -130,9 +129,36 @@ def test_a_missing_member_is_told_with_the_nearest_one(shelf: Path) -> None:
     assert not left_over(cache.root())
 
 
-def test_a_source_archive_loses_its_first_folder(shelf: Path) -> None:
-    folder = fetch.resolve(package(sdist(shelf), "data/rows.csv", archive="sdist"))
+def test_a_source_archive_loses_its_first_folder_and_runs_nothing(shelf: Path) -> None:
+    recorded = sdist(shelf)
+    folder = fetch.resolve(package(recorded, "data/rows.csv", archive="sdist"))
     assert (folder / "data/rows.csv").read_bytes() == b"a,b\n3,4\n"
+    with pytest.raises(InputError, match=r"has no file 'data/link.csv'; did you mean"):
+        fetch.resolve(package(recorded, "data/link.csv", archive="sdist"))
+    with pytest.raises(InputError, match=f"SHA-256 is {recorded}, recorded is 000"):
+        fetch.resolve(package("0" * 64, "data/rows.csv", archive="sdist"))
+    assert not (shelf / "ran").exists()
+    assert not left_over(cache.root() / "packages" / f"toy-1.0-{'0' * 12}")
+
+
+def test_a_source_archive_is_for_tasks_that_come_along(tmp_path: Path) -> None:
+    one = {"package": "toy==1.0", "sha256": "0" * 64, "archive": "sdist", "files": ["x"]}
+    for value in (one, {"join": "x", "sha256": "0" * 64, "parts": [{**one, "archive": "wheel"}, one]}):
+        with pytest.raises(InputError, match=r"^my.yaml: source.archive: 'sdist' is for tasks that come along"):
+            fetch.check_own(SOURCE.validate_json(json.dumps(value)), "my.yaml")
+
+
+def test_what_a_damaged_cache_held_is_not_used_when_it_cannot_be_fetched_anew(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = package(wheel(shelf))
+    rows = fetch.resolve(source) / "toy/data/rows.csv"
+    rows.write_bytes(b"a,b\n1,9\n")
+    shutil.rmtree(shelf)
+    for verify in (True, False):
+        with pytest.raises(InputError, match="the package index must be reachable"):
+            fetch.resolve(source, verify=verify)
+    assert capsys.readouterr().err == f"cache: {rows.parents[2]} is damaged and is made anew\n"
 
 
 def test_parts_are_joined_in_order_and_checked(shelf: Path) -> None:
@@ -154,6 +180,71 @@ def test_parts_are_joined_in_order_and_checked(shelf: Path) -> None:
 def test_no_member_can_leave_the_cache(name: str) -> None:
     with pytest.raises(ValidationError):
         package("0" * 64, name)
+
+
+def endless(path: Path, size: int) -> Path:
+    """An archive of ``size`` zeros as x, a thousandth of that on disk."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("x", "w", force_zip64=True) as stream:
+            for _ in range(size >> 20):
+                stream.write(bytes(1 << 20))
+    else:
+        with tarfile.open(path, "w:gz", compresslevel=1) as source:
+            for name in ("toy-1.0/x", "toy-1.0/y"):
+                member = tarfile.TarInfo(name)
+                member.size = size // 2
+                source.addfile(member, io.BytesIO(bytes(member.size)))
+    return path
+
+
+@pytest.mark.parametrize("name", ["bomb.whl", "bomb.tar.gz"])
+def test_an_archive_unpacks_to_no_more_than_its_size_explains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(archive, "ANYWAY_BYTES", 1 << 20)
+    bomb = endless(tmp_path / name, 32 << 20)
+    with pytest.raises(InputError, match=r"^toy: the files unpack to more than 0\.0\d+ GB, too much"):
+        archive.unpack(bomb, ["x"], tmp_path / "out", "toy")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(archive, "RATIO", 1100)
+    archive.unpack(bomb, ["x"], tmp_path / "out", "toy")
+    assert (tmp_path / "out" / "x").stat().st_size in (16 << 20, 32 << 20)
+
+
+@pytest.mark.parametrize("name", ["many.whl", "many.tar.gz"])
+def test_an_archive_has_no_more_members_than_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(archive, "MOST_MEMBERS", 1)
+    with pytest.raises(InputError, match=r"^toy: the archive has more than 1 members"):
+        path = tmp_path / name
+        if name.endswith(".gz"):
+            endless(path, 2)
+        else:
+            with zipfile.ZipFile(path, "w") as many:
+                many.writestr("x", "")
+                many.writestr("y", "")
+        archive.unpack(path, ["x"], tmp_path / "out", "toy")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "encrypted", "neither"])
+def test_a_damaged_archive_is_one_line(tmp_path: Path, damage: str) -> None:
+    wheel(tmp_path)
+    path = tmp_path / "toy-1.0-py3-none-any.whl"
+    content = bytearray(path.read_bytes())
+    match damage:
+        case "cut":
+            del content[-40:]
+        case "flipped":
+            content[content.index(b"1,2\n")] ^= 1
+        case "encrypted":  # the flag in the directory, behind its signature
+            content[content.index(b"PK\x01\x02") + 8] |= 1
+        case "neither":
+            content[:] = b"no archive"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"^toy: the archive cannot be unpacked: ") as told:
+        archive.unpack(path, ["toy/data/rows.csv"], tmp_path / "out", "toy")
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +279,59 @@ def test_the_hub_offline_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub._answers.cache_clear()
     with pytest.raises(InputError, match=r"fetch: gpt2@main: the hub cannot be reached \(HF_HUB_OFFLINE is set\)"):
         fetch.resolve(fetch.HubSource(hub="gpt2", revision="main"))
+
+
+def test_without_a_network_the_hub_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import huggingface_hub.constants
+
+    with socket.socket() as taken:  # bound and deaf: whoever asks is refused
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        hub._answers.cache_clear()
+        begun = time.monotonic()
+        for revision in ("main", "0" * 40):
+            with pytest.raises(InputError, match="the hub cannot be reached and the files are not in its cache"):
+                fetch.resolve(fetch.HubSource(hub="gpt2", revision=revision))
+    hub._answers.cache_clear()
+    assert time.monotonic() - begun < 2
+    assert not caplog.records
+
+
+def test_a_flipped_bit_in_the_cache_of_the_hub_is_fetched_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot, blobs = tmp_path / "snapshots" / "abc", tmp_path / "blobs"
+    contents = {
+        "config.json": (b"{}", "9e26dfeeb6e641a33dae4961196235bdb965b21b"),  # as git hash-object names it
+        "model.safetensors": (b"weights", hashlib.sha256(b"weights").hexdigest()),
+    }
+    asked: list[str] = []
+
+    def download(*_: object, **__: object) -> str:
+        for folder in (snapshot, blobs):
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, (content, blob) in contents.items():
+            if not (snapshot / name).exists():
+                asked.append(name)
+                (blobs / blob).write_bytes(content)
+                (snapshot / name).symlink_to(blobs / blob)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    source = fetch.HubSource(hub="a/b", revision="main")
+    assert fetch.resolve(source, verify=True) == snapshot
+    assert asked == [*contents]
+    for name, (content, blob) in contents.items():
+        (blobs / blob).write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        assert fetch.resolve(source, verify=True) == snapshot
+        assert (snapshot / name).read_bytes() == content
+    assert asked == [*contents, *contents]
 
 
 # --- the cache itself ------------------------------------------------------------------------------------------------
