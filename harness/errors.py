@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the command line imports this file at its start, which must stay fast
+    from pydantic_core import ErrorDetails
 
 
 class InputError(ValueError):
@@ -13,9 +18,65 @@ class InputError(ValueError):
     """
 
 
+#: A longer list of valid names would drown the message.
+_MOST_NAMES = 30
+
+
 def unknown(where: str, name: object, valid: Iterable[str]) -> InputError:
     """An :class:`InputError` for a name that does not exist, with the nearest name that does."""
     names = sorted(valid)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(names)}"
-    return InputError(f"{where}: unknown name '{name}'; {hint}")
+    hint = f"did you mean '{near}'?" if (near := nearest(name, names)) else f"valid: {listed(names)}"
+    return InputError(f"{where}: unknown name '{shown(name)}'; {hint}")
+
+
+def nearest(name: object, names: Iterable[str]) -> str | None:
+    """The name most like ``name``, whatever its case; None if none is like it."""
+    by_folded = {one.casefold(): one for one in names}
+    near = difflib.get_close_matches(str(name).casefold()[:100], list(by_folded), n=1, cutoff=0.5)
+    return by_folded[near[0]] if near else None
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names with commas; of very many, the first ones and how many more there are."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def shown(value: object) -> str:
+    """``value`` as YAML would show it, in one line and no longer than a message can bear."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+#: pydantic's kinds of errors in the words of whoever wrote the value; ``{}`` names come with the error.
+_WORDS = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping, such as {{key: value}}",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "list_type": "must be a list, such as [a, b]",
+    "literal_error": "must be {expected}",
+    "mapping_type": "must be a mapping, such as {{key: value}}",
+    "missing": "is missing",
+    "model_type": "must be a mapping, such as {{key: value}}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text",
+    "too_short": "must not be empty",
+    "tuple_type": "must be a list, such as [a, b]",
+}
+
+
+def in_words(detail: ErrorDetails) -> str:
+    """What is wrong, of one of pydantic's errors, in the user's words: 'must be at least 1'."""
+    context: Mapping[str, Any] = detail.get("ctx") or {}
+    if detail["type"] in _WORDS:
+        return _WORDS[detail["type"]].format(**context)
+    return detail["msg"].removeprefix("Value error, ").replace("Input should", "must")

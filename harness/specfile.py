@@ -13,12 +13,15 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import InputError, unknown
+from harness.errors import InputError, in_words, nearest, shown, unknown
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -39,7 +42,7 @@ def parse(cls: type[M], value: Any, where: str, node: yaml.Node | None = None) -
     except ValidationError as error:
         if node is not None and _put_words(value, node, error):
             return parse(cls, value, where)
-        raise _one_line(cls, error, where) from error
+        raise _one_line(cls, value, error, where) from error
 
 
 def read(cls: type[M], path: Path) -> M:
@@ -69,20 +72,43 @@ def _put_words(value: Any, node: yaml.Node, error: ValidationError) -> bool:
     return some
 
 
-def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> InputError:
+def _one_line(cls: type[BaseModel], value: Any, error: ValidationError, where: str) -> InputError:
     details = error.errors(include_url=False)
     # A misspelt name is told first: it often explains the field that is missing.
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     *parents, last = first["loc"] or ("",)
-    path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden" and (model := _model_at(cls, parents)) is not None:
         return unknown(f"{where}: {'.'.join(map(str, parents))}" if parents else where, last, model.model_fields)
+    path = ".".join(_places(value, first["loc"]))
     if first["type"] == "missing":
         return InputError(f"{where}: '{path}' is missing")
-    message = first["msg"].removeprefix("Value error, ")
+    same_place = [d for d in details if _places(value, d["loc"]) == _places(value, first["loc"])]
+    return InputError(mistake(f"{where}: {path}" if path else where, same_place))
+
+
+def mistake(where: str, details: Sequence[ErrorDetails]) -> str:
+    """One line for what pydantic says of one value: more than one error where it may be of several types."""
+    given = details[0]["input"]
     # A whole mapping would drown the message.
-    given = "" if isinstance(first["input"], dict | list) else f" (given: {first['input']!r})"
-    return InputError(f"{where}: {path}: {message}{given}" if path else f"{where}: {message}")
+    said = "" if isinstance(given, dict | list) and given else f" (given: {shown(given)})"
+    choices = details[0].get("ctx", {}).get("expected", "") if details[0]["type"] == "literal_error" else ""
+    if isinstance(given, str) and (near := nearest(given, re.findall(r"'([^']+)'", choices))):
+        said = f" (given: {shown(given)}); did you mean '{near}'?"
+    return f"{where}: {' or '.join(dict.fromkeys(map(in_words, details)))}{said}"
+
+
+def _places(value: Any, path: Sequence[int | str]) -> list[str]:
+    """The parts of ``path`` that are places in ``value``; pydantic also puts the names of types into it."""
+    places = []
+    for number, part in enumerate(path):
+        if isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        elif isinstance(value, dict) and (part in value or number == len(path) - 1):
+            value = value.get(part)
+        else:
+            continue
+        places.append(str(part))
+    return places
 
 
 def _model_at(cls: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
