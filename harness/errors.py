@@ -26,7 +26,7 @@ def unknown(where: str, name: object, valid: Iterable[str]) -> InputError:
     """An :class:`InputError` for a name that does not exist, with the nearest name that does."""
     names = sorted(valid)
     hint = f"did you mean '{near}'?" if (near := nearest(name, names)) else f"valid: {listed(names)}"
-    return InputError(f"{where}: unknown name '{shown(name)}'; {hint}")
+    return InputError(f"{where}: unknown name {shown(str(name))}; {hint}")
 
 
 def nearest(name: object, names: Iterable[str]) -> str | None:
@@ -43,8 +43,8 @@ def listed(names: Sequence[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """``value`` as YAML would show it, in one line and no longer than a message can bear."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    """``value`` as YAML would show it, text in quotes, in one line that is no longer than a message can bear."""
+    text = f"'{value}'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -76,7 +76,9 @@ _WORDS = {
 
 def in_words(detail: ErrorDetails) -> str:
     """What is wrong, of one of pydantic's errors, in the user's words: 'must be at least 1'."""
-    context: Mapping[str, Any] = detail.get("ctx") or {}
+    context: Mapping[str, Any] = {
+        name: f"{value:g}" if isinstance(value, float) else value for name, value in (detail.get("ctx") or {}).items()
+    }
     if detail["type"] in _WORDS:
         return _WORDS[detail["type"]].format(**context)
     return detail["msg"].removeprefix("Value error, ").replace("Input should", "must")

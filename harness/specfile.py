@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import InputError, in_words, nearest, shown, unknown
+from harness.errors import InputError, in_words, shown, unknown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -83,18 +83,17 @@ def _one_line(cls: type[BaseModel], value: Any, error: ValidationError, where: s
     if first["type"] == "missing":
         return InputError(f"{where}: '{path}' is missing")
     same_place = [d for d in details if _places(value, d["loc"]) == _places(value, first["loc"])]
-    return InputError(mistake(f"{where}: {path}" if path else where, same_place))
+    return mistake(f"{where}: {path}" if path else where, same_place)
 
 
-def mistake(where: str, details: Sequence[ErrorDetails]) -> str:
+def mistake(where: str, details: Sequence[ErrorDetails]) -> InputError:
     """One line for what pydantic says of one value: more than one error where it may be of several types."""
     given = details[0]["input"]
-    # A whole mapping would drown the message.
-    said = "" if isinstance(given, dict | list) and given else f" (given: {shown(given)})"
-    choices = details[0].get("ctx", {}).get("expected", "") if details[0]["type"] == "literal_error" else ""
-    if isinstance(given, str) and (near := nearest(given, re.findall(r"'([^']+)'", choices))):
-        said = f" (given: {shown(given)}); did you mean '{near}'?"
-    return f"{where}: {' or '.join(dict.fromkeys(map(in_words, details)))}{said}"
+    if details[0]["type"] == "literal_error" and isinstance(given, str):
+        return unknown(where, given, re.findall(r"'([^']+)'", details[0]["ctx"]["expected"]))
+    # A whole mapping would drown the message, and nothing needs no telling.
+    said = "" if isinstance(given, dict | list) or given == "" else f" (given: {shown(given)})"
+    return InputError(f"{where}: {' or '.join(dict.fromkeys(map(in_words, details)))}{said}")
 
 
 def _places(value: Any, path: Sequence[int | str]) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +24,15 @@ from pydantic import (
 PROTOCOL_VERSION = 3
 
 DType = Literal["float32", "bfloat16", "float16"]
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError("must be auto, cpu, cuda, or one of several such as cuda:1")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_device)]
 
 
 class Frozen(BaseModel):
@@ -73,10 +84,10 @@ class Trial(Frozen):
         None, description="the task's version; of an own task also 12 digits of the SHA-256 of its files, '1+…'"
     )
     seed: int = Field(0, ge=0)
-    learning_rate: float | None = Field(None, gt=0, description="null when nothing is trained")
+    learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="null when nothing is trained")
     budget: Budget = Budget()
     dtype: DType = "float32"
-    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    device: Device = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
     parents: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description="role -> ids of the trials that may fill it; the one that validation prefers does",

@@ -19,9 +19,13 @@ def main() -> None:
     """Run the command line. Bad input prints one line and exits with code 2; an interrupt exits with 130."""
     try:
         notebooks.hand_on()
-        app()
+        sys.exit(app(standalone_mode=False))
     except InputError as error:
         _fail(str(error))
+    except ClickException as error:
+        _fail(_in_one_line(error))
+    except Abort:
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
@@ -35,6 +35,7 @@ from harness.sources.own_files import Aliases
 from harness.trial import Budget, Frozen
 
 Arguments = dict[str, JsonValue]
+Names = Annotated[list[str], Field(min_length=1)]
 
 
 class Limits(Frozen):
@@ -69,7 +70,7 @@ class Resources(Frozen):
 class Override(Frozen):
     """Other settings for a part of the matrix."""
 
-    match: dict[str, str | list[str]] = Field(description="model, task or objective -> a name, or a list of names")
+    match: dict[str, str | Names] = Field(description="model, task or objective -> a name, or a list of names")
     budget: dict[str, JsonValue] = Field(default_factory=dict)
     methods: dict[str, Arguments] = Field(default_factory=dict)
 
@@ -91,8 +92,10 @@ class Sweep(Frozen):
     budget: Budget = Budget()
     defaults: Arguments = Field(default_factory=dict)
     methods: dict[str, Arguments] = Field(min_length=1)
-    objectives: dict[str, Arguments] | None = Field(None, description="null: the natural one of each task")
-    exclude: list[Arguments] = Field(default_factory=list)
+    objectives: dict[str, Arguments] | None = Field(
+        None, min_length=1, description="null: the natural one of each task"
+    )
+    exclude: list[Annotated[Arguments, Field(min_length=1)]] = Field(default_factory=list)
     overrides: list[Override] = Field(default_factory=list)
     limits: Limits = Limits()
     resources: Resources = Resources()
@@ -106,6 +109,9 @@ class Sweep(Frozen):
     def _names_alone(cls, value: Any) -> Any:
         """A list of names is a mapping without arguments, and so is a name with nothing behind it."""
         if isinstance(value, list):
+            for name in value:
+                if not isinstance(name, str):
+                    raise ValueError(f"must be a list of names, or a mapping of names to arguments (given: {name})")
             return {name: {} for name in value}
         if isinstance(value, dict):
             return {name: {} if args is None else args for name, args in value.items()}
