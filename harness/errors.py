@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line imports this file at its start, which must stay fast
@@ -24,29 +24,31 @@ _MOST_NAMES = 30
 
 def unknown(where: str, name: object, valid: Iterable[str]) -> InputError:
     """An :class:`InputError` for a name that does not exist, with the nearest name that does."""
-    names = sorted(valid)
-    hint = f"did you mean '{near}'?" if (near := nearest(name, names)) else f"valid: {listed(names)}"
-    return InputError(f"{where}: unknown name {shown(str(name))}; {hint}")
+    return InputError(f"{where}: unknown name {shown(str(name))}; {hint(name, valid)}")
 
 
-def nearest(name: object, names: Iterable[str]) -> str | None:
-    """The name most like ``name``, whatever its case; None if none is like it."""
-    by_folded = {one.casefold(): one for one in names}
+def hint(name: object, valid: Iterable[str]) -> str:
+    """'did you mean …?' with the name most like ``name``, whatever its case; where none is like it, all of them."""
+    by_folded = {one.casefold(): one for one in sorted(valid)}
     near = difflib.get_close_matches(str(name).casefold()[:100], list(by_folded), n=1, cutoff=0.5)
-    return by_folded[near[0]] if near else None
-
-
-def listed(names: Sequence[str]) -> str:
-    """The names with commas; of very many, the first ones and how many more there are."""
+    if near:
+        return f"did you mean '{by_folded[near[0]]}'?"
+    names = list(by_folded.values())
     more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"valid: {', '.join(names[:_MOST_NAMES])}" + (f" and {more} more" if more > 0 else "")
 
 
 def shown(value: object) -> str:
-    """``value`` as YAML would show it, text in quotes, in one line that is no longer than a message can bear."""
-    text = f"'{value}'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """``value`` as YAML would show it, text in quotes, no longer than a message can bear."""
+    if isinstance(value, str):
+        return f"'{cut(value)}'"
+    return cut(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def cut(text: str) -> str:
+    """The text in one line, its end left out where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else f"{line[:77]}..."
 
 
 #: pydantic's kinds of errors in the words of whoever wrote the value; ``{}`` names come with the error.

@@ -156,6 +156,11 @@ class _Loader(yaml.SafeLoader):
             raise _mistake(node, f"{node.value[:40]} is not a finite number (quote it if it is a word)")
         return number
 
+    def refuse(self, node: yaml.Node) -> Any:
+        """Raise ConstructorError: a tag could make anything of a value."""
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise _mistake(node, f"the tag {shown(tag)} is not read here; write the value without it")
+
     def truth(self, node: yaml.ScalarNode) -> bool:
         """True or False."""
         return str(node.value).lower() == "true"
@@ -185,8 +190,7 @@ _CONSTRUCTORS: dict[str, Any] = {
 }
 for _name, _construct in _CONSTRUCTORS.items():
     _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _construct)
-_REFUSE: Any = yaml.SafeLoader.construct_undefined
-_Loader.add_constructor(None, _REFUSE)
+_Loader.add_constructor(None, _Loader.refuse)
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -207,9 +211,21 @@ def _loaded(text: str, where: str) -> tuple[Any, yaml.Node | None]:
         raise InputError(f"{where}: values are nested more than {_DEEPEST} deep") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise InputError(f"{where}: {line}{error.problem}") from error
+        raise InputError(f"{where}: {line}{_in_words(error.problem or 'not YAML')}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
+
+
+def _in_words(problem: str) -> str:
+    """A problem of PyYAML's in words of the file instead of those of its parser."""
+    for parsers, ours in (
+        ("'<stream end>'", "the end"),
+        ("'<block end>'", "the end of the block"),
+        ("the node content", "a value"),
+        ("found character '\\t' that cannot start any token", "a tab cannot indent; use spaces"),
+    ):
+        problem = problem.replace(parsers, ours)
+    return problem
 
 
 def _check_size(node: yaml.Node, sizes: dict[int, int | None], depth: int) -> int:

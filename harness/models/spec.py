@@ -6,7 +6,6 @@ Nothing here imports torch; :mod:`harness.models.checkpoint` turns a specificati
 
 from __future__ import annotations
 
-import json
 from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 from harness import specfile
 from harness.catalog import ModelKind
 from harness.errors import InputError, unknown
+from harness.models import configuration
 from harness.sources import own_files
 from harness.sources.fetch import HubSource, LocalSource, PackageSource, PartsSource, kind_of
 from harness.trial import Frozen
@@ -176,16 +176,8 @@ def load_spec(name: str) -> ModelSpec:
 
 
 def _local(folder: Path) -> ModelSpec:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        architecture = str(config["model_type"])
-    except FileNotFoundError as error:
-        raise InputError(
-            f"model: {folder} is not a folder with a config.json, nor the name of a known model"
-        ) from error
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"model: {path}: not the configuration of a transformers model") from error
+    config = configuration.read(folder)
+    architecture = config["model_type"]
     place = own_files.absolute(folder)
     return ModelSpec(
         name=place.name,
