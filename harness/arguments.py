@@ -21,10 +21,11 @@ from harness import specfile
 
 __all__ = ["Callable", "JsonValue", "Literal", "Mapping", "Sequence"]
 
-Count = Annotated[int, Field(ge=1)]
+#: How many there are of something; more than a million of anything is a mistake, and would fill any memory.
+Count = Annotated[int, Field(ge=1, le=10**6)]
 #: Enough to compare with each other.
-Several = Annotated[int, Field(ge=2)]
-Natural = Annotated[int, Field(ge=0)]
+Several = Annotated[int, Field(ge=2, le=10**6)]
+Natural = Annotated[int, Field(ge=0, le=10**6)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 #: A part of a whole, the whole included.

@@ -56,6 +56,14 @@ def read(folder: Path) -> dict[str, Any]:
     return config
 
 
+def refused(folder: str | Path, error: Exception) -> InputError:
+    """An :class:`InputError` for the configuration in ``folder``, which made a library raise ``error``."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    *_, what = (line for line in lines if line.strip())
+    what = re.sub(r"^\s*\w*(Error|Exception): ", "", what)
+    return InputError(f"model: {Path(folder) / 'config.json'}: no network can be built from it: {cut(what)}")
+
+
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:

@@ -88,7 +88,7 @@ class Sweep(Frozen):
     description: str = ""
     models: list[str] = Field(min_length=1)
     tasks: list[str] = Field(min_length=1)
-    seeds: list[NonNegativeInt] = Field(default=[0], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[0], min_length=1)
     budget: Budget = Budget()
     defaults: Arguments = Field(default_factory=dict)
     methods: dict[str, Arguments] = Field(min_length=1)
