@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError
+from harness.errors import InputError, shown
 
 if TYPE_CHECKING:  # the command line imports this file at its start, which must stay fast
     from pydantic import JsonValue
@@ -124,8 +125,8 @@ def _parameters_source(file: Path) -> str:
 def conform(value: JsonValue, default: Any, where: str) -> JsonValue:
     """``value`` for a parameter with the default ``default``; a whole number becomes a float where the default is one.
 
-    A parameter whose default is ``None`` takes any value. Raises :class:`InputError`, which names ``where`` and both
-    types, where the types differ.
+    A parameter whose default is ``None`` takes any value. Raises :class:`InputError`, which begins with
+    ``where``, where the types differ.
     """
     if default is None:
         return value
@@ -133,10 +134,15 @@ def conform(value: JsonValue, default: Any, where: str) -> JsonValue:
         return float(value)
     if type(value) is type(default):
         return value
-    raise InputError(
-        f"{where}: {value!r} is {_kind(value)}, must be {_kind(default)} like the notebook's default {default!r}"
-    )
+    wanted = _KINDS.get(type(default), type(default).__name__)
+    raise InputError(f"{where}: must be {wanted}, like the notebook's default {shown(default)} (given: {shown(value)})")
 
 
-def _kind(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
+_KINDS: Mapping[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}

@@ -13,12 +13,15 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import InputError, unknown
+from harness.errors import InputError, in_words, shown, unknown
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -39,7 +42,7 @@ def parse(cls: type[M], value: Any, where: str, node: yaml.Node | None = None) -
     except ValidationError as error:
         if node is not None and _put_words(value, node, error):
             return parse(cls, value, where)
-        raise _one_line(cls, error, where) from error
+        raise _one_line(cls, value, error, where) from error
 
 
 def read(cls: type[M], path: Path) -> M:
@@ -69,20 +72,42 @@ def _put_words(value: Any, node: yaml.Node, error: ValidationError) -> bool:
     return some
 
 
-def _one_line(cls: type[BaseModel], error: ValidationError, where: str) -> InputError:
+def _one_line(cls: type[BaseModel], value: Any, error: ValidationError, where: str) -> InputError:
     details = error.errors(include_url=False)
     # A misspelt name is told first: it often explains the field that is missing.
     first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     *parents, last = first["loc"] or ("",)
-    path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden" and (model := _model_at(cls, parents)) is not None:
         return unknown(f"{where}: {'.'.join(map(str, parents))}" if parents else where, last, model.model_fields)
+    path = ".".join(_places(value, first["loc"]))
     if first["type"] == "missing":
         return InputError(f"{where}: '{path}' is missing")
-    message = first["msg"].removeprefix("Value error, ")
-    # A whole mapping would drown the message.
-    given = "" if isinstance(first["input"], dict | list) else f" (given: {first['input']!r})"
-    return InputError(f"{where}: {path}: {message}{given}" if path else f"{where}: {message}")
+    same_place = [d for d in details if _places(value, d["loc"]) == _places(value, first["loc"])]
+    return mistake(f"{where}: {path}" if path else where, same_place)
+
+
+def mistake(where: str, details: Sequence[ErrorDetails]) -> InputError:
+    """One line for what pydantic says of one value: more than one error where it may be of several types."""
+    given = details[0]["input"]
+    if details[0]["type"] == "literal_error" and isinstance(given, str):
+        return unknown(where, given, re.findall(r"'([^']+)'", details[0]["ctx"]["expected"]))
+    # A whole mapping would drown the message, and nothing needs no telling.
+    said = "" if isinstance(given, dict | list) or given == "" else f" (given: {shown(given)})"
+    return InputError(f"{where}: {' or '.join(dict.fromkeys(map(in_words, details)))}{said}")
+
+
+def _places(value: Any, path: Sequence[int | str]) -> list[str]:
+    """The parts of ``path`` that are places in ``value``; pydantic also puts the names of types into it."""
+    places = []
+    for number, part in enumerate(path):
+        if isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        elif isinstance(value, dict) and (part in value or number == len(path) - 1):
+            value = value.get(part)
+        else:
+            continue
+        places.append(str(part))
+    return places
 
 
 def _model_at(cls: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
@@ -131,6 +156,11 @@ class _Loader(yaml.SafeLoader):
             raise _mistake(node, f"{node.value[:40]} is not a finite number (quote it if it is a word)")
         return number
 
+    def refuse(self, node: yaml.Node) -> Any:
+        """Raise ConstructorError: a tag could make anything of a value."""
+        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        raise _mistake(node, f"the tag {shown(tag)} is not read here; write the value without it")
+
     def truth(self, node: yaml.ScalarNode) -> bool:
         """True or False."""
         return str(node.value).lower() == "true"
@@ -160,8 +190,7 @@ _CONSTRUCTORS: dict[str, Any] = {
 }
 for _name, _construct in _CONSTRUCTORS.items():
     _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _construct)
-_REFUSE: Any = yaml.SafeLoader.construct_undefined
-_Loader.add_constructor(None, _REFUSE)
+_Loader.add_constructor(None, _Loader.refuse)
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -182,9 +211,21 @@ def _loaded(text: str, where: str) -> tuple[Any, yaml.Node | None]:
         raise InputError(f"{where}: values are nested more than {_DEEPEST} deep") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise InputError(f"{where}: {line}{error.problem}") from error
+        raise InputError(f"{where}: {line}{_in_words(error.problem or 'not YAML')}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
+
+
+def _in_words(problem: str) -> str:
+    """A problem of PyYAML's in words of the file instead of those of its parser."""
+    for parsers, ours in (
+        ("'<stream end>'", "the end"),
+        ("'<block end>'", "the end of the block"),
+        ("the node content", "a value"),
+        ("found character '\\t' that cannot start any token", "a tab cannot indent; use spaces"),
+    ):
+        problem = problem.replace(parsers, ours)
+    return problem
 
 
 def _check_size(node: yaml.Node, sizes: dict[int, int | None], depth: int) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,6 +26,19 @@ PROTOCOL_VERSION = 3
 DType = Literal["float32", "bfloat16", "float16"]
 
 
+#: More than any budget; sizes beyond it overflow.
+_LARGEST = 10**9
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError("must be auto, cpu, cuda, or one of several such as cuda:1")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_device)]
+
+
 class Frozen(BaseModel):
     """Base of the specifications: immutable, and strict about names and types."""
 
@@ -34,13 +49,22 @@ class Budget(Frozen):
     """What every method of a comparison gets alike (protocol, rule 1)."""
 
     train_examples: int = Field(
-        256, gt=0, description="examples drawn from the training split, the same for every method"
+        256,
+        gt=0,
+        le=_LARGEST,
+        description="examples drawn from the training split, the same for every method",
     )
-    batch_size: int = Field(8, gt=0, description="examples per optimiser step")
-    epochs: int = Field(1, gt=0, description="passes over the training examples")
-    max_length: int = Field(128, gt=0, description="tokens of prompt and completion together; longer examples are cut")
-    eval_examples: int | None = Field(None, gt=0, description="examples scored per split; null scores all of them")
-    max_new_tokens: int | None = Field(None, gt=0, description="tokens of an answer at most; null: as the task says")
+    batch_size: int = Field(8, gt=0, le=_LARGEST, description="examples per optimiser step")
+    epochs: int = Field(1, gt=0, le=_LARGEST, description="passes over the training examples")
+    max_length: int = Field(
+        128, gt=0, le=_LARGEST, description="tokens of prompt and completion together; longer examples are cut"
+    )
+    eval_examples: int | None = Field(
+        None, gt=0, le=_LARGEST, description="examples scored per split; null scores all of them"
+    )
+    max_new_tokens: int | None = Field(
+        None, gt=0, le=_LARGEST, description="tokens of an answer at most; null: as the task says"
+    )
 
     @property
     def train_steps(self) -> int:
@@ -72,11 +96,11 @@ class Trial(Frozen):
     task_version: str | None = Field(
         None, description="the task's version; of an own task also 12 digits of the SHA-256 of its files, '1+…'"
     )
-    seed: int = Field(0, ge=0)
-    learning_rate: float | None = Field(None, gt=0, description="null when nothing is trained")
+    seed: int = Field(0, ge=0, lt=2**32)
+    learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="null when nothing is trained")
     budget: Budget = Budget()
     dtype: DType = "float32"
-    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    device: Device = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
     parents: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description="role -> ids of the trials that may fill it; the one that validation prefers does",

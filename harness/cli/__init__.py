@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from typing import Any
+
+import typer
 
 from harness import notebooks
 from harness.cli import estimate, fetch, init, lab, list, plan, report, run, status, tables, trial
 from harness.cli.app import BAD_INPUT, app
-from harness.errors import InputError
+from harness.errors import InputError, unknown
 from harness.processes.lifetime import interruptible
 
 __all__ = ["app", "main"]
@@ -16,19 +20,34 @@ for _command in (run, plan, status, tables, report, estimate, list, fetch, lab, 
     _command.add_to(app)
 
 
+#: Whatever is wrong with the options and arguments themselves.
+_UsageError: Any = typer.BadParameter.__base__
+
+
 def main() -> None:
     """Run the command line. Bad input prints one line and exits with code 2; an interrupt exits with 130."""
     try:
         with interruptible():
             notebooks.hand_on()
-            app()
+            sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except InputError as error:
         _fail(str(error))
+    except _UsageError as error:
+        _fail(_in_words(error))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'tunebench'}: {error.strerror or error}")
+
+
+def _in_words(error: Any) -> str:
+    """What is wrong with the options, as one line in the user's words."""
+    message = str(error.format_message()).rstrip(".").replace("Input should", "must").partition(", unable to parse")[0]
+    if named := re.match("No such command '(.*?)'", message):
+        return str(unknown("command", named[1], error.ctx.command.commands))
+    command = " ".join(["tunebench", *error.ctx.command_path.split()[1:]]) if error.ctx else "tunebench"
+    return f"{message[:1].lower()}{message[1:]}; see '{command} --help'"
 
 
 def _fail(message: str) -> None:

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import __version__
-from harness.errors import InputError
+from harness.errors import InputError, cut
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -88,11 +88,14 @@ def parse_only(texts: Sequence[str] | None) -> dict[str, Sequence[Any]]:
 
     wanted: dict[str, Sequence[Any]] = {}
     for text in texts or ():
+        where = f"--only {cut(text)}"
         for part in text.split(","):
             name, separator, values = part.partition("=")
             if not separator or not (name := name.strip()):
-                raise InputError(f"--only {text}: write KEY=VALUE,KEY=VALUE, with '|' between alternative values")
+                raise InputError(f"{where}: write KEY=VALUE,KEY=VALUE, with '|' between alternative values")
             if name in wanted:
-                raise InputError(f"--only {text}: '{name}' is given twice; write {name}=A|B for either")
-            wanted[name] = [specfile.parse_yaml(value, f"--only {text}") for value in values.split("|")]
+                raise InputError(f"{where}: '{name}' is given twice; write {name}=A|B for either")
+            if not all(value.strip() for value in values.split("|")):
+                raise InputError(f"{where}: a value of '{name}' is empty; write {name}=A or {name}=A|B")
+            wanted[name] = [specfile.parse_yaml(value, where) for value in values.split("|")]
     return wanted

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +17,8 @@ from harness import methods
 from harness.errors import InputError, unknown
 from harness.estimate.meta import MetaBase, meta_base
 from harness.estimate.trace import Trace, trace
-from harness.models.spec import load_spec
+from harness.models.configuration import refused
+from harness.models.spec import ModelSpec, load_spec
 from harness.networks.tuned import Tuned
 from harness.trial import DType
 
@@ -24,6 +26,14 @@ DTYPES: tuple[DType, ...] = get_args(DType)
 
 #: A step counter of AdamW: one float32 for each tensor that trains.
 _COUNTER_BYTES = 4
+
+
+#: More tokens or examples than in any step; their products still can be counted.
+LARGEST = 10**7
+
+
+class CannotApply(InputError):
+    """The method refuses its arguments, or the model cannot be built: neither would a run be possible."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,8 @@ def estimate(
         if name is not None and name not in DTYPES:
             raise unknown(where, name, DTYPES)
     for where, number in (("batch", batch_size), ("length", length)):
-        if number < 1:
-            raise InputError(f"{where}: {number} is not a positive number")
+        if not 1 <= number <= LARGEST:
+            raise InputError(f"{where}: {number} is not a number from 1 to {LARGEST}")
     path = Path(model).expanduser()
     spec = load_spec(str(path.parent.absolute()) if path.name == "config.json" else model)
     args = dict(method_args or {})
@@ -110,7 +120,8 @@ def estimate(
     # What libraries advise about a model that is never run is of no use to anybody.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        step_trace = _whole_or_along(base, applied, traced)
+        with _own_configuration(spec):
+            step_trace = _whole_or_along(base, applied, traced)
     size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None
     states = 2 * (step_trace.gradients_bytes if size is None else size * step_trace.trained_elements)
     optimizer = states + _COUNTER_BYTES * step_trace.trained_tensors
@@ -141,12 +152,38 @@ def estimate(
     )
 
 
+@contextlib.contextmanager
+def _own_configuration(spec: ModelSpec) -> Iterator[None]:
+    """Blame the configuration of an own model for whatever a library says while it builds and runs the network."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if "overflow" in str(error).lower():
+            raise InputError("batch, length: a step of so many tokens has more numbers than can be counted") from error
+        if not spec.is_own:
+            raise
+        raise CannotApply(str(refused(spec.address, error))) from error
+
+
 def _apply(method: str, base: MetaBase, args: Mapping[str, Any]) -> Tuned:
     try:
         # How long the training is changes no size.
         return methods.apply(method, base, **{"train_steps": 1, **args})
+    except InputError as error:
+        # Without weights a library may refuse what it would take with them.
+        if isinstance(cause := _first_cause(error), ValueError | TypeError) and "meta" not in str(cause):
+            raise CannotApply(str(error)) from error
+        raise
     except NotImplementedError as error:
         raise InputError(f"{method}: {args} needs the weights, so it cannot be estimated without them") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 #: What transformers calls the table of an architecture that learns its positions.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness import catalog
-from harness.errors import InputError
+from harness.errors import InputError, shown
 
 if TYPE_CHECKING:
     from harness.estimate.estimate import Estimate
@@ -23,10 +23,12 @@ _UNITS = {"MB": 10**6, "GB": GB, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB"
 
 def parse_bytes(text: str, where: str = "memory") -> int:
     """``24GB`` (powers of ten) or ``24GiB`` (powers of two) as bytes; :class:`InputError` for anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]+)\s*", text)
     if match is None or match[2].upper() not in _UNITS:
-        raise InputError(f"{where}: '{text}' is not a size; write it like 24GB or 24GiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+        raise InputError(f"{where}: {shown(text)} is not a size; write it like 24GB or 24GiB")
+    if not (size := int(float(match[1]) * _UNITS[match[2].upper()])):
+        raise InputError(f"{where}: {shown(text)} is no memory at all; write a size like 24GB or 24GiB")
+    return size
 
 
 @dataclass(frozen=True)

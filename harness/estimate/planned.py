@@ -30,6 +30,7 @@ from importlib import metadata
 from pathlib import Path
 
 from harness import catalog
+from harness.errors import InputError
 from harness.estimate.fits import GB, parse_bytes
 from harness.estimate.limit import MemoryLimit, limit_of
 from harness.files import write_atomically
@@ -53,8 +54,8 @@ _ROOMS = ("estimate", "methods", "networks", "models", "measure")
 
 #: The memory of a device, such as 'auto'; None: no trial is skipped for its size.
 LimitOf = Callable[[str], MemoryLimit | None]
-#: Peak bytes of each setting; None where it cannot be traced.
-Estimator = Callable[[list["Setting"]], dict["Setting", int | None]]
+#: Peak bytes of each setting; None where it cannot be traced; a text says why the method refuses its arguments.
+Estimator = Callable[[list["Setting"]], dict["Setting", int | str | None]]
 
 
 @dataclass(frozen=True)
@@ -95,20 +96,30 @@ class Setting:
 def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = None) -> Plan:
     """``plan`` with the estimated peak of each trial; trials above the ``limit`` of their device are skipped.
 
-    A trial is skipped too if all candidates for one of its parents are.
+    A trial is skipped too if all candidates for one of its parents are, and if its model cannot take the method's
+    arguments. Raises :class:`harness.errors.InputError` if that leaves nothing to run.
     """
     estimates = _estimates([row.trial for row in plan.runnable], estimator or _in_processes)
     limit = once(limit)
     skipped: set[str] = set()
+    refused: list[str] = []
     rows = []
     for row in plan.rows:
         if row.reason is None:
-            row = replace(row, estimated_bytes=estimates.get(row.trial_id))
-            row = replace(row, reason=_lost_parent(row, skipped) or _too_large(row, limit))
+            estimate = estimates.get(row.trial_id)
+            if isinstance(estimate, str):
+                row = replace(row, reason=estimate)
+                refused.append(estimate)
+            else:
+                row = replace(row, estimated_bytes=estimate)
+                row = replace(row, reason=_lost_parent(row, skipped) or _too_large(row, limit))
         if row.reason is not None:
             skipped.add(row.trial_id)
         rows.append(row)
-    return replace(plan, rows=tuple(rows))
+    judged = replace(plan, rows=tuple(rows))
+    if refused and not judged.runnable:
+        raise InputError(f"no trial of the sweep can run: {refused[0]}")
+    return judged
 
 
 def limits(memory: str | None = None, *, force: bool = False, elsewhere: bool = False) -> LimitOf:
@@ -145,7 +156,7 @@ def _lost_parent(row: Planned, skipped: Collection[str]) -> str | None:
     return None
 
 
-def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int | None]:
+def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int | str | None]:
     """Id of each trial -> estimated bytes; one call of ``estimator`` covers whatever the cache lacks."""
     settings = {trial.trial_id: setting for trial in trials if (setting := Setting.of(trial)) is not None}
     files = {
@@ -161,7 +172,7 @@ def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int |
     return {trial_id: known.get(setting) for trial_id, setting in settings.items()}
 
 
-def _in_processes(settings: list[Setting]) -> dict[Setting, int | None]:
+def _in_processes(settings: list[Setting]) -> dict[Setting, int | str | None]:
     """Trace ``settings`` in separate processes; the settings of a process that dies stay out of the answer."""
     workers = min(os.cpu_count() or 1, _MOST_WORKERS, math.ceil(len(settings) / _WORTH_A_WORKER))
     shares = [settings[start::workers] for start in range(workers)]
@@ -180,14 +191,14 @@ def _worker() -> subprocess.Popen[str]:
     )
 
 
-def _ask(process: subprocess.Popen[str], settings: list[Setting]) -> dict[Setting, int | None]:
+def _ask(process: subprocess.Popen[str], settings: list[Setting]) -> dict[Setting, int | str | None]:
     output, _ = process.communicate(json.dumps([asdict(setting) for setting in settings]))
     if process.returncode:
         return {}
     return dict(zip(settings, json.loads(output.splitlines()[-1]), strict=True))
 
 
-def _cached(file: Path) -> list[int | None]:
+def _cached(file: Path) -> list[int | str | None]:
     """The estimate in a cache file, as a list of one; empty if the file is missing or unreadable."""
     try:
         return [json.loads(file.read_text(encoding="utf-8"))["total_bytes"]]
@@ -195,7 +206,7 @@ def _cached(file: Path) -> list[int | None]:
         return []
 
 
-def _store(file: Path, size: int | None) -> None:
+def _store(file: Path, size: int | str | None) -> None:
     """Write an estimate to the cache; if that fails, the next plan computes it again."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,12 @@ from harness import methods
 from harness.estimate.start import quick_start
 
 
-def total_bytes(setting: Mapping[str, Any]) -> int | None:
-    """The peak of a training step; None for whatever cannot be traced.
+def total_bytes(setting: Mapping[str, Any]) -> int | str | None:
+    """The peak of a training step; None for whatever cannot be traced; why, where the method refuses its arguments.
 
     Arguments that only the method's notebook takes, such as how much of a spectrum to draw, are left out.
     """
-    from harness.estimate.estimate import estimate
+    from harness.estimate.estimate import CannotApply, estimate
 
     known = methods.arguments(setting["method"])
     args = {name: value for name, value in json.loads(setting["method_args"]).items() if name in known}
@@ -31,6 +31,8 @@ def total_bytes(setting: Mapping[str, Any]) -> int | None:
             optimizer_dtype=None,
             labels=setting["labels"],
         )
+    except CannotApply as error:
+        return str(error)
     except Exception:
         # Any library may refuse any combination in any way. A plan without an estimate is right; one that ends here
         # is not.

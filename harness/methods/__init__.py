@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import arguments as kinds
 from harness import catalog
 from harness.errors import InputError, unknown
 
@@ -41,6 +42,7 @@ def apply(name: str, base: Base, /, *, train_steps: int | None = None, **args: A
     for argument in args:
         if argument not in known:
             raise unknown(f"{name}: argument", argument, known)
+    kinds.check_all("methods", name, args)
     bound = inspect.signature(function).bind(base, **args)
     bound.apply_defaults()
     try:

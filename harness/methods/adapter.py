@@ -14,16 +14,22 @@ beside the feed-forward part, on what that part reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from harness.errors import unknown
+from harness.arguments import Count, Positive
 from harness.models.load import Base
 from harness.networks.structure import Block, blocks, layer_norms, out_features
 from harness.networks.tuned import Tuned, train_only
+
+Placing = Literal["houlsby", "pfeiffer", "parallel", "lin"]
+Activation = Literal[
+    "gelu", "gelu_new", "gelu_pytorch_tanh", "hardswish", "leaky_relu", "mish", "quick_gelu", "relu", "relu2", "relu6",
+    "sigmoid", "silu", "swish", "tanh",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Variant:
     layer_norms: bool = False
 
 
-VARIANTS = {
+VARIANTS: dict[Placing, Variant] = {
     "houlsby": Variant(after_attention=True, layer_norms=True),
     "pfeiffer": Variant(),
     "parallel": Variant(parallel=True),
@@ -104,21 +110,17 @@ def _places(variant: Variant, block: Block) -> list[nn.Module]:
 
 def apply(
     base: Base,
-    variant: str = "houlsby",
-    bottleneck: int = 64,
-    activation: str = "gelu",
-    scale: float = 4.0,
+    variant: Placing = "houlsby",
+    bottleneck: Count = 64,
+    activation: Activation = "gelu",
+    scale: Positive = 4.0,
     layer_norm: bool | None = None,
 ) -> Tuned:
     """Bottlenecks of ``bottleneck`` units in every layer, where ``variant`` puts them.
 
     ``scale`` is the factor of the parallel variant. ``layer_norm`` also trains the model's layer norms; None: as in the
-    variant's paper, which only Houlsby's does. Raises :class:`harness.errors.InputError` for an unknown variant.
+    variant's paper, which only Houlsby's does.
     """
-    if variant not in VARIANTS:
-        raise unknown("adapter.variant", variant, VARIANTS)
-    if activation not in ACT2FN:
-        raise unknown("adapter.activation", activation, ACT2FN)
     place = VARIANTS[variant]
     model = base.build()
     torch.manual_seed(base.seed)

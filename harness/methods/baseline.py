@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from harness.arguments import Natural
 from harness.errors import InputError
 from harness.models.load import Base
 from harness.models.whole_texts import padding_behind_text
@@ -51,13 +52,13 @@ def zero_shot(base: Base, model: nn.Module) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def apply(base: Base, shots: int = 0) -> Tuned:
+def apply(base: Base, shots: Natural = 0) -> Tuned:
     """The model itself, with nothing trainable.
 
     ``shots`` examples go before every prompt, which changes the data and not the model: see :func:`in_context`. Raises
     :class:`harness.errors.InputError` for an encoder with shots, because it reads no examples.
     """
-    if shots < 0 or (shots and base.kind == "encoder"):
+    if shots and base.kind == "encoder":
         raise InputError(f"baseline.shots: {shots} on '{base.spec.name}' ({base.kind}); examples need a decoder")
     return Tuned(base, zero_shot(base, base.build()))
 

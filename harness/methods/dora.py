@@ -8,6 +8,7 @@ The norm is that of each output's row of weights; at first the model's outputs a
 
 from __future__ import annotations
 
+from harness.arguments import Count, Dropout, Modules, Positive
 from harness.methods.lora import lora_config
 from harness.models.load import Base
 from harness.networks.peft_network import with_peft
@@ -16,10 +17,10 @@ from harness.networks.tuned import Tuned
 
 def apply(
     base: Base,
-    r: int = 8,
-    alpha: float = 16,
-    dropout: float = 0.0,
-    target_modules: str | list[str] = "all-linear",
+    r: Count = 8,
+    alpha: Positive = 16,
+    dropout: Dropout = 0.0,
+    target_modules: Modules = "all-linear",
 ) -> Tuned:
     """Rank ``r`` on ``target_modules``, and one magnitude for every output of those layers."""
     return with_peft(base, lora_config(base, r, alpha, dropout, target_modules, use_dora=True))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from harness.arguments import Count
 from harness.errors import InputError
 from harness.models.load import Base
 from harness.networks.structure import blocks, final_norm
 from harness.networks.tuned import Tuned, train_only
 
 
-def apply(base: Base, k: int = 2, output_layer: bool = False) -> Tuned:
+def apply(base: Base, k: Count = 2, output_layer: bool = False) -> Tuned:
     """The last ``k`` layers and the normalisation behind them; a fresh classification head always trains.
 
     ``output_layer`` adds a language model's output projection. If that is tied to the input embedding, both train, for
@@ -16,7 +17,7 @@ def apply(base: Base, k: int = 2, output_layer: bool = False) -> Tuned:
     """
     model = base.build()
     layers = list(blocks(model))
-    if not 1 <= k <= len(layers):
+    if k > len(layers):
         raise InputError(f"full_top_k.k: {k} is not between 1 and the model's {len(layers)} layers")
     trained = [p for block in layers[-k:] for p in block.module.parameters()]
     if (norm := final_norm(model)) is not None:

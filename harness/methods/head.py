@@ -5,20 +5,17 @@ r"""Transfer learning: only the output layer trains, on frozen features (Donahue
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from harness.errors import unknown
 from harness.models.load import Base
 from harness.models.whole_texts import padding_behind_text
 from harness.networks.pooling import mean_pooled
 from harness.networks.structure import body
 from harness.networks.tuned import Tuned, train_only
-
-POOLINGS = ("mean", "model")
 
 
 class LinearProbe(nn.Module):
@@ -48,7 +45,7 @@ class LinearProbe(nn.Module):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
-def apply(base: Base, pooling: str = "mean") -> Tuned:
+def apply(base: Base, pooling: Literal["mean", "model"] = "mean") -> Tuned:
     """Train the last layer alone.
 
     A classifier trains a linear layer on the features of ``pooling``: 'mean' (:class:`LinearProbe`) or 'model' (the
@@ -56,8 +53,6 @@ def apply(base: Base, pooling: str = "mean") -> Tuned:
     projection. If that shares its weights with the input embedding, it first gets a copy, because the input side
     belongs to the frozen features.
     """
-    if pooling not in POOLINGS:
-        raise unknown("head.pooling", pooling, POOLINGS)
     model = base.build()
     if base.has_head:
         if base.labels and pooling == "mean":

@@ -8,25 +8,32 @@ r"""LoRA: a low-rank update beside frozen matrices (Hu et al. 2021, arXiv:2106.0
 
 from __future__ import annotations
 
-from peft import LoraConfig
+from typing import Annotated, Literal
 
+from peft import LoraConfig
+from pydantic import Field
+
+from harness.arguments import Count, Dropout, Modules, Positive
 from harness.models.load import Base
 from harness.networks.peft_network import with_peft
 from harness.networks.tuned import Tuned
 
+#: PiSSA by that many iterations of a fast singular value decomposition.
+Iterated = Annotated[str, Field(pattern=r"^pissa_niter_[1-9][0-9]*$")]
+
 
 def apply(
     base: Base,
-    r: int = 8,
-    alpha: float = 16,
-    dropout: float = 0.0,
-    target_modules: str | list[str] = "all-linear",
+    r: Count = 8,
+    alpha: Positive = 16,
+    dropout: Dropout = 0.0,
+    target_modules: Modules = "all-linear",
     use_rslora: bool = False,
-    init: str = "default",
+    init: Literal["default", "gaussian", "orthogonal", "olora", "pissa"] | Iterated = "default",
 ) -> Tuned:
     """Rank ``r`` on ``target_modules`` (every linear layer of the body by default), scaled by ``alpha / r``, or by
-    ``alpha / sqrt(r)`` with ``use_rslora`` (Kalajdzievski 2023). ``init`` is 'default' or any that PEFT knows, such as
-    'pissa' (Meng et al. 2024)."""
+    ``alpha / sqrt(r)`` with ``use_rslora`` (Kalajdzievski 2023). ``init`` is 'default' or one of
+    PEFT's, such as 'pissa' or 'pissa_niter_4' (Meng et al. 2024); those that need data of their own are left out."""
     return with_peft(base, lora_config(base, r, alpha, dropout, target_modules, use_rslora, init))
 
 

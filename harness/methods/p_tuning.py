@@ -8,27 +8,25 @@ After training :math:`f_\phi(e)` is all that is kept.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from peft import PromptEncoderConfig
 
-from harness.errors import unknown
+from harness.arguments import Count
 from harness.models.load import Base
 from harness.networks.peft_network import with_peft
 from harness.networks.tuned import Tuned
 
-ENCODERS = ("lstm", "mlp")
-
 
 def apply(
     base: Base,
-    num_virtual_tokens: int = 16,
-    encoder: str = "lstm",
-    encoder_hidden_size: int = 128,
-    encoder_num_layers: int = 2,
+    num_virtual_tokens: Count = 16,
+    encoder: Literal["lstm", "mlp"] = "lstm",
+    encoder_hidden_size: Count = 128,
+    encoder_num_layers: Count = 2,
 ) -> Tuned:
     """``num_virtual_tokens`` before the input, computed by ``encoder``: 'lstm' (bidirectional, then an MLP; the
     paper's) or 'mlp' (three linear layers; ``encoder_num_layers`` does not count there)."""
-    if encoder not in ENCODERS:
-        raise unknown("p_tuning.encoder", encoder, ENCODERS)
     config = PromptEncoderConfig(
         task_type=base.peft_task_type,
         num_virtual_tokens=num_virtual_tokens,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from peft import PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -15,10 +16,19 @@ from harness.models.load import Base
 from harness.networks.peft_network import with_peft
 from harness.networks.tuned import Tuned
 
+#: The types of PEFT 0.21; docs/peft_types.md says which of them work on which architectures.
+Kind = Literal[
+    "ADALORA", "ADAMSS", "ADAPTION_PROMPT", "BEFT", "BOFT", "C3A", "CARTRIDGE", "CPT", "DEFT", "DELORA",
+    "FOURIERFT", "FROD", "GLORA", "GRALORA", "HIRA", "HRA", "IA3", "LILY", "LN_TUNING", "LOHA", "LOKR",
+    "LORA", "MISS", "MULTITASK_PROMPT_TUNING", "OFT", "OSF", "PEANUT", "POLY", "PREFIX_TUNING",
+    "PROMPT_TUNING", "PSOFT", "PVERA", "P_TUNING", "RANDLORA", "ROAD", "SHADOW", "SHIRA", "SUPERTUNING",
+    "TINYLORA", "TRAINABLE_TOKENS", "UNILORA", "VBLORA", "VERA", "WAVEFT", "XLORA",
+]  # fmt: skip
+
 
 def apply(
     base: Base,
-    peft_type: str = "LN_TUNING",
+    peft_type: Kind = "LN_TUNING",
     config: Mapping[str, JsonValue] | None = None,
     train_steps: int | None = None,
 ) -> Tuned:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from peft import PrefixTuningConfig
 
+from harness.arguments import Count
 from harness.models.load import Base
 from harness.networks.peft_network import with_peft
 from harness.networks.tuned import Tuned
@@ -14,9 +15,9 @@ from harness.networks.tuned import Tuned
 
 def apply(
     base: Base,
-    num_virtual_tokens: int = 16,
+    num_virtual_tokens: Count = 16,
     prefix_projection: bool = False,
-    encoder_hidden_size: int | None = None,
+    encoder_hidden_size: Count | None = None,
 ) -> Tuned:
     """``num_virtual_tokens`` positions in every layer; ``prefix_projection`` makes them the output of an MLP
     (the paper's reparameterisation) of ``encoder_hidden_size`` units, by default the model's width."""

@@ -5,25 +5,27 @@ r"""Prompt tuning: trainable embeddings before the input (Lester et al. 2021, ar
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from peft import PromptTuningConfig
 
-from harness.errors import InputError, unknown
+from harness.arguments import Count, Word
+from harness.errors import InputError
 from harness.models.load import Base
 from harness.networks.peft_network import with_peft
 from harness.networks.tuned import Tuned
 
-_STARTS = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB", "text": "RANDOM"}
+Start = Literal["random", "vocabulary", "text"]
+_STARTS: dict[Start, str] = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB", "text": "RANDOM"}
 
 
-def apply(base: Base, num_virtual_tokens: int = 16, init: str = "vocabulary", text: str | None = None) -> Tuned:
+def apply(base: Base, num_virtual_tokens: Count = 16, init: Start = "vocabulary", text: Word | None = None) -> Tuned:
     """``num_virtual_tokens`` embeddings.
 
     ``init`` is 'random', 'vocabulary' (embeddings of randomly drawn tokens) or 'text' (those of ``text``, repeated or
-    cut to the number). Raises :class:`harness.errors.InputError` for another one, or a missing text.
+    cut to the number). Raises :class:`harness.errors.InputError` for a missing text.
     """
-    if init not in _STARTS:
-        raise unknown("prompt.init", init, _STARTS)
     config = PromptTuningConfig(
         task_type=base.peft_task_type,
         num_virtual_tokens=num_virtual_tokens,

@@ -8,21 +8,21 @@ parameter instead of 4.5.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bitsandbytes.nn import Linear4bit
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from harness.errors import unknown
+from harness.arguments import Count, Dropout, Modules, Positive
 from harness.methods.lora import lora_config
 from harness.models.load import Base
 from harness.networks.fresh import full_precision_modules
 from harness.networks.peft_network import with_peft
 from harness.networks.tuned import Tuned
 
-QUANT_TYPES = ("nf4", "fp4")
-
 #: AdamW with states in 32 or 8 bits (Dettmers et al. 2022, arXiv:2110.02861), paged or not.
-OPTIMIZERS = ("adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit")
+Optimizer = Literal["adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit"]
 
 
 def keep_exact_on_cpu(model: nn.Module) -> None:
@@ -48,23 +48,18 @@ def four_bit(base: Base, quant_type: str, double_quant: bool) -> BitsAndBytesCon
 
 def apply(
     base: Base,
-    r: int = 8,
-    alpha: float = 16,
-    dropout: float = 0.0,
-    target_modules: str | list[str] = "all-linear",
-    quant_type: str = "nf4",
+    r: Count = 8,
+    alpha: Positive = 16,
+    dropout: Dropout = 0.0,
+    target_modules: Modules = "all-linear",
+    quant_type: Literal["nf4", "fp4"] = "nf4",
     double_quant: bool = True,
-    optimizer: str = "adamw_torch_fused",
+    optimizer: Optimizer = "adamw_torch_fused",
 ) -> Tuned:
     """Quantise the body's linear layers to ``quant_type`` ('nf4' or 'fp4'); LoRA of rank ``r`` in full precision.
 
-    ``optimizer`` is one of :data:`OPTIMIZERS`. The paper's is 'paged_adamw_32bit', whose states may leave a GPU for
-    main memory. Raises :class:`harness.errors.InputError` for any other optimiser or type.
+    The ``optimizer`` of the paper is 'paged_adamw_32bit', whose states may leave a GPU for main memory.
     """
-    if optimizer not in OPTIMIZERS:
-        raise unknown("qlora.optimizer", optimizer, OPTIMIZERS)
-    if quant_type not in QUANT_TYPES:
-        raise unknown("qlora.quant_type", quant_type, QUANT_TYPES)
     tuned = with_peft(
         base,
         lora_config(base, r, alpha, dropout, target_modules),

@@ -15,6 +15,7 @@ import logging
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Literal
 
 import torch
 from bitsandbytes.nn import Linear8bitLt
@@ -23,7 +24,7 @@ from torch.nn import functional
 from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
-from harness.errors import unknown
+from harness.arguments import Count
 from harness.methods.baseline import zero_shot
 from harness.methods.qlora import four_bit, keep_exact_on_cpu
 from harness.models.load import Base
@@ -31,10 +32,10 @@ from harness.networks.fresh import full_precision_modules
 from harness.networks.structure import body, linear_layers
 from harness.networks.tuned import Tuned
 
-GRANULARITIES = ("per_tensor", "per_channel", "per_group")
+Scheme = Literal["int8", "nf4", "fp4", "absmax_int8", "absmax_int4"]
+Granularity = Literal["per_tensor", "per_channel", "per_group"]
 #: Bits of the plain schemes.
-_ABSMAX_BITS = {"absmax_int8": 8, "absmax_int4": 4}
-SCHEMES = ("int8", "nf4", "fp4", *_ABSMAX_BITS)
+_ABSMAX_BITS: dict[Scheme, int] = {"absmax_int8": 8, "absmax_int4": 4}
 
 
 def quantize_absmax(
@@ -97,20 +98,16 @@ class AbsmaxLinear(nn.Module):
 
 def apply(
     base: Base,
-    scheme: str = "nf4",
-    granularity: str = "per_channel",
-    group_size: int = 64,
+    scheme: Scheme = "nf4",
+    granularity: Granularity = "per_channel",
+    group_size: Count = 64,
     double_quant: bool = False,
 ) -> Tuned:
-    """The model in ``scheme``, one of :data:`SCHEMES`; nothing trains.
+    """The model in ``scheme``; nothing trains.
 
     ``granularity`` and ``group_size`` (inputs that share a scale) belong to the absmax schemes, ``double_quant`` to
-    'nf4' and 'fp4'. Raises :class:`harness.errors.InputError` for a name that is not one.
+    'nf4' and 'fp4'.
     """
-    if scheme not in SCHEMES:
-        raise unknown("quantized.scheme", scheme, SCHEMES)
-    if granularity not in GRANULARITIES:
-        raise unknown("quantized.granularity", granularity, GRANULARITIES)
     if scheme in _ABSMAX_BITS:
         bits = _ABSMAX_BITS[scheme]
         model = base.build()

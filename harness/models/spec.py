@@ -6,7 +6,6 @@ Nothing here imports torch; :mod:`harness.models.checkpoint` turns a specificati
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 from harness import specfile
 from harness.catalog import ModelKind
 from harness.errors import InputError, unknown
+from harness.models import configuration
 from harness.sources import own_files
 from harness.sources.fetch import HubSource, LocalSource, PackageSource, PartsSource, kind_of
 from harness.trial import Frozen
@@ -206,19 +206,12 @@ def load_spec(name: str) -> ModelSpec:
 
 
 def _local(folder: Path) -> ModelSpec:
-    path = folder / "config.json"
+    config = configuration.read(folder)
     _check_files(folder)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        architecture = str(config["model_type"])
-    except FileNotFoundError as error:
-        raise InputError(
-            f"model: {folder} is not a folder with a config.json, nor the name of a known model"
-        ) from error
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"model: {path}: not the configuration of a transformers model") from error
     if (code := next(_outside_code(config), None)) is not None:
+        path = folder / "config.json"
         raise InputError(f"model: {path}: '{code}' is code from elsewhere, which never runs; take that line out")
+    architecture = config["model_type"]
     place = own_files.absolute(folder)
     return ModelSpec(
         name=place.name,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import TYPE_CHECKING, Any
 
-from harness import catalog
-from harness.errors import InputError
+from harness import arguments, catalog
+from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from harness.networks.tuned import Tuned
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 def fit(name: str, tuned: Tuned, data: TaskData, settings: Settings, **args: Any) -> History:
     """Train with the objective called ``name``.
 
-    Raises :class:`harness.errors.InputError` if there is none, and for a method whose own loss ignores the objective.
+    Raises :class:`harness.errors.InputError` if there is none, for an unknown argument or an invalid value, and for a
+    method whose own loss ignores the objective.
     """
     module = importlib.import_module(f"harness.objectives.{catalog.objective(name).name}")
+    known = inspect.signature(module.fit).parameters
+    for argument in args:
+        if argument not in known:
+            raise unknown(f"{name}: argument", argument, known)
+    arguments.check_all("objectives", name, args)
     if tuned.own_loss is not None:
         method = catalog.method(tuned.method)
         if name not in method.objectives:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from harness.arguments import Count, Positive
 from harness.networks.tuned import Tuned
 from harness.objectives import sft
 from harness.tasks.data import TaskData
@@ -73,8 +74,8 @@ def fit(
     data: TaskData,
     settings: Settings,
     reward: Reward,
-    n: int = 4,
-    temperature: float = 1.0,
+    n: Count = 4,
+    temperature: Positive = 1.0,
     after_sampling: Callable[[], None] | None = None,
 ) -> History:
     """Sample ``n`` answers to every training prompt, keep the best, and fine-tune on them in place.

@@ -22,12 +22,12 @@ matrix itself, which leaves out what a method changes there; the tests hold the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import logsigmoid, relu
 
-from harness.errors import unknown
+from harness.arguments import Positive
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.logprobs import Batch, sequence_logprobs
@@ -35,6 +35,7 @@ from harness.training.pairs import PairCollator, halves, precompute, training_pa
 from harness.training.trainer import History, Settings, train
 
 #: From h, of shape (n,), and beta to the loss of each pair.
+Loss = Literal["sigmoid", "hinge", "ipo"]
 LOSSES: Mapping[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "sigmoid": lambda h, beta: -logsigmoid(beta * h),
     "hinge": lambda h, beta: relu(1 - beta * h),
@@ -42,14 +43,12 @@ LOSSES: Mapping[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 }
 
 
-def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: float = 0.1, loss: str = "sigmoid") -> History:
+def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: Positive = 0.1, loss: Loss = "sigmoid") -> History:
     """Train in place on pairs; ``beta`` weighs the distance to the reference.
 
     Curves: ``reward_margin`` (:math:`\\beta h`), ``reward_accuracy`` (share of pairs with a margin above 0),
     ``chosen_reward``, ``rejected_reward``. Raises :class:`harness.errors.InputError` for an unknown ``loss``.
     """
-    if loss not in LOSSES:
-        raise unknown("loss", loss, LOSSES)
     pair_loss, per_token = LOSSES[loss], loss == "ipo"
     collate = PairCollator(tuned.base.tokenizer.pad_token_id)
 

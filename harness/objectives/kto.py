@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from peft import PeftModel
 
+from harness.arguments import Positive
 from harness.errors import InputError
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
@@ -23,9 +24,9 @@ def fit(
     tuned: Tuned,
     data: TaskData,
     settings: Settings,
-    beta: float = 0.1,
-    desirable_weight: float = 1.0,
-    undesirable_weight: float = 1.0,
+    beta: Positive = 0.1,
+    desirable_weight: Positive = 1.0,
+    undesirable_weight: Positive = 1.0,
 ) -> History:
     """Train in place; each pair is one desirable and one undesirable answer, so a batch holds twice as many answers.
 

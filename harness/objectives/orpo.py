@@ -9,13 +9,14 @@ Neither a reference nor an SFT parent is needed. TRL's implementation.
 
 from __future__ import annotations
 
+from harness.arguments import Positive
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.training import through_trl
 from harness.training.trainer import History, Settings
 
 
-def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: float = 0.1) -> History:
+def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: Positive = 0.1) -> History:
     """Train in place on pairs; ``beta`` is the paper's lambda, the weight of the preference. Curves are TRL's own."""
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 

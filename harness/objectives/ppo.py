@@ -30,6 +30,7 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
+from harness.arguments import Count, Part, Positive, Weight
 from harness.measure.energy import energy
 from harness.measure.environment import synchronize
 from harness.measure.memory import gradients_bytes, optimizer_bytes, peak_memory, weights_bytes
@@ -56,7 +57,7 @@ class ActorCritic(nn.Module):
         nn.init.zeros_(self.value.weight)
         nn.init.zeros_(self.value.bias)
 
-    def forward(self, batch: Batch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(self, batch: Batch, temperature: Positive = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Log-probability and value of each answer token, and the mask of these tokens; all (rows, width - 1)."""
         hidden: list[torch.Tensor] = []
         hook = self._output.register_forward_pre_hook(lambda _module, inputs: hidden.append(inputs[0]))
@@ -183,17 +184,17 @@ def fit(
     data: TaskData,
     settings: Settings,
     reward: Reward,
-    kl_coefficient: float = 0.05,
-    kl_target: float | None = None,
-    updates: int = 4,
-    minibatch_size: int | None = None,
-    gamma: float = 1.0,
-    lam: float = 0.95,
-    clip: float = 0.2,
-    value_clip: float = 0.2,
-    value_weight: float = 0.1,
+    kl_coefficient: Weight = 0.05,
+    kl_target: Positive | None = None,
+    updates: Count = 4,
+    minibatch_size: Count | None = None,
+    gamma: Part = 1.0,
+    lam: Part = 0.95,
+    clip: Positive = 0.2,
+    value_clip: Positive = 0.2,
+    value_weight: Weight = 0.1,
     whiten_rewards: bool = False,
-    temperature: float = 1.0,
+    temperature: Positive = 1.0,
 ) -> History:
     """Train the policy in place on the training prompts; their answers are not looked at.
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
+from harness.arguments import Weight
 from harness.errors import InputError
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
@@ -24,7 +25,7 @@ from harness.training.rollouts import Reward
 from harness.training.trainer import History, Settings, train
 
 
-def fit(tuned: Tuned, data: TaskData, settings: Settings, center: float = 0.0) -> History:
+def fit(tuned: Tuned, data: TaskData, settings: Settings, center: Weight = 0.0) -> History:
     """Train in place on pairs; ``center`` weighs the squared sum of a pair's rewards, which pulls their mean to 0.
 
     Curves: ``reward_accuracy``, ``reward_margin``. Raises :class:`harness.errors.InputError` when the network has no

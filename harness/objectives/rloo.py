@@ -7,6 +7,7 @@ TRL's implementation; what differs from it is told in :mod:`harness.training.onl
 
 from __future__ import annotations
 
+from harness.arguments import Positive, Several, Weight
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.training import online
@@ -19,9 +20,9 @@ def fit(
     data: TaskData,
     settings: Settings,
     reward: Reward,
-    beta: float = 0.05,
-    samples: int = 4,
-    temperature: float = 1.0,
+    beta: Weight = 0.05,
+    samples: Several = 4,
+    temperature: Positive = 1.0,
 ) -> History:
     """Train the policy in place on the training prompts, with ``samples`` answers to each. Curves are TRL's own."""
     from trl import RLOOConfig, RLOOTrainer

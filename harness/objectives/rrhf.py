@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import relu
 
+from harness.arguments import Weight
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.logprobs import Batch, sequence_logprobs
@@ -27,7 +28,7 @@ def rank_loss(scores: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
     return (relu(scores.unsqueeze(2) - scores.unsqueeze(1)) * worse).sum((1, 2))
 
 
-def fit(tuned: Tuned, data: TaskData, settings: Settings, sft_weight: float = 1.0) -> History:
+def fit(tuned: Tuned, data: TaskData, settings: Settings, sft_weight: Weight = 1.0) -> History:
     """Train in place on pairs; ``sft_weight`` weighs the likelihood of the best answer.
 
     That likelihood is the mean over the tokens, where the paper sums, so that long answers do not drown the ranking.

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from harness.arguments import Count, Word
 from harness.errors import InputError, unknown
 from harness.networks.tuned import Tuned
 from harness.tasks import data as tasks
@@ -85,9 +86,9 @@ def fit(
     data: TaskData,
     settings: Settings,
     packing: bool = False,
-    dialogue_field: str | None = None,
-    mix_with: Sequence[str] = (),
-    mix_cap: int | None = None,
+    dialogue_field: Word | None = None,
+    mix_with: Sequence[Word] = (),
+    mix_cap: Count | None = None,
     staged: bool = False,
 ) -> History:
     """Train a decoder on prompt and completion, in place.

@@ -25,21 +25,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from harness import catalog, notebooks
-from harness.errors import InputError, unknown
+from harness.errors import InputError
 from harness.sweeps import axes as of_sweep
+from harness.sweeps import given
 from harness.sweeps.axes import Entry, ModelSpec, TaskSpec
 from harness.sweeps.plan import Plan, Planned, facts, in_order, matches
 from harness.sweeps.spec import Arguments, Sweep
-from harness.trial import Budget, Trial
-
-#: Arguments of a method that are fields of the trial.
-_TRIAL_FIELDS = ("learning_rate", "dtype", "device")
-#: Parameters of a notebook that are no arguments of a method or objective.
-_RESERVED = frozenset((*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD)) - frozenset(_TRIAL_FIELDS)
-_AXES = ("method", "objective", "model", "task", "seed", *_TRIAL_FIELDS)
+from harness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -170,9 +165,7 @@ def plan(sweep: Sweep) -> Plan:
         catalog.objective(name, f"{sweep.where}: objectives")
     of_sweep.check_names(sweep, axes)
     written, sweep = sweep, sweep.with_short_names(axes.aliases)
-    books = _notebooks(sweep)
-    _check_defaults(sweep, books)
-    _check_exclude(sweep, books)
+    given.check(sweep)
 
     rows: dict[str, Planned] = {}
     parents = _Parents(rows)
@@ -268,54 +261,57 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
     axes = {"learning_rate": [declared["learning_rate"]]} if "learning_rate" in declared else {}
     axes |= {name: [value] for name, value in _arguments(of_method).items()}
     objective_axes = {name: [value] for name, value in _arguments(declared).items()} if cell.of_objective else {}
+    of_function, of_fit = given.kinds(method=method.name), given.kinds(objective=objective.name)
     known = {**of_method, **declared}
-    axes |= _checked(cell, known, "defaults", {k: v for k, v in sweep.defaults.items() if k in of_method})
-    objective_axes |= _checked(
-        cell, known, "defaults", {k: v for k, v in sweep.defaults.items() if k in objective_axes}
-    )
-    axes |= _checked(cell, of_method, f"methods.{method.name}", sweep.methods.get(method.name, {}))
-    of_objective = (sweep.objectives or {}).get(objective.name, {}) if method.trains else {}
-    given = _checked(cell, declared, f"objectives.{objective.name}", of_objective)
-    axes |= {name: given.pop(name) for name in _TRIAL_FIELDS if name in given}
-    objective_axes |= given
+    here = {name: value for name, value in sweep.defaults.items() if name in of_method or name in objective_axes}
+    defaults = _axes(cell, here, known, {**of_fit, **of_function}, "defaults")
+    axes |= {name: values for name, values in defaults.items() if name in of_method}
+    objective_axes |= {name: values for name, values in defaults.items() if name in objective_axes}
+    axes |= _axes(cell, sweep.methods.get(method.name, {}), of_method, of_function, f"methods.{method.name}")
+    if method.trains:
+        of_objective = (sweep.objectives or {}).get(objective.name, {})
+        wanted = _axes(cell, of_objective, declared, of_fit, f"objectives.{objective.name}")
+        axes |= {name: wanted.pop(name) for name in given.TRIAL_FIELDS if name in wanted}
+        objective_axes |= wanted
     axes = {name: values for name, values in axes.items() if name not in objective_axes}
-    budget = sweep.budget.model_dump()
-    budget_where = "budget"
+    budget, budget_where = sweep.budget.model_dump(), "budget"
     for position, entry in cell.overrides():
-        where = f"overrides.{position}"
-        axes |= _checked(cell, of_method, f"{where}.methods.{method.name}", entry.methods.get(method.name, {}))
+        where = f"overrides.{position}.methods.{method.name}"
+        axes |= _axes(cell, entry.methods.get(method.name, {}), of_method, of_function, where)
         if entry.budget:
             budget |= entry.budget
-            budget_where = f"{where}.budget"
+            budget_where = f"overrides.{position}.budget"
     if not method.trains:
         axes["learning_rate"] = [None]
     for values in itertools.product(*axes.values(), *objective_axes.values(), cell.sweep.seeds):
         method_args = dict(zip(axes, values, strict=False))
-        fields = {name: method_args.pop(name) for name in _TRIAL_FIELDS if name in method_args}
+        fields = {name: method_args.pop(name) for name in given.TRIAL_FIELDS if name in method_args}
         if not cell.has_seed(values[-1], method_args):
             continue
-        try:
-            yield Trial(
-                notebook=cell.notebook,
-                method=method.name,
-                method_args=method_args,
-                objective=objective.name,
-                objective_args=dict(zip(objective_axes, values[len(axes) :], strict=False)),
-                model=cell.model.name,
-                task=cell.task.name,
-                model_revision=cell.of_model.version,
-                task_version=cell.of_task.version,
-                paths=cell.paths,
-                seed=values[-1],
-                budget=_budget(sweep, budget, budget_where),
-                **fields,
-            )
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(map(str, first["loc"]))
-            raise InputError(
-                f"{sweep.where}: methods.{method.name}: {key}: {first['msg']} (given: {first['input']!r})"
-            ) from error
+        yield Trial(
+            notebook=cell.notebook,
+            method=method.name,
+            method_args=method_args,
+            objective=objective.name,
+            objective_args=dict(zip(objective_axes, values[len(axes) :], strict=False)),
+            model=cell.model.name,
+            task=cell.task.name,
+            model_revision=cell.of_model.version,
+            task_version=cell.of_task.version,
+            paths=cell.paths,
+            seed=values[-1],
+            budget=given.budget(budget, f"{sweep.where}: {budget_where}"),
+            **fields,
+        )
+
+
+def _axes(
+    cell: _Cell, arguments: Arguments, declared: Mapping[str, Any], kinds: Mapping[str, Any], place: str
+) -> dict[str, list[JsonValue]]:
+    """The arguments as checked axes; a learning rate has no meaning where nothing trains."""
+    if not cell.method.trains:
+        arguments = {name: value for name, value in arguments.items() if name != "learning_rate"}
+    return given.as_axes(arguments, declared, kinds, f"{cell.sweep.where}: {place}")
 
 
 def _declared(cell: _Cell) -> dict[str, Any]:
@@ -330,70 +326,12 @@ def _declared(cell: _Cell) -> dict[str, Any]:
 
 def _arguments(declared: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a notebook that are arguments of its method or objective."""
-    return {name: value for name, value in declared.items() if name not in _RESERVED and name not in _TRIAL_FIELDS}
-
-
-def _checked(cell: _Cell, declared: Mapping[str, Any], place: str, arguments: Arguments) -> dict[str, list[JsonValue]]:
-    """The arguments as axes, every value checked against the notebook's ``parameters`` cell."""
-    axes: dict[str, list[JsonValue]] = {}
-    for name, given in arguments.items():
-        if name == "learning_rate" and not cell.method.trains:
-            continue
-        where = f"{cell.sweep.where}: {place}"
-        if name not in declared or name in _RESERVED:
-            raise unknown(where, name, (n for n in declared if n not in _RESERVED))
-        values = _axis(given, declared[name])
-        if not values:
-            raise InputError(f"{where}.{name}: an empty list is no axis")
-        axes[name] = [notebooks.conform(value, declared[name], f"{where}.{name}") for value in values]
-    return axes
-
-
-def _axis(given: JsonValue, default: Any) -> list[JsonValue]:
-    """A list is an axis; where the notebook's default is a list, only a list of lists is."""
-    if not isinstance(given, list):
-        return [given]
-    if isinstance(default, list) and not (given and all(isinstance(item, list) for item in given)):
-        return [given]
-    return given
-
-
-def _budget(sweep: Sweep, merged: Mapping[str, Any], place: str) -> Budget:
-    try:
-        return Budget(**merged)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        where = f"{sweep.where}: {place}"
-        if first["type"] == "extra_forbidden":
-            raise unknown(where, name, Budget.model_fields) from error
-        raise InputError(f"{where}.{name}: {first['msg']} (given: {first['input']!r})") from error
+    return {
+        name: value for name, value in declared.items() if name not in given.RESERVED and name not in given.TRIAL_FIELDS
+    }
 
 
 def _excluded(sweep: Sweep, trial: Trial) -> int | None:
     """The index of the ``exclude`` entry that removes the trial; None if no entry does."""
     trial_facts = facts(trial)
     return next((n for n, match in enumerate(sweep.exclude) if matches(trial_facts, match)), None)
-
-
-def _notebooks(sweep: Sweep) -> set[str]:
-    """Every notebook that the sweep may run."""
-    own = {catalog.OBJECTIVES[name].notebook for name in sweep.objectives or ()}
-    return {catalog.METHODS[name].notebook for name in sweep.methods} | {book for book in own if book}
-
-
-def _check_defaults(sweep: Sweep, books: set[str]) -> None:
-    """Raise InputError unless every default is a parameter of at least one of the notebooks."""
-    valid = {name for book in books for name in notebooks.parameters(book)} - set(_RESERVED)
-    for name in sweep.defaults:
-        if name not in valid:
-            raise unknown(f"{sweep.where}: defaults", name, valid)
-
-
-def _check_exclude(sweep: Sweep, books: set[str]) -> None:
-    """Raise InputError unless every key of ``exclude`` is an axis or a parameter of some notebook."""
-    arguments = {name for book in books for name in notebooks.parameters(book)} - set(_RESERVED)
-    for position, match in enumerate(sweep.exclude):
-        for name in match:
-            if name not in {*_AXES, *arguments}:
-                raise unknown(f"{sweep.where}: exclude.{position}", name, {*_AXES, *arguments})

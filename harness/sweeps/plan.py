@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import JsonValue
 
-from harness.errors import InputError, unknown
+from harness.errors import InputError, hint, shown, unknown
 from harness.sources.own_files import Aliases
 from harness.trial import Trial
 
@@ -112,11 +112,21 @@ class Plan:
         choices = self.aliases.in_match({name: list(values) for name, values in wanted.items()})
         hits = {row.trial_id for row in self.rows if matches(row.facts(), choices)}
         if not hits:
-            raise InputError("--only: no trial of the sweep matches")
+            raise self._no_trial(choices)
         for row in reversed(self.rows):
             if row.trial_id in hits:
                 hits.update(row.trial.parent_ids)
         return frozenset(hits)
+
+    def _no_trial(self, wanted: Mapping[str, list[JsonValue]]) -> InputError:
+        """Why no row matches: a value that no row has, or values that no row has together."""
+        for name, values in wanted.items():
+            there = {shown(row.facts()[name]).strip("'") for row in self.rows if name in row.facts()}
+            if not there.intersection(texts := [shown(value).strip("'") for value in values]):
+                return InputError(
+                    f"--only {name}={'|'.join(texts)}: no trial of the sweep has it; {hint(texts[0], there)}"
+                )
+        return InputError("--only: no trial of the sweep matches all of it at once; ask for less")
 
 
 def facts(trial: Trial) -> dict[str, Any]:

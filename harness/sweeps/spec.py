@@ -23,18 +23,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from harness import notebooks, specfile
-from harness.errors import InputError, unknown
+from harness.errors import InputError, cut, hint, unknown
 from harness.sources import own_files
 from harness.sources.own_files import Aliases
 from harness.trial import Budget, Frozen
 
 Arguments = dict[str, JsonValue]
+Names = Annotated[list[str], Field(min_length=1)]
 
 
 class Limits(Frozen):
@@ -69,7 +70,7 @@ class Resources(Frozen):
 class Override(Frozen):
     """Other settings for a part of the matrix."""
 
-    match: dict[str, str | list[str]] = Field(description="model, task or objective -> a name, or a list of names")
+    match: dict[str, str | Names] = Field(description="model, task or objective -> a name, or a list of names")
     budget: dict[str, JsonValue] = Field(default_factory=dict)
     methods: dict[str, Arguments] = Field(default_factory=dict)
 
@@ -87,12 +88,14 @@ class Sweep(Frozen):
     description: str = ""
     models: list[str] = Field(min_length=1)
     tasks: list[str] = Field(min_length=1)
-    seeds: list[NonNegativeInt] = Field(default=[0], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[0], min_length=1)
     budget: Budget = Budget()
     defaults: Arguments = Field(default_factory=dict)
     methods: dict[str, Arguments] = Field(min_length=1)
-    objectives: dict[str, Arguments] | None = Field(None, description="null: the natural one of each task")
-    exclude: list[Arguments] = Field(default_factory=list)
+    objectives: dict[str, Arguments] | None = Field(
+        None, min_length=1, description="null: the natural one of each task"
+    )
+    exclude: list[Annotated[Arguments, Field(min_length=1)]] = Field(default_factory=list)
     overrides: list[Override] = Field(default_factory=list)
     limits: Limits = Limits()
     resources: Resources = Resources()
@@ -106,6 +109,9 @@ class Sweep(Frozen):
     def _names_alone(cls, value: Any) -> Any:
         """A list of names is a mapping without arguments, and so is a name with nothing behind it."""
         if isinstance(value, list):
+            for name in value:
+                if not isinstance(name, str):
+                    raise ValueError(f"must be a list of names, or a mapping of names to arguments (given: {name})")
             return {name: {} for name in value}
         if isinstance(value, dict):
             return {name: {} if args is None else args for name, args in value.items()}
@@ -171,11 +177,23 @@ def names() -> list[str]:
 
 
 def find(name: str | Path) -> Path:
-    """The file of a sweep, given as a path or as one of :func:`names`."""
-    for candidate in (Path(name), root() / f"{name}.yaml"):
+    """The file of a sweep, given as a path or as one of :func:`names`. Raises :class:`InputError` if there is none."""
+    path = Path(name)
+    for candidate in (path, root() / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
-    raise unknown("sweep", name, names())
+    shown = f"sweep: {cut(os.path.normpath(path))}"
+    if path.exists():
+        raise InputError(f"{shown} is no file; give a sweep's YAML file or its name; {hint(path.stem, names())}")
+    if path.suffix in (".yaml", ".yml"):
+        raise InputError(f"{shown} does not exist: there is no such file; {hint(path.stem, _near(path))}")
+    raise InputError(f"sweep: unknown name '{cut(str(name))}', and there is no such file; {hint(name, names())}")
+
+
+def _near(path: Path) -> list[str]:
+    """What may be meant by a path that leads nowhere: the YAML files beside it, and the sweeps that have names."""
+    beside = sorted(path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+    return [*names(), *map(str, beside[:100])]
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -197,33 +215,34 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Sweep:
 
 def _set(document: dict[str, Any], text: str) -> None:
     """Apply one ``KEY=VALUE``, and take the same key out of ``overrides``, which would hide it."""
+    where = f"--set {cut(text)}"
     key, separator, value = text.partition("=")
     parts = key.strip().split(".")
     if not separator or not all(parts):
-        raise InputError(f"--set {text}: write KEY=VALUE, such as budget.train_examples=64")
+        raise InputError(f"{where}: write KEY=VALUE, such as budget.train_examples=64")
     if parts[0] not in Sweep.model_fields:
         raise unknown("--set", parts[0], Sweep.model_fields)
     for entry in document.get("overrides") or ():
         if isinstance(entry, dict):
             _drop(entry, parts)
-    _put(document, parts, specfile.parse_yaml(value, f"--set {text}"), text)
+    _put(document, parts, specfile.parse_yaml(value, where), where)
 
 
-def _put(node: Any, parts: Sequence[str], value: Any, text: str) -> None:
+def _put(node: Any, parts: Sequence[str], value: Any, where: str) -> None:
     first, *rest = parts
     place: Any = first
     if isinstance(node, list):
         if not first.isdecimal() or int(first) >= len(node):
-            raise InputError(f"--set {text}: '{first}' is no position in a list of {len(node)}")
+            raise InputError(f"{where}: '{first}' is no position in a list of {len(node)}")
         place = int(first)
     elif not isinstance(node, dict):
-        raise InputError(f"--set {text}: there is nothing below '{node}' to set '{first}' in")
+        raise InputError(f"{where}: there is nothing below '{node}' to set '{first}' in")
     if not rest:
         node[place] = value
         return
     if isinstance(node, dict) and node.get(place) is None:
         node[place] = {}
-    _put(node[place], rest, value, text)
+    _put(node[place], rest, value, where)
 
 
 def _drop(node: dict[str, Any], parts: Sequence[str]) -> None:

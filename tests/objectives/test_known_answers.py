@@ -397,7 +397,7 @@ def test_samples_are_drawn_from_the_policys_own_distribution(monkeypatch: pytest
 
 @pytest.mark.parametrize(("loss", "per_token"), [("sigmoid", False), ("hinge", False), ("ipo", True)])
 def test_the_loss_of_a_policy_that_has_left_its_reference(
-    loss: str, per_token: bool, monkeypatch: pytest.MonkeyPatch
+    loss: Any, per_token: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned = methods.apply("full", toy.base())
     caught: list[Any] = []

@@ -137,7 +137,8 @@ def test_dpo_starts_at_log_two_and_learns_the_preference(method: str) -> None:
 def test_hinge_starts_at_one_and_ipo_at_its_squared_target() -> None:
     for loss, start in (("hinge", 1.0), ("ipo", (1 / (2 * 0.1)) ** 2)):
         tuned = methods.apply("lora", toy.base())
-        history = dpo.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=8), loss=loss)
+        data = toy.data("preference", toy.PAIRS)
+        history = objectives.fit("dpo", tuned, data, toy.settings(batch_size=8), loss=loss)
         assert history.losses[0] == pytest.approx(start, abs=1e-4), loss
 
 
@@ -195,8 +196,9 @@ def test_losses_equal_those_of_trl_on_the_same_batch(loss: str, tmp_path: Path) 
 
 
 def test_an_unknown_loss_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'sigmoid'"):
-        dpo.fit(methods.apply("lora", toy.base()), toy.data("preference", toy.PAIRS), toy.settings(), loss="sigmoidal")
+    tuned, data = methods.apply("lora", toy.base()), toy.data("preference", toy.PAIRS)
+    with pytest.raises(InputError, match=r"^dpo.loss: unknown name 'sigmoidal'; did you mean 'sigmoid'"):
+        objectives.fit("dpo", tuned, data, toy.settings(), loss="sigmoidal")
 
 
 def test_preferences_need_pairs() -> None:

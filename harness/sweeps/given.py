@@ -1,0 +1,113 @@
+"""What a sweep gives for the arguments of notebooks: names that they take, and values that their functions allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache as once
+from typing import Annotated, Any
+
+from pydantic import JsonValue, ValidationError
+
+from harness import arguments, catalog, notebooks, specfile
+from harness.errors import InputError, unknown
+from harness.sweeps.spec import Arguments, Sweep
+from harness.trial import Budget, Trial
+
+#: Arguments of a method that are fields of the trial.
+TRIAL_FIELDS = ("learning_rate", "dtype", "device")
+#: Parameters of a notebook that are no arguments of a method or objective.
+RESERVED = frozenset((*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD)) - frozenset(TRIAL_FIELDS)
+_AXES = ("method", "objective", "model", "task", "seed", *TRIAL_FIELDS)
+
+
+@once
+def _trial_kinds() -> Mapping[str, Any]:
+    fields = {name: Trial.model_fields[name] for name in TRIAL_FIELDS}
+    return {name: Annotated[field.annotation, field] for name, field in fields.items()}
+
+
+def kinds(method: str | None = None, objective: str | None = None) -> Mapping[str, Any]:
+    """Argument -> type, of a method, of an objective, or of both together."""
+    of_objective = {} if objective is None else arguments.declared("objectives", objective)
+    return {**of_objective, **({} if method is None else arguments.declared("methods", method)), **_trial_kinds()}
+
+
+def as_axes(
+    given: Arguments, declared: Mapping[str, Any], kinds: Mapping[str, Any], where: str
+) -> dict[str, list[JsonValue]]:
+    """The arguments ``given``, each as the list of its values.
+
+    ``declared`` are the parameters of the notebook with their defaults, ``kinds`` the types of the arguments. Raises
+    :class:`InputError`, which begins with ``where``, for a name or a value that is not valid.
+    """
+    axes: dict[str, list[JsonValue]] = {}
+    for name, value in given.items():
+        if name not in declared or name in RESERVED:
+            raise unknown(where, name, (n for n in declared if n not in RESERVED))
+        values = _axis(value, declared[name])
+        if not values:
+            raise InputError(f"{where}.{name}: an empty list is no axis; give a value, or a list of values")
+        axes[name] = [_conformed(one, declared[name], kinds.get(name), f"{where}.{name}") for one in values]
+    return axes
+
+
+def _axis(given: JsonValue, default: Any) -> list[JsonValue]:
+    """A list is an axis; where the notebook's default is a list, only a list of lists is."""
+    if not isinstance(given, list):
+        return [given]
+    if isinstance(default, list) and not (given and all(isinstance(item, list) for item in given)):
+        return [given]
+    return given
+
+
+def _conformed(value: JsonValue, default: Any, kind: Any, where: str) -> JsonValue:
+    """``value`` if it is of its ``kind``; a number becomes one of the default's type where that is the same number."""
+    if kind is None:
+        return notebooks.conform(value, default, where)
+    arguments.check(value, kind, where)
+    if isinstance(value, int | float) and type(default) in (int, float) and type(default)(value) == value:
+        number: int | float = type(default)(value)
+        return number
+    return value
+
+
+def budget(merged: Mapping[str, Any], where: str) -> Budget:
+    """The budget of these fields. Raises :class:`InputError`, which begins with ``where``."""
+    try:
+        return Budget(**merged)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
+        if first["type"] == "extra_forbidden":
+            raise unknown(where, first["loc"][0], Budget.model_fields) from error
+        raise specfile.mistake(f"{where}.{first['loc'][0]}", [first]) from error
+
+
+def check(sweep: Sweep) -> None:
+    """Check what no trial of ``sweep`` may come to use: ``defaults``, ``exclude`` and ``overrides``.
+
+    Raises :class:`InputError` for a default that no notebook takes, for a filter by what no trial has, and for an
+    override with an invalid value.
+    """
+    own = {catalog.OBJECTIVES[name].notebook for name in sweep.objectives or ()}
+    books = {catalog.METHODS[name].notebook for name in sweep.methods} | {book for book in own if book}
+    taken = {name for book in books for name in notebooks.parameters(book)} - RESERVED
+    _check_names(sweep.defaults, taken, f"{sweep.where}: defaults")
+    for position, match in enumerate(sweep.exclude):
+        where = f"{sweep.where}: exclude.{position}"
+        _check_names(match, {*_AXES, *taken}, where)
+        for name, value in match.items():
+            if value in ([], {}):
+                raise InputError(f"{where}.{name}: must be a value, or a list of values; it is empty")
+    for position, entry in enumerate(sweep.overrides):
+        where = f"{sweep.where}: overrides.{position}"
+        budget(entry.budget, f"{where}.budget")
+        for name, given in entry.methods.items():
+            declared = notebooks.parameters(catalog.METHODS[name].notebook)
+            as_axes(given, declared, kinds(method=name), f"{where}.methods.{name}")
+
+
+def _check_names(given: Iterable[str], valid: set[str], where: str) -> None:
+    for name in given:
+        if name not in valid:
+            raise unknown(where, name, valid)
