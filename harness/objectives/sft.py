@@ -17,7 +17,8 @@ from harness.errors import InputError, unknown
 from harness.networks.tuned import Tuned
 from harness.tasks import data as tasks
 from harness.tasks.data import Example, TaskData
-from harness.tasks.dialogue import encode_dialogue, parse_turns
+from harness.tasks.dialogue import encode_dialogue
+from harness.tasks.turns import parse_turns
 from harness.tasks.encode import Encoded, encode_examples
 from harness.tasks.logprobs import IGNORED, Batch
 from harness.training.mixing import mix
