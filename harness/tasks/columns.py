@@ -49,12 +49,14 @@ def _unknown(where: str, name: str, known: Sequence[str], table: read.Table) -> 
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     same = [column for column in known if column.strip().casefold() == name.strip().casefold()]
     inside = _inside(name, table)
-    if near or same:
-        hint = f"; did you mean '{(same or near)[0]}'?"
+    if table.likely_fault:
+        hint = table.likely_fault
     elif inside:
         hint = f"; '{inside[0]}' has {', '.join(map(repr, inside[1]))}"
+    elif near or same:
+        hint = f"; did you mean '{(same or near)[0]}'?"
     else:
-        hint = table.hint
+        hint = table.possible_fault
     return InputError(f"{where}: unknown name '{name}'{hint}{_list(known)}")
 
 

@@ -192,7 +192,10 @@ def because(notices: Iterable[Notice]) -> str:
 def _file(spec: TaskSpec, root: Path, file: str | None) -> _File:
     """The rows of a file by their normalised input."""
     if file and root.is_file():
-        raise InputError(f"task '{spec.name}': source.local is the file {root.name}, which has no file '{file}' in it; give its folder")
+        raise InputError(
+            f"task '{spec.name}': source.local is the file {root.name}, which has no file '{file}' in it; "
+            "give its folder"
+        )
     path = root / file if file else root
     usable = usable_rows(spec, path)
     if not usable.of_rows:

@@ -114,9 +114,7 @@ def _check_sizes(table: Sequence[_Parsed], size: int) -> None:
     )
 
 
-def _check_swallowed(
-    lines: Sequence[str], table: Sequence[_Parsed], delimiter: str, skipped: int
-) -> None:
+def _check_swallowed(lines: Sequence[str], table: Sequence[_Parsed], delimiter: str, skipped: int) -> None:
     """Raise ValueError if one row took in lines that look like rows themselves."""
     single = [cells for first, last, cells in table if first == last]
     values = [set(column) for column in zip(*single, strict=True)]

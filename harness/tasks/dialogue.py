@@ -12,6 +12,7 @@ from harness.tasks.turns import Turn
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+
 def encode_dialogue(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: int, max_new_tokens: int
 ) -> tuple[list[int], list[bool]]:

@@ -36,7 +36,9 @@ def _check_metrics(spec: TaskSpec) -> None:
     for name in spec.metrics:
         metric_info(name)
         if name not in _METRICS[spec.kind]:
-            raise ValueError(f"metrics: '{name}' does not rate a {spec.kind} task; valid: {', '.join(_METRICS[spec.kind])}")
+            raise ValueError(
+                f"metrics: '{name}' does not rate a {spec.kind} task; valid: {', '.join(_METRICS[spec.kind])}"
+            )
     if len(set(spec.metrics)) < len(spec.metrics):
         raise ValueError("metrics: a name is there twice")
     if spec.primary_metric not in spec.metrics:
@@ -50,7 +52,9 @@ def _check_metrics(spec: TaskSpec) -> None:
 def _check_labels(spec: TaskSpec) -> None:
     if spec.kind != "classification":
         if spec.label is not None or spec.labels:
-            raise ValueError(f"{'labels' if spec.labels else 'label'}: belongs to kind 'classification', not '{spec.kind}'")
+            raise ValueError(
+                f"{'labels' if spec.labels else 'label'}: belongs to kind 'classification', not '{spec.kind}'"
+            )
         if "label_word" in spec.used_fields:
             raise ValueError("completion: a task without labels needs one, such as '{answer}'")
         return
@@ -73,6 +77,8 @@ def _check_texts(spec: TaskSpec) -> None:
     answer, prompt = placeholders(spec.completion), placeholders(spec.prompt)
     if not spec.prompt and not spec.is_corpus and "prompt" not in spec.model_fields_set:
         raise ValueError("'prompt' is missing")
+    if spec.dialogue is not None and spec.kind not in ("generation", "preference"):
+        raise ValueError(f"dialogue: a {spec.kind} task has no answers; it belongs to generation and preference")
     if not answer:
         raise ValueError("completion: it holds no field, so every answer would be the same; write '{column}'")
     if spec.is_corpus:
@@ -88,8 +94,6 @@ def _check_texts(spec: TaskSpec) -> None:
         raise ValueError("'rejected' belongs to kind 'preference', and that kind needs it")
     if spec.rejected is not None and spec.rejected.strip() == spec.completion.strip():
         raise ValueError("rejected: it is the same as 'completion'; name the worse answer's column")
-    if spec.dialogue is not None and spec.kind not in ("generation", "preference"):
-        raise ValueError(f"dialogue: a {spec.kind} task has no answers; it belongs to generation and preference")
 
 
 def _check_fields(spec: TaskSpec) -> None:

@@ -19,11 +19,12 @@ from harness.errors import InputError
 from harness.tasks import delimited, text_files
 from harness.tasks.encodings import content_of, decoded, told
 from harness.tasks.reader import Reader
-from harness.tasks.values import NOTHING, at, lists_inside
+from harness.tasks.values import NOTHING, at, lists_inside, print_in
 
 Row = Mapping[str, str]
 #: A place in the file and what stands there.
 Placed = tuple[str, Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
 class SourceRow:
@@ -35,10 +36,8 @@ class SourceRow:
     """Each value as text: empty if it is missing, ``true`` and ``false``, lists and objects as JSON."""
     nested: Mapping[str, Any] = field(default_factory=dict)
     """The list and object values, unchanged."""
-
-    def is_print(self, name: str) -> bool:
-        """Whether the list in a column was a text in the file."""
-        return self.values[name] != as_text(self.nested[name])
+    printed: frozenset[str] = frozenset()
+    """Columns whose list is a text in the file."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,10 @@ class Table:
     """Places of what is no row."""
     unread_because: str = ""
     """Why, as the end of a sentence about these places."""
-    hint: str = ""
-    """What may be wrong if a column is missing, as the end of a message."""
+    likely_fault: str = ""
+    """What is wrong if a column is missing, as the end of a message."""
+    possible_fault: str = ""
+    """What may be wrong if the name of a missing column is like no other."""
 
 
 #: What the readers raise for a file that is not what its name says, or is damaged.
@@ -114,10 +115,7 @@ def lookup(row: SourceRow, column: str) -> Any:
         if head in row.nested:
             return at(row.nested[head], parts[size:])
         if row.values.get(head, "").lstrip().startswith(("{", "[")):
-            try:
-                return at(json.loads(row.values[head]), parts[size:])
-            except (ValueError, RecursionError):
-                return NOTHING
+            return at(print_in(row.values[head]), parts[size:])
     return NOTHING
 
 
@@ -148,7 +146,7 @@ def _matched(content: bytes, reader: Reader) -> Table:
 
 
 def _jsonl(content: bytes, reader: Reader) -> Sequence[Placed]:
-    rows = []
+    rows: list[Placed] = []
     for number, line in _lines(content, reader):
         if not line.strip():
             continue
@@ -195,7 +193,9 @@ def _not_a_list(value: Any) -> str:
         path, size = next(iter(lists.items()))
         return f"a list of objects is expected; {size} of them stand at '{path}': set reader.records: {path}"
     if isinstance(value, dict) and value and all(isinstance(column, (dict, list)) for column in value.values()):
-        return "a list of objects is expected, and this looks like columns; write rows, as pandas' orient='records' does"
+        return (
+            "a list of objects is expected, and this looks like columns; write rows, as pandas' orient='records' does"
+        )
     return "a list of objects is expected"
 
 
@@ -209,20 +209,21 @@ def _separated(content: bytes, reader: Reader, delimiter: str) -> Table:
     numbered = _lines(content, reader)
     skipped, lines = reader.skip_lines, [line for _, line in numbered]
     # As Excel writes it: a first line that names the delimiter.
-    if lines and (named := re.fullmatch(r"sep=(.)", lines[0].strip("\"\ufeff"))):
+    if lines and (named := re.fullmatch(r"sep=(.)", lines[0].strip('"\ufeff'))):
         delimiter, lines, skipped = named[1], lines[1:], skipped + 1
     delimiter = reader.delimiter or delimiter
     # Tab-separated corpora hold bare quotation marks.
     quotes = reader.quotes if reader.quotes is not None or delimiter == "\t" else True
     other = delimited.likely(lines, delimiter) if reader.delimiter is None else None
-    hint = "" if other is None else f"; the values look separated by {other!r}: set reader.delimiter: {json.dumps(other)}"
+    hint = (
+        "" if other is None else f"; the values look separated by {other!r}: set reader.delimiter: {json.dumps(other)}"
+    )
     try:
         rows = delimited.rows(lines, reader.columns, delimiter, quotes, skipped)
     except ValueError as error:
         raise ValueError(f"{error}{hint}") from error
-    if not hint and not reader.columns:
-        hint = "; if the file has no header, name its columns in reader.columns"
-    return Table([_row(place, values) for place, values in rows], hint=hint)
+    headless = "" if reader.columns else "; if the file has no header, name its columns in reader.columns"
+    return Table([_row(place, values) for place, values in rows], likely_fault=hint, possible_fault=headless)
 
 
 def _texts(folder: Path, reader: Reader) -> Table:

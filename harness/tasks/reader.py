@@ -89,7 +89,7 @@ class Reader(Frozen):
             raise ValueError("'pattern' belongs to format 'lines', and that format needs it")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError("columns: a name is there twice")
-        if self.delimiter is not None and self.delimiter in "\"\r\n":
+        if self.delimiter is not None and self.delimiter in '"\r\n':
             raise ValueError("delimiter: a quotation mark or a line break cannot separate values")
         return self
 

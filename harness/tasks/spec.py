@@ -6,6 +6,7 @@ Nothing here imports torch or opens data; :mod:`harness.tasks.data` opens it.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -211,7 +212,7 @@ class TaskSpec(Frozen):
         matches = list(re.finditer(self.answer_pattern, answer))
         return re.sub(r"(?<=\d),(?=\d{3})", "", (matches[-1].group(1) or "").strip()) if matches else ""
 
-    @property
+    @cached_property
     def input_fields(self) -> tuple[str, ...]:
         """Fields that make up an input."""
         return self.input or placeholders(self.prompt) or (placeholders(self.completion) if self.is_corpus else ())
@@ -221,7 +222,7 @@ class TaskSpec(Frozen):
         """Whether it is plain text, which is its own input."""
         return self.kind == "corpus"
 
-    @property
+    @cached_property
     def used_fields(self) -> frozenset[str]:
         """Every field that an example needs; a row with an empty one is left out, unless that field may be empty."""
         templates = (self.prompt, self.text, self.completion, self.rejected)
@@ -229,7 +230,7 @@ class TaskSpec(Frozen):
         names |= {*self.input_fields, *([self.label] if self.label else [])}
         return frozenset(names - {"label_word"} if self.kind == "classification" else names)
 
-    @property
+    @cached_property
     def may_be_empty(self) -> frozenset[str]:
         """The used fields that may be missing or empty."""
         if self.optional is not None:

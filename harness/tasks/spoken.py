@@ -53,8 +53,8 @@ def _answer(spec: TaskSpec, name: str, turns: Sequence[Turn], history: Sequence[
     read = {field for part in (spec.prompt, spec.text) for field in placeholders(part or "")}
     if name in read or turns[-1]["role"] != "assistant":
         raise InputError(
-            f"{where}: column '{name}' is a dialogue, and no answer alone; write dialogue: {name}, and leave prompt and "
-            "completion out"
+            f"{where}: column '{name}' is a dialogue, and no answer alone; write dialogue: {name}, and leave prompt "
+            "and completion out"
         )
     before = turns[:-1]
     if history is not None and before and list(before) != list(history):

@@ -14,7 +14,7 @@ from harness.tasks import read, values
 from harness.tasks.columns import check_columns
 from harness.tasks.read import Row, SourceRow
 from harness.tasks.spec import TaskSpec
-from harness.tasks.spoken import GIVEN, spoken
+from harness.tasks.spoken import spoken
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _opened(spec: TaskSpec, row: SourceRow, where: str) -> SourceRow:
                 raise InputError(f"{where}: column '{name}': {text[:60]!r}: {error}") from error
             if value is not None:
                 lists[name] = value
-    return replace(row, nested={**row.nested, **lists}) if lists else row
+    return replace(row, nested={**row.nested, **lists}, printed=frozenset(lists)) if lists else row
 
 
 def _is_label(spec: TaskSpec, name: str, value: str) -> bool:
@@ -202,7 +202,7 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
     for name in sorted(spec.used_fields & row.nested.keys()):
         kind = "an object" if isinstance(row.nested[name], dict) else "a list"
         shown, hint = values.shown(row.nested[name]), values.hint(spec.fields.get(name, name), row.nested[name])
-        if row.is_print(name):
+        if name in row.printed:
             hint += "; reader.lists_as_text: true takes it for a text"
         raise InputError(f"{where}: column '{name}' is {kind}, not a text: {shown}{hint}")
     if spec.label is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import json
 import tokenize
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from harness.tasks.turns import are_turns
 #: What :func:`at` gives where a path leads nowhere.
 NOTHING: Any = object()
 
-_LONGEST_LITERAL = 1_000_000
+#: Longer texts are no prints of lists.
+_LONGEST_PRINT = 1_000_000
 
 
 def at(value: Any, path: Sequence[str]) -> Any:
@@ -43,34 +45,43 @@ def list_in(text: str) -> Any:
     An object in JSON may be an answer that a task asks for, and so may a list of numbers: those stay text. Raises
     ValueError for the print of a NumPy array, which does not tell where one text ends and the next begins.
     """
-    stripped = text.strip()
-    if not (stripped.startswith(("[", "{")) and stripped.endswith(("]", "}"))) or len(stripped) > _LONGEST_LITERAL:
-        return None
-    try:
-        value = json.loads(stripped)
-        return value if isinstance(value, list) and _holds_texts(value) else None
-    except (ValueError, RecursionError):
-        pass
-    try:
-        value = ast.literal_eval(stripped)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
-    if isinstance(value, list) and _holds_texts(value):
-        if _is_array(stripped):
+    value = print_in(text)
+    if isinstance(value, list) and any(isinstance(one, (str, dict, list)) for one in value):
+        if _is_array(text):
             raise ValueError("it is the print of a NumPy array, without commas; write the file anew as JSON lines")
         return value
-    return value if isinstance(value, dict) and value else None
+    return value if isinstance(value, dict) and value and not _is_json(text) else None
 
 
-def _holds_texts(value: Sequence[Any]) -> bool:
-    return any(isinstance(one, (str, dict, list)) for one in value)
+def print_in(text: str) -> Any:
+    """The list or object that ``text`` is, in the spelling of JSON or of Python; None if it is neither."""
+    stripped = text.strip()
+    if not (stripped.startswith(("[", "{")) and stripped.endswith(("]", "}"))) or len(stripped) > _LONGEST_PRINT:
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(stripped)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return value if isinstance(value, (list, dict)) else None
+    return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_array(text: str) -> bool:
     """Whether two texts stand side by side without a comma, which Python would join."""
-    names = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
-    tokens = [kind for kind in names if kind not in (tokenize.NL, tokenize.NEWLINE)]
-    return any(one == other == tokenize.STRING for one, other in zip(tokens, tokens[1:], strict=False))
+    if _is_json(text):
+        return False
+    every = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
+    tokens = [kind for kind in every if kind not in (tokenize.NL, tokenize.NEWLINE)]
+    return any(one == other == tokenize.STRING for one, other in itertools.pairwise(tokens))
 
 
 def lists_inside(value: Any, depth: int = 3) -> dict[str, int]:
