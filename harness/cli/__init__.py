@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 
 from harness import notebooks
-from harness.cli import estimate, fetch, init, lab, list, plan, report, run, status, tables, trial
+from harness.cli import estimate, fetch, init, lab, list, plan, report, run, show, status, tables, trial
 from harness.cli.app import BAD_INPUT, app
 from harness.errors import InputError
 
 __all__ = ["app", "main"]
 
-for _command in (run, plan, status, tables, report, estimate, list, fetch, lab, init, trial):
+for _command in (run, plan, status, tables, report, estimate, list, show, fetch, lab, init, trial):
     _command.add_to(app)
 
 

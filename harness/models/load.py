@@ -204,13 +204,7 @@ def load(
     """
     spec = load_spec(name)
     checkpoint = None if spec.is_random else checkpoint_dir(spec)
-    # A model with random weights reads bytes: no vocabulary has to be fetched for it.
-    tokenizer = (
-        transformers.ByT5Tokenizer(extra_ids=0)
-        if checkpoint is None
-        else transformers.AutoTokenizer.from_pretrained(checkpoint)
-    )
-    tokens.settle_padding(tokenizer)
+    tokenizer = _tokenizer(checkpoint)
     if checkpoint is not None:
         rows = transformers.AutoConfig.from_pretrained(checkpoint).get_text_config().vocab_size
         tokens.check_vocabulary(tokenizer, rows, spec.name)
@@ -224,3 +218,20 @@ def load(
         labels=labels,
         scalar=scalar,
     )
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model called ``name``, as :func:`load` gives it; the weights are not read."""
+    spec = load_spec(name)
+    return _tokenizer(None if spec.is_random else checkpoint_dir(spec))
+
+
+def _tokenizer(checkpoint: Path | None) -> PreTrainedTokenizerBase:
+    # A model with random weights reads bytes: no vocabulary has to be fetched for it.
+    tokenizer: PreTrainedTokenizerBase = (
+        transformers.ByT5Tokenizer(extra_ids=0)
+        if checkpoint is None
+        else transformers.AutoTokenizer.from_pretrained(checkpoint)
+    )
+    tokens.settle_padding(tokenizer)
+    return tokenizer

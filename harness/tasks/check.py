@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from harness import catalog
 from harness.errors import InputError, unknown
-from harness.sources import cache, fetch
-from harness.sources.fetch import HubSource, LocalSource, PackageSource, PartsSource
+from harness.sources import here
+from harness.sources.fetch import LocalSource
 from harness.tasks import data
 from harness.tasks.spec import TaskSpec, load_spec
 from harness.tasks.turns import parse_turns
@@ -54,40 +54,7 @@ def tasks(trials: Iterable[Trial]) -> dict[str, tuple[Notice, ...]]:
 
 def is_here(spec: TaskSpec) -> bool:
     """Whether a task's data can be opened without a download; an own local file counts, though it may be missing."""
-    match spec.source:
-        case LocalSource():
-            return spec.file is not None or _resolves(spec)
-        case PackageSource():
-            return cache.is_whole(cache.root() / "packages" / spec.source.key)
-        case HubSource():
-            return _is_in_hub_cache(spec.source)
-        case PartsSource():
-            return False
-
-
-def _resolves(spec: TaskSpec) -> bool:
-    try:
-        fetch.resolve(spec.source)
-    except InputError:
-        return False
-    return True
-
-
-def _is_in_hub_cache(source: HubSource) -> bool:
-    from huggingface_hub import snapshot_download
-
-    patterns = list(source.files) or None
-    try:
-        snapshot_download(
-            source.hub,
-            revision=source.revision,
-            repo_type=source.repository,
-            allow_patterns=patterns,
-            local_files_only=True,
-        )
-    except (OSError, ValueError):
-        return False
-    return True
+    return here.is_here(spec.source) or (spec.file is not None and isinstance(spec.source, LocalSource))
 
 
 def _looked_at(spec: TaskSpec, wanted: _Wanted) -> tuple[Notice, ...]:
