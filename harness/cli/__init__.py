@@ -9,14 +9,14 @@ from typing import Any
 import typer
 
 from harness import notebooks
-from harness.cli import estimate, fetch, init, lab, list, plan, report, run, status, tables, trial
+from harness.cli import estimate, fetch, init, lab, list, plan, report, run, show, status, tables, trial
 from harness.cli.app import BAD_INPUT, app
 from harness.errors import InputError, unknown
 from harness.processes.lifetime import interruptible
 
 __all__ = ["app", "main"]
 
-for _command in (run, plan, status, tables, report, estimate, list, fetch, lab, init, trial):
+for _command in (run, plan, status, tables, report, estimate, list, show, fetch, lab, init, trial):
     _command.add_to(app)
 
 

@@ -34,7 +34,7 @@ def plan(
     if wanted := parse_only(only):
         ids = sweep_plan.matching(wanted)
         sweep_plan = replace(sweep_plan, rows=tuple(row for row in sweep_plan.rows if row.trial_id in ids))
-    data = check.own_tasks(row.trial for row in sweep_plan.runnable)
+    data = check.tasks(row.trial for row in sweep_plan.runnable)
     sweep_plan = planned.judge(sweep_plan, limit)
     if as_json:
         print_json({**sweep_plan.document(), "data": {name: [str(one) for one in said] for name, said in data.items()}})

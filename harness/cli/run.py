@@ -55,8 +55,8 @@ def run(
     limit = planned.limits(memory, force=force, elsewhere=executor != "local")
 
     def judged(plan: Plan) -> Plan:
-        """The plan, when its own tasks can be read; what they leave out goes to the standard error stream."""
-        for line in check.lines(check.own_tasks(row.trial for row in plan.runnable)):
+        """The plan, when its tasks can be read; what they leave out goes to the standard error stream."""
+        for line in check.lines(check.tasks(row.trial for row in plan.runnable)):
             print(line, file=sys.stderr)
         return planned.judge(plan, limit)
 

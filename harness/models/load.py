@@ -216,9 +216,7 @@ def load(
     checkpoint = None if spec.is_random else checkpoint_dir(spec)
     if checkpoint is not None and not any(checkpoint.glob("*.safetensors")):
         raise InputError(f"model: {checkpoint}: has no weights in safetensors; pickled ones (.bin, .pt) are never read")
-    # A model with random weights reads bytes: no vocabulary has to be fetched for it.
-    tokenizer = transformers.ByT5Tokenizer(extra_ids=0) if checkpoint is None else _tokenizer(checkpoint)
-    tokens.settle_padding(tokenizer)
+    tokenizer = _tokenizer(checkpoint)
     if checkpoint is not None:
         rows = read_config(checkpoint).get_text_config().vocab_size
         tokens.check_vocabulary(tokenizer, rows, spec.name)
@@ -234,7 +232,20 @@ def load(
     )
 
 
-def _tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model called ``name``, as :func:`load` gives it; the weights are not read."""
+    spec = load_spec(name)
+    return _tokenizer(None if spec.is_random else checkpoint_dir(spec))
+
+
+def _tokenizer(checkpoint: Path | None) -> PreTrainedTokenizerBase:
+    # A model with random weights reads bytes: no vocabulary has to be fetched for it.
+    tokenizer = transformers.ByT5Tokenizer(extra_ids=0) if checkpoint is None else _stored_tokenizer(checkpoint)
+    tokens.settle_padding(tokenizer)
+    return tokenizer
+
+
+def _stored_tokenizer(checkpoint: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
             checkpoint, trust_remote_code=False

@@ -18,9 +18,10 @@ from harness.errors import InputError, unknown
 from harness.networks.tuned import Tuned
 from harness.tasks import data as tasks
 from harness.tasks.data import Example, TaskData
-from harness.tasks.dialogue import encode_dialogue, parse_turns
+from harness.tasks.dialogue import encode_dialogue
 from harness.tasks.encode import Encoded, encode_examples
 from harness.tasks.logprobs import IGNORED, Batch
+from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix
 from harness.training.token_loss import token_loss
 from harness.training.trainer import History, Settings, train

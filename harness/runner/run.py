@@ -71,9 +71,9 @@ def run(
     make_executor = executors.factory(executor)
     plan = matrix.plan(sweep)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
+    if judge is not None:
+        plan = judge(plan)
     with _writable(folder):
-        if judge is not None:
-            plan = judge(plan)
         ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
     runnable = {row.trial_id for row in plan.runnable if row.trial_id in wanted}
     heads = dict(zip((row.trial_id for row in plan.rows), ledger.heads(), strict=True))

@@ -107,7 +107,7 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
     )
     if budget is None:
         return TaskData(spec, tuple(train), validation, test, said)
-    if budget.train_examples > len(train):
+    if budget.train_examples > len(train) and not spec.is_corpus:  # of a corpus, an example is a block of tokens
         warnings.warn(
             f"task '{spec.name}': the budget allows {budget.train_examples} training examples, there are {len(train)}",
             stacklevel=2,
@@ -191,10 +191,15 @@ def because(notices: Iterable[Notice]) -> str:
 
 def _file(spec: TaskSpec, root: Path, file: str | None) -> _File:
     """The rows of a file by their normalised input."""
+    if file and root.is_file():
+        raise InputError(
+            f"task '{spec.name}': source.local is the file {root.name}, which has no file '{file}' in it; "
+            "give its folder"
+        )
     path = root / file if file else root
-    if path.is_dir():
-        raise InputError(f"task '{spec.name}': {path} is a folder; name the file in 'reader.file' or in 'splits'")
     usable = usable_rows(spec, path)
+    if not usable.of_rows:
+        raise InputError(f"task '{spec.name}': {path}: there is no row in this file")
     groups: dict[str, Group] = {}
     for row in usable.rows:
         groups.setdefault("\0".join(normalise(row.fields[name]) for name in spec.input_fields), []).append(row)
@@ -225,8 +230,9 @@ def _shared(file: _File, taken: Mapping[str, str]) -> tuple[Notice, ...]:
         places.setdefault(f"have an input of the {taken[key]} split and count there alone", []).extend(
             row.place for row in file.groups[key]
         )
+    order = {row.place: number for number, row in enumerate(row for group in file.groups.values() for row in group)}
     for rows in places.values():
-        rows.sort(key=lambda place: int(place.split()[-1]))
+        rows.sort(key=order.__getitem__)
     return notices(file.name, file.of_rows, places, lost=False)
 
 

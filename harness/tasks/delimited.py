@@ -15,13 +15,21 @@ _ROWS_BY_FORM = 4
 #: A column with at most this many different values is a class or the like: a line that ends in one looks like a row.
 _FEW_VALUES = 20
 
+#: Signs that separate values in practice, and the number of lines in which they are looked for.
+_DELIMITERS = (";", "\t", "|", ",")
+_LOOKED_AT = 50
+
 Cells = Sequence[str]
+#: First line, last line and values of a row.
+_Parsed = tuple[int, int, Cells]
 
 
 def rows(
     lines: Sequence[str], columns: Sequence[str], delimiter: str, quotes: bool | None, skipped: int = 0
 ) -> list[tuple[str, Mapping[str, str]]]:
     """('line 7', column -> value) of each row; ``columns`` are those of a file without a header.
+
+    A last column without a name and values, which trailing delimiters make, is left away.
 
     ``quotes`` says whether double quotation marks enclose values. None decides by the form of the file, because
     tab-separated corpora hold bare marks. ``skipped`` lines stood before ``lines``.
@@ -31,25 +39,53 @@ def rows(
     """
     if quotes is None:
         quotes = _shows_quotes(lines, columns, delimiter)
-    table = _parsed(lines, delimiter, quotes, skipped)
+    table: Sequence[_Parsed] = _parsed(lines, delimiter, quotes, skipped)
     if not columns:
         if not table:
             return []
         (_, _, columns), *table = table
+    columns, table = _without_trailing(columns, table)
     if twice := next((name for name in columns if columns.count(name) > 1), None):
-        raise ValueError(f"the column '{twice}' is there twice")
+        raise ValueError(f"the column '{twice}' is there twice" if twice else "two columns have no name")
     _check_sizes(table, len(columns))
     if quotes:
         _check_swallowed(lines, table, delimiter, skipped)
     return [(f"line {first}", dict(zip(columns, cells, strict=True))) for first, _, cells in table]
 
 
-def _parsed(lines: Sequence[str], delimiter: str, quotes: bool, skipped: int) -> list[tuple[int, int, Cells]]:
-    """First line, last line and values of each row; blank lines are none."""
-    csv.field_size_limit(sys.maxsize)  # documents are longer than the limit that the module comes with
+def likely(lines: Sequence[str], delimiter: str) -> str | None:
+    """Another delimiter by which the first lines have equal numbers of values, where ``delimiter`` finds one alone."""
+    csv.field_size_limit(sys.maxsize)
+    head = [line for line in lines[:_LOOKED_AT] if line.strip()]
+    if not head or len(next(csv.reader(head[:1], delimiter=delimiter))) > 1:
+        return None
+    for other in _DELIMITERS:
+        counts = {len(cells) for cells in csv.reader(head, delimiter=other)}
+        if other != delimiter and len(counts) == 1 and counts.pop() > 1:
+            return other
+    # Long texts may hold it too: the header tells.
+    counted = {other: len(next(csv.reader(head[:1], delimiter=other))) for other in _DELIMITERS if other != delimiter}
+    best = max(counted, key=counted.__getitem__)
+    return best if counted[best] > 1 else None
+
+
+def _without_trailing(columns: Cells, table: Sequence[_Parsed]) -> tuple[Cells, Sequence[_Parsed]]:
+    """Both without the empty values behind trailing delimiters, if every row or the header has them."""
+    size = len(columns)
+    if table and columns and columns[-1] and all(len(cells) == size + 1 and not cells[-1] for *_, cells in table):
+        return columns, [(first, last, cells[:-1]) for first, last, cells in table]
+    if size > 1 and not columns[-1] and not any("".join(cells[size - 1 :]).strip() for *_, cells in table):
+        shorter = [(first, last, cells[: size - 1] if len(cells) == size else cells) for first, last, cells in table]
+        return _without_trailing(columns[:-1], shorter)
+    return columns, table
+
+
+def _parsed(lines: Sequence[str], delimiter: str, quotes: bool, skipped: int) -> list[_Parsed]:
+    """The rows; blank lines are none."""
+    csv.field_size_limit(sys.maxsize)  # texts are longer than the limit that the module comes with
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, quoting=quoting, strict=quotes)
-    table: list[tuple[int, int, Cells]] = []
+    table: list[_Parsed] = []
     while True:
         first = reader.line_num + 1 + skipped
         try:
@@ -66,7 +102,7 @@ def _parsed(lines: Sequence[str], delimiter: str, quotes: bool, skipped: int) ->
             table.append((first, reader.line_num + skipped, cells))
 
 
-def _check_sizes(table: Sequence[tuple[int, int, Cells]], size: int) -> None:
+def _check_sizes(table: Sequence[_Parsed], size: int) -> None:
     wrong = [(first, len(cells)) for first, _, cells in table if len(cells) != size]
     if not wrong:
         return
@@ -78,9 +114,7 @@ def _check_sizes(table: Sequence[tuple[int, int, Cells]], size: int) -> None:
     )
 
 
-def _check_swallowed(
-    lines: Sequence[str], table: Sequence[tuple[int, int, Cells]], delimiter: str, skipped: int
-) -> None:
+def _check_swallowed(lines: Sequence[str], table: Sequence[_Parsed], delimiter: str, skipped: int) -> None:
     """Raise ValueError if one row took in lines that look like rows themselves."""
     single = [cells for first, last, cells in table if first == last]
     values = [set(column) for column in zip(*single, strict=True)]

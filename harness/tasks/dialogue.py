@@ -2,56 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from harness.errors import InputError, unknown
+from harness.errors import InputError
 from harness.tasks.encode import continued_ids, cut_text, end_id, free_answer_tokens, start_ids, text_ids
+from harness.tasks.turns import Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Turn = Mapping[str, str]
-
-#: Names of the speakers in the usual formats, and the chat templates' own.
-_ROLES = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-}
-
-
-def parse_turns(text: str) -> list[Turn]:
-    """Turns from JSON: a list of objects with ``role`` and ``content``, or with ``from`` and ``value`` (ShareGPT).
-
-    Raises :class:`harness.errors.InputError` for anything else, and for a speaker unknown to every chat template: no
-    turn is left out in silence.
-    """
-    try:
-        turns = [_turn(turn) for turn in json.loads(text)]
-    except InputError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"dialogue: a list of turns with 'role' and 'content' is needed, not {text[:60]!r}") from error
-    if not any(turn["role"] == "assistant" for turn in turns):
-        raise InputError("dialogue: it has no turn of the assistant, so there is nothing to learn")
-    return turns
-
-
-def _turn(turn: Mapping[str, Any]) -> Turn:
-    role = turn.get("role") or turn["from"]
-    content = turn["content"] if "content" in turn else turn["value"]
-    if not isinstance(content, str):
-        raise TypeError("the content of a turn must be text")
-    if str(role).lower() not in _ROLES:
-        raise unknown("dialogue: role", str(role), _ROLES)
-    return {"role": _ROLES[str(role).lower()], "content": content}
 
 
 def encode_dialogue(

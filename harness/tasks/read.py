@@ -1,12 +1,12 @@
-"""Files of rows: CSV, TSV, JSON, JSON lines, Parquet, Arrow streams, and plain lines by a regular expression.
+"""Files of rows: CSV, TSV, JSON, JSON lines, Parquet, Arrow streams, lines by an expression, and folders of texts.
 
 Every row knows its place in the file, so a message about it can name the line that the user sees.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
+import lzma
 import math
 import re
 import zlib
@@ -16,20 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.tasks import delimited
-from harness.tasks.spec import FORMATS, Reader
+from harness.tasks import delimited, text_files
+from harness.tasks.encodings import content_of, decoded, told
+from harness.tasks.reader import Reader
+from harness.tasks.values import NOTHING, at, lists_inside, print_in
 
 Row = Mapping[str, str]
 #: A place in the file and what stands there.
 Placed = tuple[str, Mapping[str, Any]]
-
-#: Byte order marks that say how a text is encoded; the longer ones first, because one begins with another.
-_MARKS = (
-    (b"\xff\xfe\x00\x00", "utf-32"),
-    (b"\x00\x00\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-)
 
 
 @dataclass(frozen=True)
@@ -42,6 +36,8 @@ class SourceRow:
     """Each value as text: empty if it is missing, ``true`` and ``false``, lists and objects as JSON."""
     nested: Mapping[str, Any] = field(default_factory=dict)
     """The list and object values, unchanged."""
+    printed: frozenset[str] = frozenset()
+    """Columns whose list is a text in the file."""
 
 
 @dataclass(frozen=True)
@@ -50,43 +46,44 @@ class Table:
 
     rows: Sequence[SourceRow]
     unread: Sequence[str] = ()
-    """Places of the lines without a match for ``reader.pattern``."""
+    """Places of what is no row."""
+    unread_because: str = ""
+    """Why, as the end of a sentence about these places."""
+    likely_fault: str = ""
+    """What is wrong if a column is missing, as the end of a message."""
+    possible_fault: str = ""
+    """What may be wrong if the name of a missing column is like no other."""
+
+
+#: What the readers raise for a file that is not what its name says, or is damaged.
+_FAULTS = (
+    *(OSError, EOFError, zlib.error, lzma.LZMAError, ValueError, LookupError),
+    *(TypeError, AttributeError, NotImplementedError, RecursionError),
+)
 
 
 def table(path: Path, reader: Reader) -> Table:
-    """The rows of a file. None, NaN and NaT are missing in every format, never the text 'nan'.
+    """The rows of a file or of a folder of texts. None, NaN and NaT are missing in every format, never the text 'nan'.
 
     Raises :class:`harness.errors.InputError` with the file, the line, and the fault.
     """
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    kind = reader.format or FORMATS.get(plain.suffix.lower())
-    if kind is None:
-        raise InputError(
-            f"{path}: the file's ending names no format; set reader.format or use one of {', '.join(FORMATS)}"
-        )
+    if path.is_dir():
+        return _texts(path, reader)
+    kind = reader.format_of(path)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if kind == "lines":
-            return _matched(content, reader)
+        content = content_of(path)
+        match kind:
+            case "lines":
+                return _matched(content, reader)
+            case "text":
+                return Table([_row(path.name, text_files.row(path, path.parent, decoded(content, reader.encoding)))])
+            case "csv" | "tsv":
+                return _separated(content, reader, "," if kind == "csv" else "\t")
         return Table([_row(place, values) for place, values in _READERS[kind](content, reader)])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: there is no such file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not {reader.encoding}; set reader.encoding (often cp1252 or latin-1)"
-        ) from error
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        NotImplementedError,
-    ) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise InputError(f"{path}: cannot be read as {kind}: {reason}") from e
+    except _FAULTS as error:
+        raise told(path, kind, error) from error
 
 
 def is_missing(value: Any) -> bool:
@@ -105,6 +102,23 @@ def as_text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
+def lookup(row: SourceRow, column: str) -> Any:
+    """The value of a column, or of a dotted path into one; NOTHING if the row has none.
+
+    A list or an object is given as it is, any other value as text.
+    """
+    if column in row.values:
+        return row.nested.get(column, row.values[column])
+    parts = column.split(".")
+    for size in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:size])
+        if head in row.nested:
+            return at(row.nested[head], parts[size:])
+        if row.values.get(head, "").lstrip().startswith(("{", "[")):
+            return at(print_in(row.values[head]), parts[size:])
+    return NOTHING
+
+
 def _row(place: str, values: Mapping[str, Any]) -> SourceRow:
     nested = {str(name): value for name, value in values.items() if isinstance(value, (dict, list, tuple))}
     return SourceRow(place, {str(name): as_text(value) for name, value in values.items()}, nested)
@@ -113,20 +127,10 @@ def _row(place: str, values: Mapping[str, Any]) -> SourceRow:
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def _decoded(content: bytes, reader: Reader) -> str:
-    is_default = reader.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-    marked = next((encoding for mark, encoding in _MARKS if is_default and content.startswith(mark)), reader.encoding)
-    text = content.decode(marked).removeprefix("\ufeff")
-    if "\0" in text[:4096]:
-        raise ValueError(f"it holds zero bytes, so it is not {marked}; set reader.encoding (utf-16-le or utf-16-be?)")
-    text = text.replace("\r\n", "\n")
-    return text if "\n" in text else text.replace("\r", "\n")
-
-
 def _lines(content: bytes, reader: Reader) -> list[tuple[int, str]]:
     """Number and text of each line behind ``skip_lines``."""
     # Not splitlines(), which also breaks at characters such as U+2028 that JSON allows inside strings.
-    return list(enumerate(_decoded(content, reader).split("\n"), 1))[reader.skip_lines :]
+    return list(enumerate(decoded(content, reader.encoding).split("\n"), 1))[reader.skip_lines :]
 
 
 def _matched(content: bytes, reader: Reader) -> Table:
@@ -138,30 +142,61 @@ def _matched(content: bytes, reader: Reader) -> Table:
             rows.append(_row(f"line {number}", match.groupdict()))
         elif line.strip():
             unread.append(f"line {number}")
-    return Table(rows, unread)
+    return Table(rows, unread, "are left out: reader.pattern does not match")
 
 
 def _jsonl(content: bytes, reader: Reader) -> Sequence[Placed]:
-    rows = []
+    rows: list[Placed] = []
     for number, line in _lines(content, reader):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number}: {error}") from error
+            hint = "; is it one list in JSON? then set reader.format: json" if line.strip() in ("[", "{") else ""
+            raise ValueError(f"line {number}: {error}{hint}") from error
+        if isinstance(value, list) and not rows and value and all(isinstance(one, dict) for one in value):
+            raise ValueError(f"line {number}: a list of {len(value)} objects stands there; set reader.format: json")
         rows.append((f"line {number}", _object(value, f"line {number}")))
     return _whole_numbers(rows)
 
 
 def _json(content: bytes, reader: Reader) -> Sequence[Placed]:
     try:
-        value = json.loads(_decoded(content, reader))
+        value = json.loads(decoded(content, reader.encoding))
     except RecursionError as error:
         raise ValueError("lists or objects are nested too deeply") from error
+    except json.JSONDecodeError as error:
+        is_lines = error.msg == "Extra data" and error.lineno > 1
+        hint = "; each line is a value of its own: set reader.format: jsonl" if is_lines else ""
+        raise ValueError(f"{error}{hint}") from error
+    if reader.records is not None:
+        value = _records(value, reader.records)
     if not isinstance(value, list):
-        raise ValueError("a list of objects is expected")
+        raise ValueError(_not_a_list(value))
     return _whole_numbers([(f"row {n}", _object(one, f"row {n}")) for n, one in enumerate(value, 1)])
+
+
+def _records(value: Any, path: str) -> Any:
+    """The list at ``path``, of several lists all their rows. Raises ValueError if the path leads elsewhere."""
+    there = at(value, path.split("."))
+    if isinstance(there, list) and there and all(isinstance(one, list) for one in there):
+        there = [row for rows in there for row in rows]
+    if not isinstance(there, list):
+        lists = ", ".join(lists_inside(value)) or "none"
+        raise ValueError(f"reader.records: there is no list at '{path}'; lists of objects in the file: {lists}")
+    return there
+
+
+def _not_a_list(value: Any) -> str:
+    if lists := lists_inside(value):
+        path, size = next(iter(lists.items()))
+        return f"a list of objects is expected; {size} of them stand at '{path}': set reader.records: {path}"
+    if isinstance(value, dict) and value and all(isinstance(column, (dict, list)) for column in value.values()):
+        return (
+            "a list of objects is expected, and this looks like columns; write rows, as pandas' orient='records' does"
+        )
+    return "a list of objects is expected"
 
 
 def _object(value: Any, place: str) -> Mapping[str, Any]:
@@ -170,13 +205,47 @@ def _object(value: Any, place: str) -> Mapping[str, Any]:
     return value
 
 
-def _separated(delimiter: str, quotes: bool | None) -> Callable[[bytes, Reader], Sequence[Placed]]:
-    def rows(content: bytes, reader: Reader) -> Sequence[Placed]:
-        lines = _lines(content, reader)
-        quoted = quotes if reader.quotes is None else reader.quotes
-        return delimited.rows([line for _, line in lines], reader.columns, delimiter, quoted, reader.skip_lines)
+def _separated(content: bytes, reader: Reader, delimiter: str) -> Table:
+    numbered = _lines(content, reader)
+    skipped, lines = reader.skip_lines, [line for _, line in numbered]
+    # As Excel writes it: a first line that names the delimiter.
+    if lines and (named := re.fullmatch(r"sep=(.)", lines[0].strip('"\ufeff'))):
+        delimiter, lines, skipped = named[1], lines[1:], skipped + 1
+    delimiter = reader.delimiter or delimiter
+    # Tab-separated corpora hold bare quotation marks.
+    quotes = reader.quotes if reader.quotes is not None or delimiter == "\t" else True
+    other = delimited.likely(lines, delimiter) if reader.delimiter is None else None
+    hint = (
+        "" if other is None else f"; the values look separated by {other!r}: set reader.delimiter: {json.dumps(other)}"
+    )
+    try:
+        rows = delimited.rows(lines, reader.columns, delimiter, quotes, skipped)
+    except ValueError as error:
+        raise ValueError(f"{error}{hint}") from error
+    headless = "" if reader.columns else "; if the file has no header, name its columns in reader.columns"
+    return Table([_row(place, values) for place, values in rows], likely_fault=hint, possible_fault=headless)
 
-    return rows
+
+def _texts(folder: Path, reader: Reader) -> Table:
+    """A row for each text below a folder. Raises InputError if there is none, or if the reader does not ask for it."""
+    files = text_files.below(folder)
+    texts = [path for path in files if text_files.is_text(path)]
+    if reader.format != "text":
+        way = "set reader.format: text to take each text file as a row" if texts else "is there a file in it?"
+        raise InputError(f"{folder} is a folder; name the file in 'reader.file' or in 'splits', or {way}")
+    reader.format_of(folder)
+    if not texts:
+        raise InputError(f"{folder}: there is no text file (.txt, .text, .md) in this folder")
+    rows = []
+    for path in texts:
+        try:
+            text = decoded(content_of(path), reader.encoding).strip()
+        except _FAULTS as error:
+            raise told(path, "text", error) from error
+        values = text_files.row(path, folder, text)
+        rows.append(_row(values["file"], values))
+    others = [path.relative_to(folder).as_posix() for path in files if not text_files.is_text(path)]
+    return Table(rows, others, "are left out: no text file")
 
 
 # --- typed tables ----------------------------------------------------------------------------------------------------
@@ -218,9 +287,6 @@ def _whole_numbers(rows: Sequence[Placed]) -> Sequence[Placed]:
 
 
 _READERS: dict[str, Callable[[bytes, Reader], Sequence[Placed]]] = {
-    "csv": _separated(",", quotes=True),
-    # Tab-separated corpora hold bare quotation marks.
-    "tsv": _separated("\t", quotes=None),
     "json": _json,
     "jsonl": _jsonl,
     "parquet": _parquet,

@@ -6,28 +6,22 @@ Nothing here imports torch or opens data; :mod:`harness.tasks.data` opens it.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from pathlib import Path
-from string import Formatter
-from typing import Annotated, Literal, Self
+from typing import Any, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from harness import specfile
 from harness.catalog import TaskKind
 from harness.errors import InputError, unknown
 from harness.sources import fetch, own_files
 from harness.sources.fetch import LocalSource, Source
-from harness.tasks.metrics import METRICS, metric_info
+from harness.tasks import mistakes, text_files
+from harness.tasks.metrics import METRICS
+from harness.tasks.reader import Reader
+from harness.tasks.templates import Expression, Template, placeholders
 from harness.trial import Frozen
-
-FORMATS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-}
 
 _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -37,41 +31,15 @@ _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
 }
 
 
+def _default_text(given: dict[str, Any], dialogue: str, corpus: str, other: str) -> str:
+    """A template that a task need not write, by what it says."""
+    if given.get("dialogue"):
+        return dialogue
+    return corpus if given.get("kind") == "corpus" else other
+
+
 #: What many rows of the usual instruction sets lack: 60 % of Alpaca's have no input, two thirds of Dolly's no context.
 _USUALLY_EMPTY = frozenset(("input", "context", "system"))
-
-
-def placeholders(template: str) -> tuple[str, ...]:
-    """Names of the fields in a template.
-
-    Only plain ``{field}`` is allowed (``{{`` and ``}}`` are braces), so a template cannot reach into objects. Raises
-    ValueError for anything else.
-    """
-    names = []
-    for _, name, format_spec, conversion in Formatter().parse(template):
-        if name is None:
-            continue
-        if not name.isidentifier() or format_spec or conversion:
-            raise ValueError(f"'{{{name}}}': a template holds only plain fields such as {{question}}")
-        names.append(name)
-    return tuple(names)
-
-
-def _template(value: str) -> str:
-    placeholders(value)
-    return value
-
-
-def _expression(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"'{value}' is not a regular expression: {error}") from error
-    return value
-
-
-Template = Annotated[str, AfterValidator(_template)]
-Expression = Annotated[str, AfterValidator(_expression)]
 
 
 class License(Frozen):
@@ -79,37 +47,6 @@ class License(Frozen):
 
     data: str
     package: str | None = Field(None, description="null when the data does not come from a package")
-
-
-class Reader(Frozen):
-    """How a file becomes rows of named fields."""
-
-    format: Literal["csv", "tsv", "json", "jsonl", "lines", "parquet", "arrow"] | None = Field(
-        None,
-        description="null: told by the file's ending. 'arrow' is an Arrow stream; '.gz' files are read as they are",
-    )
-    file: str | None = Field(None, description="file that splits without one of their own are drawn from")
-    encoding: str = "utf-8"
-    skip_lines: int = Field(0, ge=0, description="lines to leave out at the start of a text format")
-    columns: tuple[str, ...] = Field((), description="names of the columns of a CSV or TSV file without a header")
-    quotes: bool | None = Field(
-        None,
-        description="whether double quotes enclose values; null: in CSV files, and in TSV files whose form shows it",
-    )
-    pattern: Expression | None = Field(None, description="'lines': expression whose named groups are the fields")
-    missing: tuple[str, ...] = Field(
-        ("nan", "NaN", "NaT", "None", "<NA>"),
-        description="texts that stand for a missing value, unless they are a label; null, None and NaN always do",
-    )
-    max_left_out: float = Field(
-        0.1, ge=0, le=1, description="share of a file's rows that may be left out; beyond it, nothing is planned or run"
-    )
-
-    @model_validator(mode="after")
-    def _lines_need_a_pattern(self) -> Self:
-        if (self.format == "lines") != (self.pattern is not None):
-            raise ValueError("'pattern' belongs to format 'lines', and that format needs it")
-        return self
 
 
 class Splits(Frozen):
@@ -123,13 +60,28 @@ class Splits(Frozen):
     validation: int | str
     test: int | str
 
+    @field_validator("train", "validation", "test", mode="before")
+    @classmethod
+    def _no_share(cls, size: Any) -> Any:
+        if isinstance(size, (float, bool)) or (isinstance(size, str) and re.fullmatch(r"[\d.]+ *%?", size)):
+            raise ValueError("give the number of inputs to draw, such as 100, or the name of a file; no share")
+        return size
+
     @model_validator(mode="after")
     def _positive(self) -> Self:
         for name in ("train", "validation", "test"):
             size = getattr(self, name)
             if isinstance(size, int) and size <= 0:
                 raise ValueError(f"{name}: {size} is not a number of inputs above 0")
+        files = [size for size in (self.train, self.validation, self.test) if isinstance(size, str)]
+        if len({file.removeprefix("./") for file in files}) < len(files):
+            raise ValueError("two splits have the same file; give a number for one of them, and it is drawn")
         return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of the splits that have one."""
+        return tuple(size for size in (self.train, self.validation, self.test) if isinstance(size, str))
 
 
 class TaskSpec(Frozen):
@@ -145,13 +97,28 @@ class TaskSpec(Frozen):
     notes: str | None = Field(None, description="what a reader of the results has to know about the data")
     source: Source
     reader: Reader = Reader()
-    fields: dict[str, str] = Field(default_factory=dict, description="new name -> column")
+    fields: dict[str, str] = Field(
+        default_factory=dict,
+        description="new name -> column, or a dotted path into a list or object, such as 'answers.text' or 'turns.0'",
+    )
+    dialogue: str | None = Field(
+        None,
+        description="column with a list of turns (role and content, or from and value); gives the fields 'history', "
+        "what stands before the last answer, and 'answer', the default prompt and completion",
+    )
     extract: dict[str, Expression] = Field(
         default_factory=dict, description="field -> expression whose named groups become fields"
     )
-    prompt: Template = Field(description="what a decoder reads, such as 'Question: {question}\\nType:'")
+    prompt: Template = Field(
+        default_factory=lambda data: _default_text(data, "{history}", "", ""),
+        description="what a decoder reads, such as 'Question: {question}\\nType:'; only dialogues and corpora have a "
+        "default",
+    )
     text: Template | None = Field(None, description="what an encoder's head reads; null: the prompt")
-    completion: Template = Field("{label_word}", description="what should follow the prompt, without outer spaces")
+    completion: Template = Field(
+        default_factory=lambda data: _default_text(data, "{answer}", "{text}", "{label_word}"),
+        description="what should follow the prompt, without outer spaces",
+    )
     rejected: Template | None = Field(None, description="preference: the worse completion")
     label: str | None = Field(None, description="classification: the field with the label's key")
     labels: dict[str, str] = Field(
@@ -187,47 +154,16 @@ class TaskSpec(Frozen):
     answer_pattern: Expression | None = Field(
         None, description="expression whose last match, its group 1, is the part of an answer that is scored"
     )
-    max_new_tokens: int = Field(32, gt=0, description="tokens to generate at most")
+    max_new_tokens: int = Field(32, gt=0, le=100_000, description="tokens to generate at most")
 
     _file: Path | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name in self.metrics:
-            metric_info(name)
-        if self.primary_metric not in self.metrics:
-            raise unknown("primary_metric", self.primary_metric, self.metrics)
-        if self.kind == "classification":
-            if self.label is None or len(self.labels) < 2:
-                raise ValueError("a classification task needs 'label' (a field) and at least two 'labels'")
-            if len(set(self.labels.values())) < len(self.labels):
-                raise ValueError("labels: two labels have the same word")
-        elif "label_word" in self.used_fields:
-            raise ValueError("completion: a task without labels needs one, such as '{answer}'")
-        if self.answer_pattern is not None and re.compile(self.answer_pattern).groups < 1:
-            raise ValueError("answer_pattern: put the part that is scored in parentheses")
-        if (self.kind == "preference") != (self.rejected is not None):
-            raise ValueError("'rejected' belongs to kind 'preference', and that kind needs it")
-        self._check_fields()
-        splits = (self.splits.train, self.splits.validation, self.splits.test)
-        drawn = any(not isinstance(split, str) for split in splits)
-        if drawn and self.pool_file is None and not isinstance(self.source, LocalSource):
+        mistakes.check(self)
+        if len(self.splits.files) < 3 and self.pool_file is None and not isinstance(self.source, LocalSource):
             raise ValueError("reader: 'file' is missing; the splits are drawn from it")
         return self
-
-    def _check_fields(self) -> None:
-        for name in self.cluster:
-            if name not in self.used_fields:
-                raise unknown("cluster", name, self.used_fields)
-        for name in self.optional or ():
-            if name not in self.used_fields:
-                raise unknown("optional", name, self.used_fields)
-            if name == self.label:
-                raise ValueError(f"optional: '{name}' is the label, and every row needs one")
-        if self.references is not None and (
-            self.kind != "generation" or self.references not in placeholders(self.completion)
-        ):
-            raise ValueError(f"references: '{self.references}' must be a field in the completion of a generation task")
 
     @property
     def file(self) -> Path | None:
@@ -250,11 +186,11 @@ class TaskSpec(Frozen):
         files = [("", self._file)]
         if isinstance(self.source, LocalSource):
             root = fetch.resolve(self.source)
-            splits = (self.splits.train, self.splits.validation, self.splits.test)
-            names = {split for split in splits if isinstance(split, str)}
-            if len(names) < len(splits):
-                names.add(self.pool_file or ".")
-            files += [(name, root / name if name != "." else root) for name in names]
+            names = {*self.splits.files, *([self.pool_file or "."] if len(self.splits.files) < 3 else [])}
+            for name in names:
+                path = root / name if name != "." else root
+                texts = text_files.below(path) if path.is_dir() else []
+                files += [(f"{name}/{text.relative_to(path).as_posix()}", text) for text in texts] or [(name, path)]
         try:
             return f"{self.version}+{own_files.digest(files)}"
         except OSError as error:
@@ -276,12 +212,17 @@ class TaskSpec(Frozen):
         matches = list(re.finditer(self.answer_pattern, answer))
         return re.sub(r"(?<=\d),(?=\d{3})", "", (matches[-1].group(1) or "").strip()) if matches else ""
 
-    @property
+    @cached_property
     def input_fields(self) -> tuple[str, ...]:
         """Fields that make up an input."""
-        return self.input or placeholders(self.prompt)
+        return self.input or placeholders(self.prompt) or (placeholders(self.completion) if self.is_corpus else ())
 
     @property
+    def is_corpus(self) -> bool:
+        """Whether it is plain text, which is its own input."""
+        return self.kind == "corpus"
+
+    @cached_property
     def used_fields(self) -> frozenset[str]:
         """Every field that an example needs; a row with an empty one is left out, unless that field may be empty."""
         templates = (self.prompt, self.text, self.completion, self.rejected)
@@ -289,7 +230,7 @@ class TaskSpec(Frozen):
         names |= {*self.input_fields, *([self.label] if self.label else [])}
         return frozenset(names - {"label_word"} if self.kind == "classification" else names)
 
-    @property
+    @cached_property
     def may_be_empty(self) -> frozenset[str]:
         """The used fields that may be missing or empty."""
         if self.optional is not None:

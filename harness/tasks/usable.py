@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, unknown
-from harness.tasks import read
+from harness.tasks import read, values
+from harness.tasks.columns import check_columns
 from harness.tasks.read import Row, SourceRow
 from harness.tasks.spec import TaskSpec
+from harness.tasks.spoken import spoken
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,13 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
     reference without a match for ``answer_pattern``.
     """
     table = read.table(path, spec.reader)
-    renamed_rows = [_renamed(spec, row) for row in table.rows]
-    if renamed_rows:
-        _check_columns(spec, path, renamed_rows)
+    if table.rows:
+        check_columns(spec, path, table)
     rows = []
     lost: dict[str, list[str]] = {}
-    for row in renamed_rows:
-        where = f"task '{spec.name}': {path.name}: {row.place}"
+    for source in table.rows:
+        where = f"task '{spec.name}': {path.name}: {source.place}"
+        row = spoken(spec, _opened(spec, _renamed(spec, source), where), where)
         whole = _extracted(spec, row)
         if (reason := _lacks(spec, row, whole)) is not None:
             lost.setdefault(reason, []).append(row.place)
@@ -74,8 +76,8 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
         for one in _each_reference(spec, whole, where):
             rows.append(UsableRow(one.place, _checked(spec, one, where)))
     if table.unread:
-        lost["are left out: reader.pattern does not match"] = list(table.unread)
-    total = len(renamed_rows) + len(table.unread)
+        lost[table.unread_because] = list(table.unread)
+    total = len(table.rows) + len(table.unread)
     return Usable(rows, total, notices(path.name, total, lost, lost=True))
 
 
@@ -88,14 +90,45 @@ def notices(file: str, of_rows: int, places: Mapping[str, Sequence[str]], *, los
 
 
 def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
-    """``row`` with its new names; a text that stands for a missing value becomes empty."""
-    new = {name: row.values[column] for name, column in spec.fields.items() if column in row.values}
-    nested = {name: row.nested[column] for name, column in spec.fields.items() if column in row.nested}
-    values = {**row.values, **new}
-    blank = {
-        name: "" for name, value in values.items() if value in spec.reader.missing and not _is_label(spec, name, value)
+    """``row`` with its new names, also those of dotted paths; a text that stands for a missing value becomes empty."""
+    paths = {**spec.fields, **{name: name for name in _paths(spec) - row.values.keys() - spec.fields.keys()}}
+    new = {name: read.lookup(row, column) for name, column in paths.items()}
+    new = {name: value for name, value in new.items() if value is not values.NOTHING}
+    texts = {**row.values, **{name: read.as_text(value) for name, value in new.items()}}
+    nested = {
+        **{name: value for name, value in row.nested.items() if name not in new},
+        **{name: value for name, value in new.items() if isinstance(value, (dict, list, tuple))},
     }
-    return replace(row, values={**values, **blank}, nested={**row.nested, **nested})
+    blank = {
+        name: "" for name, value in texts.items() if value in spec.reader.missing and not _is_label(spec, name, value)
+    }
+    return replace(row, values={**texts, **blank}, nested=nested)
+
+
+def _paths(spec: TaskSpec) -> Collection[str]:
+    """The dotted names that a task uses without a new name for them."""
+    return {name for name in (*spec.used_fields, spec.dialogue or "") if "." in name}
+
+
+def _opened(spec: TaskSpec, row: SourceRow, where: str) -> SourceRow:
+    """``row`` with lists in place of the texts that are prints of lists, as programs write them into CSV files.
+
+    A label stays text where the task names it so.
+    """
+    lists = {}
+    wanted = {*spec.used_fields, spec.references or "", spec.dialogue or ""} & row.values.keys() - row.nested.keys()
+    for name in sorted(wanted):
+        text = row.values[name]
+        if spec.reader.lists_as_text and name not in (spec.references, spec.dialogue):
+            continue
+        if not _is_label(spec, name, text):
+            try:
+                value = values.list_in(text)
+            except ValueError as error:
+                raise InputError(f"{where}: column '{name}': {text[:60]!r}: {error}") from error
+            if value is not None:
+                lists[name] = value
+    return replace(row, nested={**row.nested, **lists}, printed=frozenset(lists)) if lists else row
 
 
 def _is_label(spec: TaskSpec, name: str, value: str) -> bool:
@@ -109,14 +142,6 @@ def _extracted(spec: TaskSpec, row: SourceRow) -> SourceRow:
         if match := re.search(expression, values.get(field, "")):
             values |= {name: value or "" for name, value in match.groupdict().items()}
     return replace(row, values=values)
-
-
-def _check_columns(spec: TaskSpec, path: Path, rows: Sequence[SourceRow]) -> None:
-    groups = {name for expression in spec.extract.values() for name in re.compile(expression).groupindex}
-    known = {name for row in rows for name in row.values}
-    wanted = (spec.used_fields - groups) | set(spec.extract) - groups
-    if absent := sorted(name for name in wanted if name not in known):
-        raise unknown(f"task '{spec.name}': {path.name}", absent[0], known)
 
 
 def _lacks(spec: TaskSpec, row: SourceRow, whole: SourceRow) -> str | None:
@@ -143,21 +168,28 @@ def _each_reference(spec: TaskSpec, row: SourceRow, where: str) -> Iterable[Sour
     if name is None:
         return [row]
     answers = row.nested.get(name, row.values[name])
-    if isinstance(answers, str) and answers.lstrip().startswith("["):  # as a CSV file holds a list
-        try:
-            answers = json.loads(answers)
-        except ValueError as error:
-            raise InputError(f"{where}: '{name}' is not a list in JSON: {answers[:60]!r}") from error
+    if isinstance(answers, str) and answers.lstrip().startswith("["):
+        answers = _list_of_no_texts(answers, name, where)
     if isinstance(answers, str):
         return [row]
+    if isinstance(answers, Mapping):
+        raise InputError(f"{where}: '{name}' must be a list, not {values.shown(answers)}{values.hint(name, answers)}")
     texts = [_answer(name, answer, where) for answer in answers]
     rest = {other: value for other, value in row.nested.items() if other != name}
     return [replace(row, values={**row.values, name: text}, nested=rest) for text in texts if text.strip()]
 
 
+def _list_of_no_texts(text: str, name: str, where: str) -> Any:
+    """The list of numbers, or the empty one, that ``text`` is."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: '{name}' is not a list in JSON: {text[:60]!r}") from error
+
+
 def _answer(name: str, answer: Any, where: str) -> str:
     if isinstance(answer, (dict, list, tuple)):
-        raise InputError(f"{where}: '{name}' must hold texts, not {json.dumps(answer, default=str)[:60]}")
+        raise InputError(f"{where}: '{name}' must hold texts, not {values.shown(answer)}{values.hint(name, [answer])}")
     return read.as_text(answer)
 
 
@@ -166,24 +198,23 @@ def _answer(name: str, answer: Any, where: str) -> str:
 
 def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
     """The fields of a usable row, with the label as the task names it."""
-    values = {**dict.fromkeys(spec.may_be_empty, ""), **row.values}
-    for name in sorted(spec.used_fields):
-        if name in row.nested:
-            kind, hint = "a list", "; name it in 'references' if it holds right answers, or make it text"
-            if isinstance(row.nested[name], dict):
-                kind, hint = "an object", "; make it text, or give the part of it a column of its own"
-            shown = json.dumps(row.nested[name], ensure_ascii=False, default=str)
-            raise InputError(f"{where}: column '{name}' is {kind}, not a text: {shown[:60]}{hint}")
+    fields = {**dict.fromkeys(spec.may_be_empty, ""), **row.values}
+    for name in sorted(spec.used_fields & row.nested.keys()):
+        kind = "an object" if isinstance(row.nested[name], dict) else "a list"
+        shown, hint = values.shown(row.nested[name]), values.hint(spec.fields.get(name, name), row.nested[name])
+        if name in row.printed:
+            hint += "; reader.lists_as_text: true takes it for a text"
+        raise InputError(f"{where}: column '{name}' is {kind}, not a text: {shown}{hint}")
     if spec.label is not None:
-        values[spec.label] = _label(spec, values[spec.label], f"{where}: field '{spec.label}'")
+        fields[spec.label] = _label(spec, fields[spec.label], f"{where}: field '{spec.label}'")
     elif spec.answer_pattern is not None:
-        answer = spec.completion.format_map(values)
+        answer = spec.completion.format_map(fields)
         if not spec.scored_part(answer):
             raise InputError(
                 f"{where}: answer_pattern finds nothing in the right answer {answer.strip()[:80]!r}; "
                 "widen the expression, or mend the row"
             )
-    return values
+    return fields
 
 
 def _label(spec: TaskSpec, value: str, where: str) -> str:

@@ -14,9 +14,10 @@ from harness import methods
 from harness.errors import InputError
 from harness.models.load import load
 from harness.objectives import sft
-from harness.tasks.dialogue import encode_dialogue, parse_turns
+from harness.tasks.dialogue import encode_dialogue
 from harness.tasks.encode import encode_examples
 from harness.tasks.logprobs import IGNORED
+from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix, proportions
 from harness.training.token_loss import token_loss
 

@@ -116,7 +116,7 @@ def test_rows_that_are_left_out_are_told_with_reason_file_and_first_line(tmp_pat
     line = "rows.csv: 2 of 30 rows are left out: 'team' is empty or missing (first: line 6)"
     with pytest.warns(UserWarning, match=f"task 'own': {line}".replace("(", r"\(").replace(")", r"\)")):
         assert data.load(path).left_out == (line,)
-    assert list(check.lines(check.own_tasks([trial(path, train_examples=20)]))) == [f"task 'own': {line}"]
+    assert list(check.lines(check.tasks([trial(path, train_examples=20)]))) == [f"task 'own': {line}"]
 
 
 def test_many_rows_left_out_are_an_error_before_the_first_trial(tmp_path: Path) -> None:
@@ -124,16 +124,16 @@ def test_many_rows_left_out_are_an_error_before_the_first_trial(tmp_path: Path) 
     content = "body,team\n" + "\n".join(rows)
     path = task(tmp_path, "rows.csv", content, CLASSES)
     with pytest.raises(InputError, match=r"4 of 30 rows are left out.*first: line 2.*10% may be left out at most"):
-        check.own_tasks([trial(path, train_examples=20)])
+        check.tasks([trial(path, train_examples=20)])
     path = task(tmp_path, "rows.csv", content, CLASSES, reader={"max_left_out": 0.2})
-    assert [notice.rows for notice in check.own_tasks([trial(path, train_examples=20)])["own"]] == [4]
+    assert [notice.rows for notice in check.tasks([trial(path, train_examples=20)])["own"]] == [4]
 
 
 def test_a_training_split_smaller_than_the_budget_is_an_error_before_the_first_trial(tmp_path: Path) -> None:
     path = task(tmp_path, "rows.csv", "body,team\n" + "".join(f"text {i},tech\n" for i in range(10)), CLASSES)
-    assert check.own_tasks([trial(path, train_examples=6)]) == {"own": ()}
+    assert check.tasks([trial(path, train_examples=6)]) == {"own": ()}
     with pytest.raises(InputError, match=r"budget.train_examples: 7 are asked for, and task 'own' has 6"):
-        check.own_tasks([trial(path, train_examples=7)])
+        check.tasks([trial(path, train_examples=7)])
 
 
 def test_alpaca_rows_without_an_input_are_examples(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_broken_line_of_json_is_told_with_its_number(tmp_path: Path, line: str
     ("answer", "message"),
     [
         (["x", "y"], "line 4: column 'a' is a list, not a text: [\"x\", \"y\"]; name it in 'references'"),
-        ({"text": "x"}, 'line 4: column \'a\' is an object, not a text: {"text": "x"}; make it text'),
+        ({"text": "x"}, 'line 4: column \'a\' is an object, not a text: {"text": "x"}; take a part of it'),
     ],
 )
 def test_a_list_or_an_object_is_no_text(tmp_path: Path, answer: Any, message: str) -> None:

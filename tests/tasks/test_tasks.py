@@ -25,7 +25,8 @@ from harness.errors import InputError
 from harness.sources.fetch import LocalSource
 from harness.tasks import data
 from harness.tasks.metrics import METRICS
-from harness.tasks.spec import TaskSpec, load_spec, names, placeholders
+from harness.tasks.spec import TaskSpec, load_spec, names
+from harness.tasks.templates import placeholders
 from harness.trial import Budget
 
 TICKETS = [{"body": f"ticket number {i}", "team": "billing" if i % 3 else "tech"} for i in range(60)]
@@ -234,7 +235,10 @@ def test_a_budget_beyond_the_data_gets_all_of_it_with_a_warning(tmp_path: Path) 
         ({"splits": {"validation": 30, "test": 40}}, "splits.validation: 30 inputs are asked for, 20 are left"),
         ({"splits": {"validation": 30, "test": 30}}, "splits.train: no input is left"),
         ({"splits": {"validation": 0, "test": 1}}, "validation: 0 is not a number of inputs above 0"),
-        ({"splits": {"validation": "dev.csv", "test": 1}}, "dev.csv: there is no such file"),
+        (
+            {"splits": {"validation": "dev.csv", "test": 1}},
+            "tickets.csv, which has no file 'dev.csv' in it; give its folder",
+        ),
         ({"source": {"local": "none.csv"}}, "none.csv does not exist"),
         ({"source": {"local": "."}}, "is a folder; name the file"),
         ({"source": {"path": "x"}}, "package, parts, hub, local"),

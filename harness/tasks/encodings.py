@@ -1,0 +1,100 @@
+"""From the bytes of a file to its text: decompressed, decoded, with line breaks of one kind."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from pathlib import Path
+
+from harness.errors import InputError
+
+#: Byte order marks that say how a text is encoded; the longer ones first, because one begins with another.
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+#: The first bytes of a compressed file, and what decompresses it.
+_COMPRESSIONS = ((b"\x1f\x8b", gzip.decompress), (b"\xfd7zXZ\x00", lzma.decompress), (b"BZh", bz2.decompress))
+
+#: The first bytes of files that are no text, and what to do about them.
+_NOT_TEXT = (
+    (b"PK\x03\x04", "it is a zip archive or an Excel workbook; unpack it, or save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "it is an Excel workbook; save the sheet as CSV"),
+    (b"PAR1", "it is a Parquet file; set reader.format: parquet"),
+    (b"ARROW1", "it is an Arrow file, of which only streams can be read; write it as Parquet"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with Zstandard; unpack it"),
+    (b"%PDF", "it is a PDF; save its text"),
+)
+
+#: Encodings that are told apart by the words that they give.
+_CANDIDATES = ("cp1252", "cp1251", "shift_jis", "gb18030", "euc_kr")
+#: Western texts have fewer bytes beyond ASCII than this share; others consist of them.
+_FEW_FOREIGN = 0.3
+_LOOKED_AT_BYTES = 200_000
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a file, decompressed if it is compressed, whatever its name."""
+    content = path.read_bytes()
+    unpack = next((unpack for mark, unpack in _COMPRESSIONS if content.startswith(mark)), None)
+    return content if unpack is None else unpack(content)
+
+
+def decoded(content: bytes, encoding: str) -> str:
+    """The text with line feeds alone, by its byte order mark or ``encoding``.
+
+    Raises ValueError for what is no text, and for another encoding, with the likely one.
+    """
+    is_default = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    marked = next((name for mark, name in _MARKS if is_default and content.startswith(mark)), encoding)
+    if reason := next((reason for mark, reason in _NOT_TEXT if content.startswith(mark)), None):
+        raise ValueError(reason)
+    try:
+        text = content.decode(marked).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start} is not {marked}"
+        raise UnicodeError(f"{place}; set reader.encoding: {_likely(content, error.start)}") from error
+    if "\0" in text[:4096]:
+        raise UnicodeError(f"it holds zero bytes, so it is not {marked}; set reader.encoding: {_likely(content, 0)}")
+    text = text.replace("\r\n", "\n")
+    return text if "\n" in text else text.replace("\r", "\n")
+
+
+def _likely(content: bytes, place: int) -> str:
+    """The encoding that the file probably has, with a word on how sure that is."""
+    head = content[:4096]
+    if b"\0" in head:
+        return "utf-16-be" if head[::2].count(0) > head[1::2].count(0) else "utf-16-le"
+    part = content[max(place - _LOOKED_AT_BYTES // 2, 0) :][:_LOOKED_AT_BYTES]
+    # Lines without foreign letters say nothing, and outvote the others.
+    telling = b"\n".join(line for line in part.split(b"\n") if not line.isascii())
+    foreign = sum(byte > 127 for byte in telling) / max(len(telling), 1)
+    return f"{_western(telling) if foreign < _FEW_FOREIGN else _by_words(telling)} (a guess)"
+
+
+def _western(text: bytes) -> str:
+    """Windows' encoding, unless it lacks a byte of the text."""
+    try:
+        text.decode("cp1252")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "cp1252"
+
+
+def _by_words(text: bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(text, cp_isolation=list(_CANDIDATES)).best()
+    return _western(text) if best is None else best.encoding
+
+
+def told(path: Path, kind: str, error: Exception) -> InputError:
+    """What went wrong with a file, as one line."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, UnicodeError):
+        return InputError(f"{path}: {reason}")
+    return InputError(f"{path}: cannot be read as {kind}: {reason}")

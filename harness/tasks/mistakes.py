@@ -1,0 +1,118 @@
+"""Mistakes in a task that its data cannot show: parts that do not go together."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from harness.errors import unknown
+from harness.tasks.metrics import metric_info
+from harness.tasks.templates import placeholders
+
+if TYPE_CHECKING:
+    from harness.tasks.spec import TaskSpec
+
+_OF_LABELS = ("accuracy", "macro_f1", "matthews_correlation", "exact_match")
+_OF_TEXTS = ("exact_match", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf")
+
+#: The metrics that say something about each kind of task.
+_METRICS = {
+    "classification": _OF_LABELS,
+    "generation": (*_OF_TEXTS, "accuracy", "macro_f1", "matthews_correlation"),
+    "preference": ("accuracy", *_OF_TEXTS),
+    "corpus": ("perplexity",),
+}
+
+
+def check(spec: TaskSpec) -> None:
+    """Raise ValueError, or InputError for a name that does not exist, for the first mistake in ``spec``."""
+    _check_metrics(spec)
+    _check_labels(spec)
+    _check_texts(spec)
+    _check_fields(spec)
+
+
+def _check_metrics(spec: TaskSpec) -> None:
+    for name in spec.metrics:
+        metric_info(name)
+        if name not in _METRICS[spec.kind]:
+            raise ValueError(
+                f"metrics: '{name}' does not rate a {spec.kind} task; valid: {', '.join(_METRICS[spec.kind])}"
+            )
+    if len(set(spec.metrics)) < len(spec.metrics):
+        raise ValueError("metrics: a name is there twice")
+    if spec.primary_metric not in spec.metrics:
+        raise unknown("primary_metric", spec.primary_metric, spec.metrics)
+    if spec.answer_pattern is not None and re.compile(spec.answer_pattern).groups < 1:
+        raise ValueError("answer_pattern: put the part that is scored in parentheses")
+    if spec.answer_pattern is not None and spec.kind in ("classification", "corpus"):
+        raise ValueError(f"answer_pattern: a {spec.kind} task has no free answers")
+
+
+def _check_labels(spec: TaskSpec) -> None:
+    if spec.kind != "classification":
+        if spec.label is not None or spec.labels:
+            raise ValueError(
+                f"{'labels' if spec.labels else 'label'}: belongs to kind 'classification', not '{spec.kind}'"
+            )
+        if "label_word" in spec.used_fields:
+            raise ValueError("completion: a task without labels needs one, such as '{answer}'")
+        return
+    if spec.label is None or len(spec.labels) < 2:
+        raise ValueError("a classification task needs 'label' (a field) and at least two 'labels'")
+    words = [word.strip() for word in spec.labels.values()]
+    if not all(words):
+        raise ValueError("labels: a label's word is empty; give each label a word")
+    if len(set(words)) < len(words):
+        raise ValueError("labels: two labels have the same word")
+    if "label_word" not in placeholders(spec.completion):
+        raise ValueError("completion: it must hold {label_word}, the word of the right label")
+    for part in ("prompt", "text", "input"):
+        shown = spec.input if part == "input" else placeholders(getattr(spec, part) or "")
+        if spec.label in shown or "label_word" in shown:
+            raise ValueError(f"{part}: it gives the label away; leave '{spec.label}' to 'label'")
+
+
+def _check_texts(spec: TaskSpec) -> None:
+    answer, prompt = placeholders(spec.completion), placeholders(spec.prompt)
+    if not spec.prompt and not spec.is_corpus and "prompt" not in spec.model_fields_set:
+        raise ValueError("'prompt' is missing")
+    if spec.dialogue is not None and spec.kind not in ("generation", "preference"):
+        raise ValueError(f"dialogue: a {spec.kind} task has no answers; it belongs to generation and preference")
+    if not answer:
+        raise ValueError("completion: it holds no field, so every answer would be the same; write '{column}'")
+    if spec.is_corpus:
+        if spec.prompt:
+            raise ValueError("prompt: a corpus has none; put all of its text into 'completion'")
+    elif not prompt:
+        raise ValueError("prompt: it holds no field, so every input would be the same; write '{column}'")
+    elif set(answer) <= set(prompt):
+        raise ValueError(f"prompt: it gives the answer away; leave '{answer[0]}' to 'completion'")
+    if spec.text is not None and not placeholders(spec.text):
+        raise ValueError("text: it holds no field, so every input would be the same; write '{column}'")
+    if (spec.kind == "preference") != (spec.rejected is not None):
+        raise ValueError("'rejected' belongs to kind 'preference', and that kind needs it")
+    if spec.rejected is not None and spec.rejected.strip() == spec.completion.strip():
+        raise ValueError("rejected: it is the same as 'completion'; name the worse answer's column")
+
+
+def _check_fields(spec: TaskSpec) -> None:
+    for name in spec.cluster:
+        if name not in spec.used_fields:
+            raise unknown("cluster", name, spec.used_fields)
+    for name in spec.optional or ():
+        if name not in spec.used_fields:
+            raise unknown("optional", name, spec.used_fields)
+        if name == spec.label:
+            raise ValueError(f"optional: '{name}' is the label, and every row needs one")
+    for part in ("completion", "rejected"):
+        names = placeholders(getattr(spec, part) or "")
+        if names and set(names) <= set(spec.optional or ()):
+            raise ValueError(f"optional: '{names[0]}' is all of '{part}', and every row needs one")
+    for field, expression in spec.extract.items():
+        if not re.compile(expression).groupindex:
+            raise ValueError(f"extract: {field}: the expression has no named group, such as (?P<answer>.+)")
+    if spec.references is not None and (
+        spec.kind != "generation" or spec.references not in placeholders(spec.completion)
+    ):
+        raise ValueError(f"references: '{spec.references}' must be a field in the completion of a generation task")
