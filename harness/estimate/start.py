@@ -6,8 +6,8 @@ import contextlib
 import gc
 import logging
 import os
-import tempfile
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path

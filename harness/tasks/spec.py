@@ -101,6 +101,10 @@ class TaskSpec(Frozen):
         default_factory=dict,
         description="new name -> column, or a dotted path into a list or object, such as 'answers.text' or 'turns.0'",
     )
+    where: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="column -> values; the file's other rows do not belong to the task, and are counted as such",
+    )
     dialogue: str | None = Field(
         None,
         description="column with a list of turns (role and content, or from and value); gives the fields 'history', "

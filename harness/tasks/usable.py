@@ -66,7 +66,11 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
         check_columns(spec, path, table)
     rows = []
     lost: dict[str, list[str]] = {}
+    foreign: dict[str, list[str]] = {}
     for source in table.rows:
+        if (column := _foreign(spec, source)) is not None:
+            foreign.setdefault(f"do not belong to the task by '{column}'", []).append(source.place)
+            continue
         where = f"task '{spec.name}': {path.name}: {source.place}"
         row = spoken(spec, _opened(spec, _renamed(spec, source), where), where)
         whole = _extracted(spec, row)
@@ -78,7 +82,8 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
     if table.unread:
         lost[table.unread_because] = list(table.unread)
     total = len(table.rows) + len(table.unread)
-    return Usable(rows, total, notices(path.name, total, lost, lost=True))
+    about = (*notices(path.name, total, lost, lost=True), *notices(path.name, total, foreign, lost=False))
+    return Usable(rows, total, about)
 
 
 def notices(file: str, of_rows: int, places: Mapping[str, Sequence[str]], *, lost: bool) -> tuple[Notice, ...]:
@@ -87,6 +92,11 @@ def notices(file: str, of_rows: int, places: Mapping[str, Sequence[str]], *, los
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------
+
+
+def _foreign(spec: TaskSpec, row: SourceRow) -> str | None:
+    """The first column of ``where`` that has another value in this row."""
+    return next((column for column, valid in spec.where.items() if row.values.get(column) not in valid), None)
 
 
 def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:

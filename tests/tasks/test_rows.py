@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -351,3 +352,19 @@ def test_inputs_that_stand_in_two_files_are_said(tmp_path: Path) -> None:
         "dev.csv: 1 of 6 rows have an input of the test split and count there alone (first: line 7)",
         "train.csv: 2 of 8 rows have an input of the validation split and count there alone (first: line 8)",
     ]
+
+
+def test_rows_of_other_tasks_in_the_file_are_no_loss(tmp_path: Path) -> None:
+    kinds = ["a", "b", "c"] * 10
+    pd.DataFrame({"kind": kinds, "q": [f"q{i}" for i in range(30)], "a": ["x"] * 30}).to_csv(tmp_path / "d.csv")
+    (tmp_path / "t.yaml").write_text(
+        "name: t\nkind: generation\nsource: {local: d.csv}\nwhere: {kind: [a, b]}\n"
+        'prompt: "{q}"\ncompletion: "{a}"\nsplits: {validation: 4, test: 4}\n'
+    )
+    task = data.load(str(tmp_path / "t.yaml"))
+    assert len(task.train) == 12 and task.left_out == ()
+    told = [str(one) for one in task.notices]
+    assert told == ["d.csv: 10 of 30 rows do not belong to the task by 'kind' (first: line 4)"]
+    (tmp_path / "t.yaml").write_text((tmp_path / "t.yaml").read_text().replace("where: {kind", "where: {sort"))
+    with pytest.raises(InputError, match=r"unknown name 'sort'.*columns: .*'kind'"):
+        data.load(str(tmp_path / "t.yaml"))
