@@ -71,10 +71,14 @@ class Error:
         if not self.parts:
             return None
         total = sum(part.variance for part in self.parts)
-        half = sum(part.variance * _t(level, part.df) for part in self.parts) / math.sqrt(total) if total > 0 else 0.0
+        half = (
+            sum(part.variance * students_t(level, part.df) for part in self.parts) / math.sqrt(total)
+            if total > 0
+            else 0.0
+        )
         if self.examples_alone is None:
             return half
-        return max(half, LEAST * _t(level, self.examples_alone.df) * math.sqrt(self.examples_alone.variance))
+        return max(half, LEAST * students_t(level, self.examples_alone.df) * math.sqrt(self.examples_alone.variance))
 
     def p(self, estimate: float) -> float | None:
         """The level at which the interval around ``estimate`` just reaches zero; None where nothing is known."""
@@ -244,6 +248,6 @@ def _crossed(table: Floats, missing: int = 0) -> Error:
     return Error(of_seeds, Part(max(alone.variance - noise, 0.0), examples - 1), alone, min(noise, of_seeds.variance))
 
 
-def _t(level: float, df: float) -> float:
+def students_t(level: float, df: float) -> float:
     """Student's t that is exceeded, on either side, with probability ``level``."""
     return float(-stdtrit(df if math.isfinite(df) else 1e9, level / 2))

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from harness.judgement.uncertainty import difference, mean
 from helpers.fake_records import START, make_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.judgement import statistics as stats
-from harness.judgement.uncertainty import difference, mean
 from harness.ledger.records import read_records
 from harness.results import tables
 from harness.results.record import Record
