@@ -11,7 +11,7 @@ Two methods are compared on the differences of their scores, seed by seed and ex
 cancels. The quantile of the two parts together is Cochran's (1964, Biometrics 20): Student's t of each part, weighted
 with the part's variance. Welch and Satterthwaite's single number of degrees of freedom covers as little as 85 % instead
 of 95 % at two seeds and 89 % at three: a seeds' part that is small by chance also raises the degrees of freedom. For
-the same reason an interval is at least half as wide as the one over the examples alone.
+the same reason an interval is at least half as wide as the one over the examples alone, at levels below 5 % wider.
 ``tests/judgement/test_coverage.py`` holds all of this by simulation.
 """
 
@@ -31,8 +31,6 @@ CONFIDENCE = 0.95
 SPREAD_SEEDS = 2
 """Fewer seeds than this know nothing of the spread between runs."""
 
-LEAST = 0.5
-"""The least half-width, as a share of that over the examples alone."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,7 +76,8 @@ class Error:
         )
         if self.examples_alone is None:
             return half
-        return max(half, LEAST * students_t(level, self.examples_alone.df) * math.sqrt(self.examples_alone.variance))
+        least = 1 - 0.5 * math.sqrt(min(level / (1 - CONFIDENCE), 1.0))
+        return max(half, least * students_t(level, self.examples_alone.df) * math.sqrt(self.examples_alone.variance))
 
     def p(self, estimate: float) -> float | None:
         """The level at which the interval around ``estimate`` just reaches zero; None where nothing is known."""
