@@ -42,7 +42,7 @@ from harness.processes.together import processes
 from harness.results.record import Outcome, write_outcome
 from harness.tasks import data as tasks
 from harness.tasks.encode import prompt_text
-from harness.tasks.evaluate import Evaluation, evaluate
+from harness.tasks.evaluate import Evaluation, evaluate, majority_score
 from harness.tasks.metrics import METRICS, Score
 from harness.training.trainer import History, Settings
 from harness.trial import Budget
@@ -253,6 +253,7 @@ class Experiment:
                 "test_score": test.primary.value if test else None,
                 "test_stderr": test.primary.stderr if test else None,
                 "test_examples": test.primary.n if test else None,
+                "majority_score": majority_score(self.data) if test else None,
                 "forgetting": self.forgetting,
             }
         single = {row.phase: row for row in self.latency if row.batch_size == 1 and row.variant == "plain"}
@@ -328,6 +329,13 @@ class Experiment:
             "scores": [
                 {"split": split, "metric": score.metric, "value": score.value, "stderr": score.stderr, "n": score.n}
                 for split, score in scores
+            ],
+            "example_scores": [
+                {"split": split, "example": example, "metric": metric, "value": value}
+                for split, score in scores
+                for metric, values in score.by_example.items()
+                if split in self.evaluations and len(values) == len(self.evaluations[split].examples)
+                for example, value in zip(self.evaluations[split].examples, values, strict=True)
             ],
             "curves": curves,
             "memory": self._memory_rows(),

@@ -1,22 +1,29 @@
-"""Sentences computed from the tables: titles of figures, and the report's answer in brief."""
+"""Sentences computed from the tables: titles of figures, and the report's answer in brief.
+
+Every sentence follows from verdicts (:mod:`harness.judgement.verdicts`) and the numbers that it quotes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from harness.figures.panels import FACET, extreme, labelled, rows
 from harness.figures.style import percent_text, score_text
-from harness.judgement.statistics import is_ahead
-from harness.judgement.uncertainty import SPREAD_SEEDS
-from harness.results.baseline import BASELINE
+from harness.judgement.intervals import SPREAD_SEEDS
+from harness.judgement.power import power
+from harness.judgement.verdicts import Comparison, Verdict, compare, is_reward_model, is_trained
+from harness.results.files import Tables
 
 FULL = "full"
 
 #: A method is good enough when it keeps this share of full fine-tuning's gain over the untrained model.
 GOOD = 0.95
+
+_NAMED = 3
+"""More rows than this are counted and not named."""
 
 
 def metric_label(frame: pd.DataFrame) -> str:
@@ -33,48 +40,139 @@ def scored(row: Any) -> str:
     return f"{score_text(row.test_score)} [{score_text(row.ci_low)}, {score_text(row.ci_high)}]"
 
 
+def trained(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose method trains something."""
+    return frame[[is_trained(row) for row in rows(frame)]]
+
+
 def caution(frame: pd.DataFrame) -> str | None:
     """What a reader must know first: which trained methods ran on one seed only. ``None`` where none did."""
-    trained = frame[frame.method != BASELINE]
-    single = trained[trained.seeds < SPREAD_SEEDS]
+    frame = trained(frame)
+    single = frame[frame.seeds < SPREAD_SEEDS]
     if single.empty:
         return None
-    names = labelled(trained).label[single.index]
-    if len(trained[FACET].drop_duplicates()) > 1:
+    names = labelled(frame).label[single.index]
+    if len(frame[FACET].drop_duplicates()) > 1:
         names = names + " on " + single.task + " · " + single.model
-    who = f"{len(single)} of {len(trained)} methods" if len(single) > 3 else _and(names)
-    if len(single) == len(trained):
+    who = f"{len(single)} of {len(frame)} methods" if len(single) > _NAMED else _and(names)
+    if len(single) == len(frame):
         who = "Every method"
     return f"{who} ran on one seed, which says nothing about the spread between runs: no method is called better"
 
 
-def standing(frame: pd.DataFrame) -> str:
-    """Which row has the best score, and which others it is not ahead of.
+def standings(frame: pd.DataFrame, tables: Tables) -> str:
+    """:func:`standing` for labelled rows of ``aggregate`` of one task and model, of all that may be compared."""
+    return "; ".join(standing(comparison) for comparison in compare(frame, tables))
 
-    ``frame`` holds labelled rows of one task and model from :func:`harness.judgement.statistics.aggregate`.
-    :func:`harness.judgement.statistics.is_ahead` says what *ahead* means.
-    """
-    frame = frame[frame.test_score.notna()]
-    top = extreme(frame, "test_score", largest=_higher(frame))
-    if len(frame) == 1:
-        return f"{top.label} scores {scored(top)}"
-    rivals = [row.label for row in rows(frame) if row.Index != top.Index and not is_ahead(top, row)]
-    if not rivals:
-        others = {2: "the other", 3: "both others"}.get(len(frame), f"all {len(frame) - 1} others")
-        return f"{top.label} scores best: {scored(top)}, ahead of {others}"
-    sentence = f"{top.label} has the {'highest' if _higher(frame) else 'lowest'} score, {scored(top)}"
-    who = _and(rivals) if len(rivals) <= 3 else f"{len(rivals)} of {len(frame) - 1} others"
-    trained = frame[frame.method != BASELINE]
-    why = " (one seed)" if (trained.seeds < SPREAD_SEEDS).any() else ""
-    return f"{sentence}, and is not shown to be ahead of {who}{why}"
+
+def standing(comparison: Comparison) -> str:
+    """Which row has the best score, which others it is better than, and which it is not."""
+    listed = list(rows(comparison.rows))
+    top = listed[0]
+    kind = "reward model " if is_reward_model(top) else ""
+    if len(listed) == 1:
+        return f"{kind}{top.label} scores {scored(top)}"
+    against = comparison.against(0)
+    better = [listed[other] for other, pair in against.items() if pair.verdict is Verdict.BETTER]
+    if len(better) == len(against):
+        others = {1: "the other", 2: "both others"}.get(len(better), f"all {len(better)} others")
+        return f"{kind}{top.label} scores best: {scored(top)}, better than {others}"
+    said = [
+        f"{kind}{top.label} has the {'highest' if comparison.higher_is_better else 'lowest'} score, {scored(top)}",
+        *([f"better than {_who(better, len(against))}"] if better else []),
+    ]
+    equal = [listed[other] for other, pair in against.items() if pair.verdict is Verdict.EQUIVALENT]
+    if equal:
+        said.append(f"equivalent to {_who(equal, len(against))} (apart by less than {comparison.margin:g})")
+    open_ = {other: pair for other, pair in against.items() if pair.verdict is Verdict.CANNOT_TELL}
+    if open_:
+        single = " (one seed)" if all(pair.one_seed for pair in open_.values()) else ""
+        said.append(f"not shown to be better than {_who([listed[i] for i in open_], len(against))}{single}")
+    return ", ".join(said[:-1]) + (", and " if len(said) > 1 else "") + said[-1]
+
+
+def against_untrained(comparison: Comparison) -> str:
+    """How the trained methods stand to the bare model, with its score; also where all are below it."""
+    bare = comparison.zero_shot
+    listed = list(rows(comparison.rows))
+    if bare is None:
+        base = trained(comparison.rows).base_score.dropna()
+        if base.empty:
+            return "the untrained model was not scored, so no gain is known"
+        span = sorted({score_text(value) for value in (base.min(), base.max())}, key=float)
+        return f"the untrained model scores {' to '.join(span)}"
+    said = f"the untrained model scores {scored(listed[bare])}"
+    methods = {place: row for place, row in enumerate(listed) if is_trained(row)}
+    if not methods:
+        return said
+    sign = 1.0 if comparison.higher_is_better else -1.0
+    gains = [sign * (row.test_score - listed[bare].test_score) for row in methods.values()]
+    pairs = {place: comparison.pair(place, bare) for place in methods}
+    parts = [
+        f"{text}: {_who([methods[place] for place, pair in pairs.items() if pair.verdict is verdict], len(methods))}"
+        for verdict, text in _AGAINST.items()
+        if any(pair.verdict is verdict for pair in pairs.values())
+    ]
+    side = "below" if sign > 0 else "above"
+    none = [f"every trained method scores {side} it"] if max(gains) < 0 else []
+    return "; ".join([said, *none, *parts])
+
+
+_AGAINST = {
+    Verdict.BETTER: "better than it",
+    Verdict.WORSE: "worse than it",
+    Verdict.EQUIVALENT: "equivalent to it",
+    Verdict.CANNOT_TELL: "not told apart from it",
+}
+
+
+def against_constant(comparison: Comparison) -> str | None:
+    """What one label for every example gets, and whether the methods' intervals lie beyond it; None elsewhere."""
+    known = comparison.rows[comparison.rows.majority_score.notna()]
+    if known.empty:
+        return None
+    level = known.majority_score.iloc[0]
+    sign = 1.0 if comparison.higher_is_better else -1.0
+    bound = comparison.rows.ci_low if sign > 0 else comparison.rows.ci_high
+    methods = trained(comparison.rows)
+    above = [row for row in rows(methods) if sign * (bound[row.Index] - level) > 0]
+    side = "above" if sign > 0 else "below"
+    who = f"of {_who(above, len(methods))}" if above else "of no trained method"
+    return f"one label for every example scores {score_text(level)}; the interval {who} lies {side} that"
+
+
+def seen(comparison: Comparison) -> str | None:
+    """What the comparison could have seen, and what would decide its closest pair; None where nothing is open."""
+    found = power(comparison)
+    if found is None:
+        return None
+    first, second = (comparison.rows.label[place] for place in found.closest)
+    apart = comparison.pair(*found.closest).difference.estimate or 0.0
+    ways = [f"{found.seeds} seeds"] if found.seeds else []
+    ways += [f"{found.examples:,} test examples".replace(",", " ")] if found.examples else []
+    need = f"would take {' or '.join(ways)}" if ways else "is out of reach: neither 100 seeds nor more examples would"
+    pairs = f"{found.undecided} of {found.pairs} pairs are undecided" if found.pairs > 1 else "the pair is undecided"
+    return (
+        f"{pairs}; a difference of {score_text(found.smallest)} would have been seen with a probability of 80 %, and "
+        f"to decide the closest ({first} and {second}, {score_text(abs(apart))} apart) {need}"
+    )
+
+
+def unpaired(comparison: Comparison) -> str | None:
+    """Which rows have no scores of single examples, so that they were compared by standard errors; None if none."""
+    without = [row for row in rows(comparison.rows) if not row.has_examples]
+    if not without or len(comparison.rows) == 1:
+        return None
+    who = _who(without, len(comparison.rows))
+    return f"scores of single examples are missing of {who}: compared by standard errors, not in pairs"
 
 
 def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
     """The scores and costs of the cheapest good method and of full fine-tuning (or of the best), side by side.
 
-    :func:`_good` says which methods are good. ``frame`` is as in :func:`standing`; ``cost`` is a column, and ``of`` its
-    name in a sentence. The sentence gives both scores with their intervals, because a share of a score would claim
-    more than they support.
+    :func:`_good` says which methods are good. ``frame`` holds labelled rows of ``aggregate`` of one task and model;
+    ``cost`` is a column, and ``of`` its name in a sentence. The sentence gives both scores with their intervals,
+    because a share of a score would claim more than they support.
     """
     frame = frame[frame.test_score.notna() & frame[cost].notna()]
     full = frame[frame.method == FULL]
@@ -89,27 +187,38 @@ def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
     good = cheaper[_good(cheaper, reference)]
     if good.empty:
         nearest = extreme(cheaper, "test_score", largest=_higher(frame))
-        return f"{reached}; of those with less {of}, {nearest.label} comes nearest: {scored(nearest)}"
+        return f"{reached}; of those with less {of}, {nearest.label} scores {_best(frame)}: {scored(nearest)}"
     cheap = extreme(good, cost, largest=False)
     price = _price(getattr(cheap, cost) / spent)
     return f"{cheap.label} scores {scored(cheap)} with {price} of {reference.label}’s {of}; {reached}"
 
 
-def answer(chosen: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """The answer in brief: sentences for each (task, model) in the rows of ``aggregate``."""
+def answer(chosen: pd.DataFrame, tables: Tables) -> dict[tuple[str, str], list[str]]:
+    """The answer in brief: sentences for each (task, model) in the rows of ``aggregate`` with a trained method."""
     sentences: dict[tuple[str, str], list[str]] = {}
-    trained = chosen[chosen.test_score.notna() & (chosen.method != BASELINE)]
-    for (task, model), frame in trained.groupby(FACET, sort=False):
-        frame = labelled(frame)
-        said = [standing(frame)]
-        for cost, of in _COSTS.items():
-            if (frame[cost] > 0).sum() > 1:
-                said.append(cheapest_good(frame[frame[cost] > 0], cost, of))
-        if len(base := frame.base_score.dropna()):
-            span = sorted({score_text(value) for value in (base.min(), base.max())}, key=float)
-            said.append(f"the untrained model scores {' to '.join(span)}")
+    known = chosen[chosen.test_score.notna()]
+    for (task, model), frame in known.groupby(FACET, sort=False):
+        if trained(frame).empty:
+            continue
+        said: list[str] = []
+        for comparison in compare(labelled(frame), tables):
+            said += _sentences(comparison)
         sentences[str(task), str(model)] = said
     return sentences
+
+
+def _sentences(comparison: Comparison) -> list[str]:
+    said = [standing(comparison)]
+    methods = trained(comparison.rows)
+    if methods.empty:
+        return said
+    for cost, of in _COSTS.items():
+        if (methods[cost] > 0).sum() > 1:
+            said.append(cheapest_good(methods[methods[cost] > 0], cost, of))
+    if not is_reward_model(next(rows(comparison.rows))):
+        said.append(against_untrained(comparison))
+    more = (against_constant(comparison), seen(comparison), unpaired(comparison))
+    return said + [sentence for sentence in more if sentence]
 
 
 _COSTS = {
@@ -139,6 +248,17 @@ def _price(share: float) -> str:
 
 def _higher(frame: pd.DataFrame) -> bool:
     return bool(frame.higher_is_better.iloc[0])
+
+
+def _best(frame: pd.DataFrame) -> str:
+    return "highest" if _higher(frame) else "lowest"
+
+
+def _who(some: Sequence[Any], of: int) -> str:
+    """The labels of a few rows, or how many of how many."""
+    if len(some) > _NAMED:
+        return f"all {of}" if len(some) == of else f"{len(some)} of {of}"
+    return _and(row.label for row in some)
 
 
 def _and(names: Iterable[str]) -> str:

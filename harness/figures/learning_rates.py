@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import look
-from harness.judgement.statistics import CELL, SETTING, with_cells
+from harness.judgement.statistics import CELL, SETTING
 
 
 def draw(tables: Tables) -> Figure:
     """Mean validation score over seeds at each learning rate, with the best of the other arguments that were tried."""
-    trials = with_cells(tables["trials"])
+    trials = tables["trials"]
     scored = trials[(trials.status == "ok") & trials.valid_score.notna() & trials.learning_rate.notna()]
     if scored.empty:
         return nothing(why_empty(trials, "no trained model was scored on a validation split"))

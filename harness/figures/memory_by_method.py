@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.figures.findings import FULL
+from harness.figures.findings import FULL, trained
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import CATEGORY_COLOURS, INK, MUTED, bytes_text, percent_text
 from harness.judgement.statistics import aggregate
-from harness.results.baseline import BASELINE
 
 _PARTS = {
     "weights": "weights_bytes",
@@ -23,8 +22,7 @@ _PARTS = {
 
 def draw(tables: Tables) -> Figure:
     """Peak memory of training, split into categories where all were counted; the tick marks the measured peak."""
-    chosen = aggregate(tables["trials"])
-    chosen = chosen[chosen.method != BASELINE]
+    chosen = trained(aggregate(tables))
     split = chosen[list(_PARTS.values())].notna().all(axis=1)
     measured = chosen[split | chosen.peak_train_bytes.notna()]
     if measured.empty:

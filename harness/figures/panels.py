@@ -127,11 +127,30 @@ def _title(axes: Axes, finding: str, where: str, width: int) -> None:
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """``frame`` with a ``label``: the method, and everything that tells two rows of one method apart."""
     label = frame.method.astype(str)
+    told = frame.assign(**{name: _varying(frame, name) for name in _ARGUMENTS if name in frame})
     for column, say in _DISTINCTIONS.items():
-        if column in frame and frame.groupby("method")[column].nunique(dropna=False).max() > 1:
-            said = frame[column].map(lambda value, say=say: say(None if pd.isna(value) else value))
+        if column in told and told.groupby("method")[column].nunique(dropna=False).max() > 1:
+            said = told[column].map(lambda value, say=say: say(None if pd.isna(value) else value))
             label = label + (", " + said).where(said != "", "")
     return frame.assign(label=label)
+
+
+_ARGUMENTS = ("method_args", "objective_args")
+
+
+def _varying(frame: pd.DataFrame, column: str) -> list[str]:
+    """Of the arguments in each row, as JSON, those in which rows of one method differ."""
+    parsed = [json.loads(text) if isinstance(text, str) else {} for text in frame[column]]
+    values: dict[tuple[str, str], set[str]] = {}
+    for method, arguments in zip(frame.method, parsed, strict=True):
+        of_method = [given for other, given in zip(frame.method, parsed, strict=True) if other == method]
+        for name in arguments:
+            if (method, name) not in values:
+                values[method, name] = {json.dumps(given.get(name)) if name in given else "" for given in of_method}
+    return [
+        json.dumps({name: value for name, value in arguments.items() if len(values[method, name]) > 1})
+        for method, arguments in zip(frame.method, parsed, strict=True)
+    ]
 
 
 def rows(frame: pd.DataFrame) -> Iterator[Any]:
@@ -152,8 +171,9 @@ def arguments_text(method_args: str) -> str:
 _DISTINCTIONS: dict[str, Callable[[Any], str]] = {
     "sweep": lambda name: f"sweep {name}",
     "notebook": str,
-    "baseline_args": arguments_text,
+    "method_args": arguments_text,
     "objective": str,
+    "objective_args": arguments_text,
     "dtype": str,
     "device": str,
     "requested_device": lambda name: f"asked for {name}",

@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from harness.figures.findings import cheapest_good, metric_label
+from harness.figures.findings import cheapest_good, metric_label, trained
 from harness.figures.panels import Panel, Tables, nothing, rows, small_multiples, why_empty
 from harness.figures.style import GRID, MUTED, look
 from harness.judgement.statistics import aggregate, pareto
-from harness.results.baseline import BASELINE
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Cost:
 
 def score_against(tables: Tables, cost: Cost) -> Figure:
     """Mean test score with its interval against ``cost``; a band joins the Pareto front."""
-    chosen = aggregate(tables["trials"])
-    scored = chosen[(chosen[cost.column] > 0) & chosen.test_score.notna() & (chosen.method != BASELINE)]
+    chosen = aggregate(tables)
+    scored = trained(chosen[(chosen[cost.column] > 0) & chosen.test_score.notna()])
     if scored.empty:
         return nothing(why_empty(tables["trials"], f"no trial has both a test score and {cost.label.lower()}"))
 

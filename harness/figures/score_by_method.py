@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.figure import Figure
 
-from harness.figures.findings import metric_label, standing
+from harness.figures.findings import metric_label, standings
 from harness.figures.panels import Panel, Tables, nothing, rows, small_multiples, why_empty
 from harness.figures.style import MUTED, look, score_text
 from harness.judgement.statistics import aggregate
@@ -13,14 +15,14 @@ from harness.judgement.statistics import aggregate
 
 def draw(tables: Tables) -> Figure:
     """A dot and a 95 % interval per method, best on top; the dashed line is the untrained model."""
-    chosen = aggregate(tables["trials"])
+    chosen = aggregate(tables)
     scored = chosen[chosen.test_score.notna()]
     if scored.empty:
         return nothing(why_empty(tables["trials"], "no trial was scored on a test split"))
-    return small_multiples(scored, _draw, height=lambda rows: 0.9 + 0.29 * rows)
+    return small_multiples(scored, partial(_draw, tables=tables), height=lambda rows: 0.9 + 0.29 * rows)
 
 
-def _draw(panel: Panel, frame: pd.DataFrame) -> str:
+def _draw(panel: Panel, frame: pd.DataFrame, tables: Tables) -> str:
     axes = panel.axes
     frame = frame.sort_values("test_score", ascending=bool(frame.higher_is_better.iloc[0])).reset_index(drop=True)
     for place, row in enumerate(rows(frame)):
@@ -41,4 +43,4 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     axes.margins(x=0.06)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(metric_label(frame))
-    return standing(frame)
+    return standings(frame, tables)

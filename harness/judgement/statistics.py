@@ -1,24 +1,23 @@
 """The protocol's statistics: settings are selected on validation, scores reported on test, each with an interval.
 
-All functions take the ``trials`` table as a data frame (:func:`harness.results.tables.read`) and change nothing.
+The functions take tables by name (:func:`harness.results.tables.read`) or the ``trials`` table, and change nothing.
+What is better than what is in :mod:`harness.judgement.verdicts`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.judgement import uncertainty
-from harness.judgement.uncertainty import Mean, Part
-from harness.results.baseline import BASELINE, SAME_QUESTIONS
+from harness.judgement.examples import Scores, scores_by_trial, stacked
+from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, mean_interval
+from harness.results.files import Tables
 
-#: What is compared: one cell gets one row of a comparison, whatever was tried within it. ``baseline_args`` comes
-#: from :func:`with_cells`: zero-shot and few-shot stand beside each other, none is selected.
+#: What is compared: one cell gets one row of a comparison. Arguments that a sweep varies make rows of their own, so
+#: ranks, losses, kinds of adapters, zero-shot and few-shot stand beside each other, and none is selected.
 CELL = [
     "sweep",
     "notebook",
@@ -28,7 +27,8 @@ CELL = [
     "task_version",
     "objective",
     "method",
-    "baseline_args",
+    "method_args",
+    "objective_args",
     "dtype",
     "requested_device",
     "device",
@@ -42,7 +42,7 @@ CELL = [
 ]
 
 #: What may be tuned within a cell.
-SETTING = ["method_args", "objective_args", "parent_settings", "learning_rate"]
+SETTING = ["parent_settings", "learning_rate"]
 
 #: Where settings are counted as tried: a trial that did not run has no measured device.
 _PLANNED = [name for name in CELL if name != "device"]
@@ -75,11 +75,6 @@ _MEDIANS = [
 ]
 
 
-def with_cells(trials: pd.DataFrame) -> pd.DataFrame:
-    """``trials`` with all columns of :data:`CELL`: ``baseline_args`` are the arguments of untrained models, else ''."""
-    return trials.assign(baseline_args=trials.method_args.where(trials.method == BASELINE, ""))
-
-
 def select(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials of the best setting of every cell (protocol, rule 2), with ``settings_tried`` added.
 
@@ -87,7 +82,6 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
     setting that diverges on one seed does not win by the others. The test score plays no part. Where nothing was
     scored, the first setting is taken. A cell in which no trial ended well has no rows.
     """
-    trials = with_cells(trials)
     ran = trials[trials.status != "skipped"]
     tried = ran[[*_PLANNED, *SETTING]].drop_duplicates().groupby(_PLANNED, dropna=False).size()
     ok = trials[trials.status == "ok"]
@@ -106,46 +100,55 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
     return ok.merge(best, on=[*CELL, *SETTING], how="inner")
 
 
-def aggregate(trials: pd.DataFrame) -> pd.DataFrame:
+def aggregate(tables: Tables) -> pd.DataFrame:
     """One row per cell: the selected setting's mean scores, the 95 % interval, and medians of the costs.
 
     ``ci_low`` and ``ci_high`` bound the mean ``test_score``; ``interval`` says in words what they cover (see
-    :mod:`harness.judgement.uncertainty`), :func:`mean_of` gives the mean of a row back. ``seeds`` counts the seeds
-    whose trial ended well. Every other number is a median over seeds.
+    :mod:`harness.judgement.intervals`). They come from the scores of single examples, or from seeds and standard errors
+    where a trial has none (``has_examples``). ``trial_ids`` names the trials, ``seeds`` counts the seeds whose trial
+    ended well. Every other number is a median over seeds.
     """
-    groups = select(trials).groupby([*CELL, *SETTING], dropna=False, sort=False)
+    chosen = select(tables["trials"])
+    groups = chosen.groupby([*CELL, *SETTING], dropna=False, sort=False)
+    by_trial = scores_by_trial(chosen, tables)
     rows = []
     for key, group in groups:
-        mean_score = _mean(group)
-        low, high = mean_score.bounds
+        scores = stacked(group, by_trial)
+        mean = _mean(group, scores)
         rows.append(
             dict(zip([*CELL, *SETTING], key, strict=True))
             | {
+                "trial_ids": tuple(group.trial_id),
+                "has_examples": scores is not None,
                 "settings_tried": int(group.settings_tried.iloc[0]),
                 "seeds": group.seed.nunique(),
                 "task_kind": group.task_kind.iloc[0],
                 "primary_metric": group.primary_metric.iloc[0],
                 "higher_is_better": bool(_higher(group).iloc[0]),
                 "valid_score": group.valid_score.mean(),
-                "test_score": mean_score.value,
+                "test_score": mean.estimate,
                 "base_score": group.base_score.mean(),
-                "ci_low": low,
-                "ci_high": high,
-                "interval": mean_score.basis,
-                "seed_stderr": math.sqrt(mean_score.of_seeds.variance) if mean_score.of_seeds else np.nan,
-                "test_stderr": math.sqrt(mean_score.of_examples.variance) if mean_score.of_examples else np.nan,
+                "majority_score": group.majority_score.mean(),
+                "ci_low": mean.low,
+                "ci_high": mean.high,
+                "interval": mean.basis,
+                "seed_stderr": _root(mean.error.of_seeds),
+                "test_stderr": _root(mean.error.of_examples),
                 "test_examples": group.test_examples.max(),
             }
         )
     if not rows:
         return pd.DataFrame(columns=_AGGREGATE_COLUMNS)
     medians = groups[_MEDIANS].median().reset_index(drop=True)
-    return pd.concat([pd.DataFrame(rows), medians], axis=1).reindex(columns=_AGGREGATE_COLUMNS)
+    frame = pd.concat([pd.DataFrame(rows), medians], axis=1).reindex(columns=_AGGREGATE_COLUMNS)
+    return frame.astype(dict.fromkeys(["test_score", "ci_low", "ci_high"], "float64"))
 
 
 _AGGREGATE_COLUMNS = [
     *CELL,
     *SETTING,
+    "trial_ids",
+    "has_examples",
     "settings_tried",
     "seeds",
     "task_kind",
@@ -154,6 +157,7 @@ _AGGREGATE_COLUMNS = [
     "valid_score",
     "test_score",
     "base_score",
+    "majority_score",
     "ci_low",
     "ci_high",
     "interval",
@@ -164,42 +168,38 @@ _AGGREGATE_COLUMNS = [
 ]
 
 
-def _mean(group: pd.DataFrame) -> Mean:
+def _mean(group: pd.DataFrame, scores: Scores | None) -> Interval:
     """The mean test score of trials that differ in nothing but the seed."""
-    by_seed = group.groupby("seed").test_score.mean()
-    return uncertainty.mean(by_seed.tolist(), group.test_stderr.tolist(), float(group.test_examples.min()))
+    by_seed = group.groupby("seed").test_score.mean().dropna()
+    if by_seed.empty:
+        return Interval(None, None, None, None, "none")
+    value = float(by_seed.mean())
+    if scores is not None:
+        found = mean_interval(scores.table, scores.clusters)
+        return interval(value, found.error, found.basis, found.seeds, found.examples, of_difference=False)
+    examples = group.test_examples.min()
+    known = group.test_stderr.dropna()
+    count = int(examples) if pd.notna(examples) else 0
+    of_seeds = Part(float(by_seed.var(ddof=1)) / len(by_seed), len(by_seed) - 1) if len(by_seed) > 1 else None
+    of_examples = Part(float((known**2).mean()), count - 1 if count > 1 else math.inf) if len(known) else None
+    error = Error(of_seeds, of_examples)
+    # Of standard errors alone, none that was seen is no certainty.
+    error = error if error.stderr else Error()
+    return interval(value, error, _basis(len(by_seed), count, error), len(by_seed), count, of_difference=False)
 
 
-def mean_of(row: Any) -> Mean:
-    """The mean test score of a row of :func:`aggregate` (a column per attribute), and what is known of its error."""
-    examples = None if pd.isna(row.test_examples) else int(row.test_examples)
-    of_seeds = None if pd.isna(row.seed_stderr) else Part(row.seed_stderr**2, row.seeds - 1)
-    df = examples - 1 if examples is not None and examples > 1 else math.inf
-    of_examples = None if pd.isna(row.test_stderr) else Part(row.test_stderr**2, df)
-    return Mean(row.test_score, row.seeds, examples, of_seeds, of_examples)
+def _basis(seeds: int, examples: int, error: Error) -> str:
+    """What an interval from standard errors covers, in words."""
+    many = f"{examples} examples" if examples else "the examples"
+    of_seeds = f"{seeds} seeds"
+    if error.of_examples is None:
+        return f"{of_seeds} alone; the error over the examples is not known"
+    said = f"{many} alone, of one seed" if seeds < SPREAD_SEEDS else f"{of_seeds} and {many}"
+    return f"{said}, by standard errors"
 
 
-def is_ahead(a: Any, b: Any) -> bool:
-    """Whether row ``a`` of :func:`aggregate` is better than row ``b``: the 95 % interval of the difference says so.
-
-    False also where that cannot be known: other questions were asked, or one of them was trained on one seed only,
-    which knows nothing of the spread between runs. An untrained model has no such spread.
-    """
-    if any(_value(a, name) != _value(b, name) for name in SAME_QUESTIONS):
-        return False
-    if any(pd.isna(row.seed_stderr) and not is_zero_shot(row) for row in (a, b)):
-        return False
-    return uncertainty.difference(mean_of(a), mean_of(b), 1.0 if a.higher_is_better else -1.0).above_zero
-
-
-def is_zero_shot(row: Any) -> bool:
-    """Whether a row stands for the bare model, without training and without examples in its prompt."""
-    return row.method == BASELINE and not _adds_examples(row.method_args)
-
-
-def _value(row: Any, name: str) -> object:
-    value = getattr(row, name)
-    return None if pd.isna(value) else value
+def _root(part: Part | None) -> float:
+    return math.nan if part is None else math.sqrt(part.variance)
 
 
 def pareto(frame: pd.DataFrame, cost: str, score: str, higher_is_better: bool = True) -> npt.NDArray[np.bool_]:
@@ -217,57 +217,6 @@ def pareto(frame: pd.DataFrame, cost: str, score: str, higher_is_better: bool = 
             best_gain, best_cost = gains[i], costs[i]
         front[i] = gains[i] == best_gain and costs[i] == best_cost
     return front
-
-
-def beats_baseline(trials: pd.DataFrame) -> pd.DataFrame:
-    """Per cell of a trained method: how far its selected setting is above the untrained model, and how surely.
-
-    ``difference`` is the mean over seeds of test score less ``base_score``, positive when the method is better
-    whatever the direction of the metric; ``z`` is ``difference / difference_se``. The errors of the method (over seeds
-    and test examples) and of the untrained model (over test examples) are added in quadrature; the examples are
-    shared, so that errs on the side of doubt. ``beats``: the 95 % interval of the difference lies above zero; null
-    where that is unknown, and with one seed, which knows nothing of the spread between runs.
-    """
-    rows = []
-    for key, group in select(trials[trials.method != BASELINE]).groupby(CELL, dropna=False, sort=False):
-        cell = dict(zip(CELL, key, strict=True))
-        rows.append(cell | _difference(group, _baseline(trials, cell)))
-    frame = pd.DataFrame(rows, columns=[*CELL, "difference", "difference_se", "z", "basis", "beats"])
-    return frame.astype({"beats": "boolean"})
-
-
-def _difference(group: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, object]:
-    sign = 1.0 if _higher(group).iloc[0] else -1.0
-    mean_score = _mean(group)
-    gap = (sign * (group.test_score - group.base_score)).groupby(group.seed).mean().mean()
-    stderrs, examples = baseline.test_stderr.tolist(), float(baseline.test_examples.min())
-    # The untrained model has no spread over seeds: its one score and the error over examples are all there is.
-    base = uncertainty.mean([mean_score.value - sign * gap], stderrs, examples)
-    apart = uncertainty.difference(mean_score, base, sign)
-    known = np.isfinite(gap) and np.isfinite(apart.half_width)
-    return {
-        "difference": gap,
-        "difference_se": apart.stderr,
-        "z": gap / apart.stderr if known else np.nan,
-        "basis": f"{mean_score.basis}; {_BASE_ERROR[base.of_examples is not None]}" if known else "none",
-        "beats": apart.above_zero if known and mean_score.of_seeds is not None else None,
-    }
-
-
-_BASE_ERROR = {True: "the untrained model's error added", False: "the untrained model's error is not known"}
-
-
-def _baseline(trials: pd.DataFrame, cell: dict[str, Any]) -> pd.DataFrame:
-    """The zero-shot trials that answered the questions of a cell."""
-    base = trials[(trials.method == BASELINE) & (trials.status == "ok")]
-    for name in SAME_QUESTIONS:
-        base = base[base[name].isna() if pd.isna(cell[name]) else base[name] == cell[name]]
-    return base[~base.method_args.map(_adds_examples).astype(bool)]
-
-
-def _adds_examples(method_args: str) -> bool:
-    """Whether the arguments of an untrained model give it more than the question."""
-    return any(json.loads(method_args).values())
 
 
 def _higher(frame: pd.DataFrame) -> pd.Series:

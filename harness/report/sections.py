@@ -6,6 +6,7 @@ Each function takes the tables by name (:func:`harness.results.tables.read`) and
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from harness.figures import DESCRIPTIONS, FIGURES, save
 from harness.figures.findings import answer, caution
 from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
 from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
-from harness.judgement.statistics import CELL, aggregate, beats_baseline, select
+from harness.judgement.statistics import CELL, aggregate, select
+from harness.judgement.verdicts import Comparison, Pair, Verdict, compare, is_trained
 from harness.results.files import Tables, where
 from harness.results.schema import TABLES
 
@@ -36,8 +38,8 @@ class Html:
 
 def brief(tables: Tables) -> Html:
     """The answer in brief: for each task and model, sentences computed from the selected settings."""
-    chosen = aggregate(tables["trials"])
-    answers = answer(chosen)
+    chosen = aggregate(tables)
+    answers = answer(chosen, tables)
     if not answers:
         return Html("<p>No trained model was scored, so there is no answer yet. How the trials ended stands below.</p>")
     warning = caution(chosen[chosen.test_score.notna()])
@@ -50,11 +52,9 @@ def brief(tables: Tables) -> Html:
 
 def comparison(tables: Tables) -> Html:
     """A table per task and model, with a row per method: its score and interval, the settings tried, and its costs."""
-    trials = tables["trials"]
-    chosen = aggregate(trials)
+    chosen = aggregate(tables)
     if chosen.empty:
         return Html("<p>No trial ended well.</p>")
-    chosen = chosen.merge(beats_baseline(trials), on=CELL, how="left")
     parts = []
     for (task, model), frame in chosen.groupby(FACET, sort=False):
         frame = labelled(frame.reset_index(drop=True))
@@ -65,13 +65,40 @@ def comparison(tables: Tables) -> Html:
         parts.append(f"<h3>{escape(str(task))} · {escape(str(model))}</h3>")
         basis = "; ".join(frame.interval[frame.interval != "none"].unique())
         caption = f"Test score: {said}. Intervals: {basis or 'none'}."
-        parts.append(_table([_compared(row) for row in rows(frame)], caption, sortable=True))
+        judged = _judged(compare(frame, tables))
+        lines = [_compared(row, *judged.get(row.trial_ids, ("", None))) for row in rows(frame)]
+        if (constant := frame.majority_score.dropna()).size:
+            lines.append(_constant(lines[0], constant.iloc[0]))
+        parts.append(_table(lines, caption, sortable=True))
     return Html("".join(parts))
 
 
-def _compared(row: Any) -> dict[str, str]:
-    gain = None if pd.isna(row.difference) else f"{row.difference:+.3f}"
-    sure = "" if pd.isna(row.beats) else (" ✓" if row.beats else " <small>unclear</small>")
+def _judged(comparisons: Iterable[Comparison]) -> dict[tuple[str, ...], tuple[str, Pair | None]]:
+    """Per row, by its trials: its letters, and how it stands to the untrained model (null for what is not trained)."""
+    judged: dict[tuple[str, ...], tuple[str, Pair | None]] = {}
+    for comparison in comparisons:
+        bare = comparison.zero_shot
+        for place, (row, word) in enumerate(zip(rows(comparison.rows), comparison.letters(), strict=True)):
+            against = comparison.pair(place, bare) if bare is not None and is_trained(row) else None
+            judged[row.trial_ids] = (word if len(comparison.rows) > 1 else "", against)
+    return judged
+
+
+def _constant(like: Mapping[str, str], score: float) -> dict[str, str]:
+    """A line for the one label that scores most when it answers every example."""
+    filled = {
+        "Method": '<td class="name">one label for every example</td>',
+        "Test score [95 %]": _number(score, score_text),
+    }
+    return {head: filled.get(head, '<td class="number" data-value=""></td>') for head in like}
+
+
+_SURE = {Verdict.BETTER: " ✓", Verdict.WORSE: " ✗", Verdict.EQUIVALENT: " ="}
+
+
+def _compared(row: Any, letters: str, against: Pair | None) -> dict[str, str]:
+    gain = None if against is None else against.difference.estimate
+    sure = "" if against is None else _SURE.get(against.verdict, " <small>unclear</small>")
     span = "" if pd.isna(row.ci_low) else f" <small>[{score_text(row.ci_low)}, {score_text(row.ci_high)}]</small>"
     rate = "" if pd.isna(row.learning_rate) else f"lr {rate_text(row.learning_rate)}"
     setting = ", ".join(filter(None, [rate, arguments_text(row.method_args), arguments_text(row.objective_args)]))
@@ -81,7 +108,8 @@ def _compared(row: Any) -> dict[str, str]:
     return {
         "Method": f'<td class="name">{swatch}{escape(row.label)}</td>',
         "Test score [95 %]": _number(row.test_score, score_text, span),
-        "Gain": _cell(row.difference, (gain or "") + (sure if gain else "")),
+        "Group": f"<td>{escape(letters)}</td>",
+        "Gain": _cell(math.nan, "") if gain is None else _cell(gain, f"{gain:+.3f}{sure}"),
         "Seeds": _number(row.seeds, lambda n: f"{n:g}"),
         "Tried": _number(row.settings_tried, lambda n: f"{n:g}"),
         "Chosen setting": f'<td class="{kind}">{escape(setting)}</td>',

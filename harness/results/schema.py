@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from harness.results.columns import SCHEMA_VERSION, Column, Kind, Table
+from harness.results.long_tables import CURVES, EXAMPLE_SCORES, GENERATIONS, LATENCY, MEMORY, SCORES
 
 __all__ = [
     "LONG_TABLES",
@@ -182,6 +183,12 @@ TRIALS = Table(
                 "primary metric of the untrained model (zero-shot) on the same test examples",
             ),
             _C(
+                "majority_score",
+                "float",
+                "primary metric on the test split of one label for every example, the best such; null outside "
+                "classification",
+            ),
+            _C(
                 "forgetting",
                 "float",
                 "rise of the loss on held-out general text over the base model, in nats per token",
@@ -268,84 +275,8 @@ TRIALS = Table(
     ),
 )
 
-_TRIAL_ID = _C("trial_id", "string", "the trial", True)
-
-SCORES = Table(
-    name="scores",
-    row="one metric of one trial on one split",
-    key=("trial_id", "split", "metric"),
-    columns=(
-        _TRIAL_ID,
-        _C("split", "string", "validation or test; 'base' marks the untrained model on the test split", True),
-        _C("metric", "string", "name of the metric", True),
-        _C("value", "float", "the metric's value"),
-        _C("stderr", "float", "standard error over the examples", minimum=0),
-        _C("n", "int", "examples", minimum=0),
-    ),
-)
-
-CURVES = Table(
-    name="curves",
-    row="one value at one training step",
-    key=("trial_id", "step", "split", "metric"),
-    columns=(
-        _TRIAL_ID,
-        _C("step", "int", "optimiser steps done, from 1", True, minimum=0),
-        _C("split", "string", "train or validation", True),
-        _C("metric", "string", "loss, learning_rate, grad_norm, step_s, tokens, …", True),
-        _C("value", "float", "the value; null when it is not finite"),
-    ),
-)
-
-MEMORY = Table(
-    name="memory",
-    row="bytes of one category in one phase of one trial",
-    key=("trial_id", "phase", "category"),
-    columns=(
-        _TRIAL_ID,
-        _C("phase", "string", "load, train, evaluate or generate", True),
-        _C("category", "string", "weights, gradients, optimizer, activations, other, peak", True),
-        _C("bytes", "int", "bytes", minimum=0),
-    ),
-)
-
-LATENCY = Table(
-    name="latency",
-    row="one phase of one inference setting of one trial",
-    key=("trial_id", "variant", "batch_size", "prompt_tokens", "new_tokens", "phase"),
-    columns=(
-        _TRIAL_ID,
-        _C("variant", "string", "plain, merged or unmerged", True),
-        _C("batch_size", "int", "sequences at once", True, minimum=1),
-        _C("prompt_tokens", "int", "tokens of each prompt", True, minimum=1),
-        _C("new_tokens", "int", "tokens generated for each; 0 where nothing is generated", True, minimum=0),
-        _C(
-            "phase",
-            "string",
-            "prefill (the whole prompt), decode (each further token) or predict (one classification)",
-            True,
-        ),
-        _C("p50_s", "float", "median seconds of one prefill, one decoded token or one prediction", minimum=0),
-        _C("p95_s", "float", "95th percentile of the same", minimum=0),
-        _C("tokens_per_s", "float", "tokens per second of all sequences together", minimum=0),
-    ),
-)
-
-GENERATIONS = Table(
-    name="generations",
-    row="one answer of one tuned model to one test example",
-    key=("trial_id", "example"),
-    columns=(
-        _TRIAL_ID,
-        _C("example", "int", "index of the example in the test split", True, minimum=0),
-        _C("prompt", "string", "what the model read", True),
-        _C("output", "string", "what it answered, or the label that it chose", True),
-        _C("reference", "string", "the expected answer; several are joined by ' ||| '", True),
-    ),
-)
-
 #: Every table by name, in the order of the data dictionary.
-TABLES: dict[str, Table] = {t.name: t for t in (TRIALS, SCORES, CURVES, MEMORY, LATENCY, GENERATIONS)}
+TABLES: dict[str, Table] = {t.name: t for t in (TRIALS, SCORES, EXAMPLE_SCORES, CURVES, MEMORY, LATENCY, GENERATIONS)}
 
 #: The long tables: what a notebook records beside the columns of ``trials``.
 LONG_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if name != "trials"}

@@ -124,6 +124,22 @@ def clusters(examples: Sequence[Example]) -> tuple[str, ...] | None:
     return sources if len(sources) == len(examples) else None
 
 
+def example_ids(examples: Sequence[Example]) -> tuple[str, ...]:
+    """An id for each example that follows from its text alone, whatever the split's length and the prompt's examples.
+
+    Twelve hexadecimal digits of the source and six of the whole, so that examples from one source share what stands
+    before the hyphen; an example that is given again ends in its number.
+    """
+    seen: dict[str, int] = {}
+    ids = []
+    for e in examples:
+        source = e.text if e.source is None else e.source
+        one = f"{_rank(source).hex()[:12]}-{_rank(e.text, *e.references, e.rejected or '').hex()[:6]}"
+        seen[one] = seen.get(one, 0) + 1
+        ids.append(one if seen[one] == 1 else f"{one}-{seen[one]}")
+    return tuple(ids)
+
+
 def normalise(text: str) -> str:
     """``text`` in the form that is compared: compatible characters, case and white space made equal."""
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()

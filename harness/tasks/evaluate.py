@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
-from harness.tasks.data import clusters
+from harness.tasks.data import clusters, example_ids
 from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_nats
 from harness.tasks.logprobs import padded
-from harness.tasks.metrics import Score, score
+from harness.tasks.metrics import METRICS, Score, score
 from harness.tasks.ranking import rank_labels
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Evaluation:
     split: str
     scores: tuple[Score, ...]
     answers: tuple[Answer, ...]
+    examples: tuple[str, ...] = ()
+    """Ids of the examples, in the order of what each adds to a score."""
 
     @property
     def primary(self) -> Score:
@@ -149,7 +151,19 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
         case "corpus":
             nats, tokens = text_nats(tuned, [e.completion for e in examples], max_length)
             of_source = clusters(examples)
-            return Evaluation(split, tuple(score(name, nats, tokens, of_source) for name in data.spec.metrics), ())
+            scores = tuple(score(name, nats, tokens, of_source) for name in data.spec.metrics)
+            return Evaluation(split, scores, (), example_ids(examples))
+
+
+def majority_score(data: TaskData) -> float | None:
+    """The most that one label for every test example gets, by the primary metric; None outside classification."""
+    expected = [(data.label_words[e.label],) for e in data.test if e.label is not None]
+    if data.kind != "classification" or not expected:
+        return None
+    primary = data.spec.primary_metric
+    values = [score(primary, [label] * len(expected), expected).value for label in data.label_words]
+    known = [value for value in values if value is not None]
+    return (max if METRICS[primary].higher_is_better else min)(known) if known else None
 
 
 def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
@@ -179,11 +193,11 @@ def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Examp
         answers = tuple(
             Answer(e.prompt, (e.completion if right else e.rejected) or "", e.references) for e, right in rated
         )
-        return Evaluation(split, (accuracy,), answers)
+        return Evaluation(split, (accuracy,), answers, example_ids(examples))
     generated = _of_answers(tuned, data, split, examples, max_length, data.spec.metrics_of_text)
     primary = data.spec.primary_metric
     scores = sorted((accuracy, *generated.scores), key=lambda one: one.metric != primary)
-    return Evaluation(split, tuple(scores), generated.answers)
+    return Evaluation(split, tuple(scores), generated.answers, generated.examples)
 
 
 def _scored(
@@ -203,4 +217,5 @@ def _scored(
         split=split,
         scores=tuple(score(name, answers, expected, of_source) for name in names),
         answers=tuple(map(Answer, prompts, outputs, references)),
+        examples=example_ids(examples),
     )

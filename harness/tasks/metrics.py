@@ -8,6 +8,10 @@ resampled.
 Examples from one source, such as several pairs of one prompt, are not independent draws. They form one cluster: its sum
 is what varies (Miller 2024, arXiv:2411.00640, section 2.2), and clusters are resampled.
 
+A score keeps what each example adds to it, so that two methods can be compared example by example. Of a mean that is
+the example's own number. Of another value v of n examples it is v + (n - 1) * (mean of v without one - v without this
+one), the jackknife's linear part (Efron & Stein 1981): its mean is v, and its spread gives the standard error of v.
+
 Outside its domain a metric has no value: None, with the reason. ROUGE reads words of every script
 (:mod:`harness.tasks.words`). :func:`harness.tasks.evaluate_metrics.load` gives the same metrics as ``evaluate.Metric``.
 """
@@ -16,8 +20,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import unknown
@@ -48,6 +52,15 @@ class Score:
     """Examples."""
     reason: str | None = None
     """Why there is no value; None if there is one."""
+    values: Sequence[float] = field(default=(), repr=False, compare=False)
+    """What each example adds: numbers whose mean is the value, in the order of the examples; empty without a value."""
+    statistics: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
+    """The sufficient statistics of each example by name; empty where the value is a mean over the examples."""
+
+    @property
+    def by_example(self) -> dict[str, Sequence[float]]:
+        """:attr:`values` under the metric's name, and the statistics under names such as 'bleu.correct_1'."""
+        return {self.metric: self.values} | {f"{self.metric}.{name}": one for name, one in self.statistics.items()}
 
     def __str__(self) -> str:
         if self.value is None:
@@ -64,6 +77,8 @@ class Statistics:
     value: Callable[[Table, int], float]
     is_mean: bool = False
     """The value is the mean of a single column."""
+    stored: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """The rows by column, in a form short enough to store; empty for a mean, whose column is its values."""
     outside: str | None = None
     """Why these examples have no value; None if they have one."""
 
@@ -125,7 +140,21 @@ def _score(name: str, statistics: Statistics, clusters: Sequence[Hashable] | Non
     value = float(statistics.value(statistics.rows.sum(0), n))
     if not math.isfinite(value):
         return Score(name, None, None, n, "the value is not a finite number")
-    return Score(name, value, _stderr(statistics, value, range(n) if clusters is None else clusters), n)
+    stderr = _stderr(statistics, value, range(n) if clusters is None else clusters)
+    return Score(name, value, stderr, n, values=_added(statistics, value), statistics=statistics.stored)
+
+
+def _added(statistics: Statistics, value: float) -> list[float]:
+    """What each example adds to ``value``: numbers whose mean it is."""
+    import numpy as np
+
+    rows, n = statistics.rows, len(statistics.rows)
+    if statistics.is_mean or n == 1:
+        return [float(one) for one in rows[:, 0]] if statistics.is_mean else [value]
+    total = rows.sum(0)
+    without = np.array([statistics.value(total - row, n - 1) for row in rows])
+    added = value + (n - 1) * (without.mean() - without)
+    return [float(one) for one in added] if np.isfinite(added).all() else []
 
 
 def _stderr(statistics: Statistics, value: float, clusters: Sequence[Hashable]) -> float | None:
@@ -203,9 +232,8 @@ def _perplexity(predictions: Predictions, references: References) -> Statistics:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             return float(np.exp(total[0] / total[1]))
 
-    return Statistics(
-        rows, value, outside=None if rows[:, 1].sum() else "the texts have no token that can be predicted"
-    )
+    outside = None if rows[:, 1].sum() else "the texts have no token that can be predicted"
+    return Statistics(rows, value, stored={"nats": rows[:, 0].tolist(), "tokens": rows[:, 1].tolist()}, outside=outside)
 
 
 # --- values of a confusion table -------------------------------------------------------------------------------------
@@ -219,7 +247,8 @@ def _confusion(value: Callable[[Table], float]) -> Callable[[Predictions, Refere
         index = {label: i for i, label in enumerate(sorted({*truth, *predictions}))}
         size = len(index)
         cells = [index[t] * size + index[p] for t, p in zip(truth, predictions, strict=True)]
-        return Statistics(np.eye(size * size)[cells], lambda total, _n: value(total.reshape(size, size)))
+        stored = {"true": [float(index[t]) for t in truth], "predicted": [float(index[p]) for p in predictions]}
+        return Statistics(np.eye(size * size)[cells], lambda total, _n: value(total.reshape(size, size)), stored=stored)
 
     return statistics
 
@@ -255,11 +284,19 @@ def _sacrebleu(kind: str) -> Callable[[Predictions, References], Statistics]:
         # The statistics behind corpus_score(); a test holds the two together.
         rows = np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
         outside = _too_short(metric.tokenizer, references) if kind == "bleu" else None
+        names = _BLEU if kind == "bleu" else [f"statistic_{i}" for i in range(rows.shape[1])]
         return Statistics(
-            rows, lambda total, _n: metric._compute_score_from_stats([int(v) for v in total]).score, outside=outside
+            rows,
+            lambda total, _n: metric._compute_score_from_stats([int(v) for v in total]).score,
+            stored=dict(zip(names, rows.T.tolist(), strict=True)),
+            outside=outside,
         )
 
     return statistics
+
+
+#: Columns of sacreBLEU's statistics: the lengths in tokens, then per order the n-grams that match, and all of them.
+_BLEU = ("tokens", "reference_tokens", *(f"correct_{n}" for n in range(1, 5)), *(f"total_{n}" for n in range(1, 5)))
 
 
 def _too_short(tokenize: Callable[[str], str], references: References) -> str | None:

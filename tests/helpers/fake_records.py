@@ -31,6 +31,7 @@ METHODS: dict[str, tuple[float, float, float, float | None]] = {
 }
 MODEL_PARAMS = {"smollm2-135m": 134_515_008, "gemma3-270m": 268_098_176, "minilm-l6-22m": 22_713_986}
 FAMILIES = {"smollm2-135m": "llama", "gemma3-270m": "gemma", "minilm-l6-22m": "bert"}
+EXAMPLES = 71
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
@@ -157,7 +158,8 @@ def _outcome(trial: Trial, factor: float, steps: int, generations: int) -> Outco
         "valid_score": score + noise.gauss(0, 0.01),
         "test_score": score,
         "test_stderr": 0.03,
-        "test_examples": 71,
+        "test_examples": EXAMPLES,
+        "majority_score": 0.25 if classification else None,
         "peak_inference_bytes": weights + 100_000_000,
     }
     if trains:
@@ -194,8 +196,9 @@ def _outcome(trial: Trial, factor: float, steps: int, generations: int) -> Outco
         tables={
             "scores": [
                 {"split": "validation", "metric": metric, "value": columns["valid_score"], "n": 64},
-                {"split": "test", "metric": metric, "value": score, "stderr": 0.03, "n": 71},
+                {"split": "test", "metric": metric, "value": score, "stderr": 0.03, "n": EXAMPLES},
             ],
+            "example_scores": _by_example(trial, metric, score, noise),
             "curves": curves,
             "memory": [
                 {"phase": "train", "category": name, "bytes": size}
@@ -221,6 +224,17 @@ def _outcome(trial: Trial, factor: float, steps: int, generations: int) -> Outco
             ],
         },
     )
+
+
+def _by_example(trial: Trial, metric: str, score: float, noise: random.Random) -> list[dict[str, Any]]:
+    """What each test example adds: some are hard for every method, and all together give ``score``."""
+    hard = random.Random(trial.task)  # noqa: S311
+    values = [hard.gauss(0, 0.22) + noise.gauss(0, 0.12) for _ in range(EXAMPLES)]
+    shift = score - sum(values) / EXAMPLES
+    return [
+        {"split": "test", "example": f"{i:012x}-000000", "metric": metric, "value": value + shift}
+        for i, value in enumerate(values)
+    ]
 
 
 def _latency(method: str, base: int, classification: bool) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.judgement import statistics as stats
-from harness.judgement.uncertainty import difference, mean
+from harness.judgement import verdicts
 from harness.ledger.records import read_records
 from harness.results import tables
 from harness.results.record import Record
@@ -48,6 +48,10 @@ def trials(*rows: dict[str, object]) -> pd.DataFrame:
     frame = pd.DataFrame([{**usual, **row} for row in rows], columns=[c.name for c in TRIALS.columns])
     floats = {c.name: "float64" for c in TRIALS.columns if c.kind == "float"}
     return frame.astype({**floats, "higher_is_better": "boolean"})
+
+
+def aggregate(frame: pd.DataFrame) -> pd.DataFrame:
+    return stats.aggregate({"trials": frame})
 
 
 def test_the_setting_is_chosen_on_validation_whatever_the_test_says() -> None:
@@ -101,162 +105,55 @@ def test_few_shot_stands_beside_zero_shot() -> None:
         }
         for n, v in ((0, 0.3), (4, 0.5))
     ]
-    assert stats.aggregate(trials(*rows)).test_score.tolist() == [0.3, 0.5]
+    assert aggregate(trials(*rows)).test_score.tolist() == [0.3, 0.5]
 
 
 @pytest.mark.parametrize("frame", [trials(), trials({"status": "oom"}), trials({"status": "skipped"})])
 def test_nothing_ended_well_gives_no_row(frame: pd.DataFrame) -> None:
-    assert stats.aggregate(frame).empty
-    assert stats.beats_baseline(frame).empty
-
-
-def interval(scores: list[float], stderr: float = np.nan, examples: float = np.nan) -> tuple[float, float, str]:
-    found = mean(scores, [stderr] * len(scores), examples)
-    return *found.bounds, found.basis
-
-
-def test_seeds_and_examples_both_count() -> None:
-    # s²/n = 0.01 / 3, stderr² = 0.0016; t(2) = 4.302653, t(499) = 1.964729, weighted with the variances.
-    variance = 0.01 / 3 + 0.0016
-    t = (0.01 / 3 * 4.302653 + 0.0016 * 1.964729) / variance
-    low, high, basis = interval([0.4, 0.5, 0.6], 0.04, 500)
-    assert (low, high) == pytest.approx((0.5 - t * np.sqrt(variance), 0.5 + t * np.sqrt(variance)), abs=1e-6)
-    assert basis == "over 3 seeds and 500 test examples, Student's t"
-
-
-def test_two_seeds_use_the_same_formula() -> None:
-    low, high, basis = interval([0.4, 0.6], 0.0, 500)
-    assert (low, high) == pytest.approx((0.5 - 12.706205 * 0.1, 0.5 + 12.706205 * 0.1))
-    assert basis == "over 2 seeds and 500 test examples, Student's t"
-
-
-def test_one_seed_knows_only_the_test_examples() -> None:
-    low, high, basis = interval([0.5], 0.05, 26)
-    assert (low, high) == pytest.approx((0.5 - 2.059539 * 0.05, 0.5 + 2.059539 * 0.05))
-    assert basis == "over 26 test examples alone, Student's t"
-
-
-def test_seeds_alone_say_so() -> None:
-    low, high, basis = interval([0.1, 0.4, 0.5])
-    half = 4.302653 * np.std([0.1, 0.4, 0.5], ddof=1) / np.sqrt(3)
-    assert (low, high) == pytest.approx((1 / 3 - half, 1 / 3 + half))
-    assert basis == "over 3 seeds, Student's t; the error over the test examples is not known"
-
-
-@pytest.mark.parametrize("stderr", [np.nan, 0.0], ids=["unknown", "every example scored the same"])
-def test_no_known_error_is_no_interval(stderr: float) -> None:
-    low, high, basis = interval([0.5], stderr, 26)
-    assert np.isnan([low, high]).all()
-    assert basis == "none"
-
-
-@pytest.mark.parametrize("seeds", [3, 5, 10])
-@pytest.mark.parametrize("of_seeds", [0.0, 0.02, 0.1])
-@pytest.mark.parametrize(("of_examples", "noise"), [(0.3, 0.0), (0.3, 0.2), (0.1, 0.3)])
-@pytest.mark.parametrize("examples", [71, 500])
-def test_the_interval_covers_what_it_says(
-    seeds: int, of_seeds: float, of_examples: float, noise: float, examples: int
-) -> None:
-    """Crossed effects: score of seed and example = mean + seed's effect + example's effect + noise."""
-    random = np.random.default_rng(seeds)
-    runs, hits = 1500, 0
-    for _ in range(runs):
-        table = random.normal(0, of_seeds, (seeds, 1)) + random.normal(0, of_examples, examples)
-        table += random.normal(0, noise, table.shape)
-        low, high = mean(table.mean(1), table.std(1, ddof=1) / np.sqrt(examples), examples).bounds
-        hits += low <= 0 <= high
-    # 95 % seen in 1,500 runs lies above 93.3 % in 998 of 1,000 repetitions.
-    assert hits / runs >= 0.93
-
-
-@pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize(("of_a", "of_b"), [(0.05, 0.05), (0.1, 0.0), (0.0, 0.0)])
-def test_two_equal_methods_are_rarely_called_different(seeds: int, of_a: float, of_b: float) -> None:
-    random = np.random.default_rng(seeds)
-    runs, called = 1500, 0
-    for _ in range(runs):
-        shared = random.normal(0, 0.2, 200)
-        means = []
-        for of_seeds in (of_a, of_b):
-            table = random.normal(0, of_seeds, (seeds, 1)) + shared + random.normal(0, 0.2, (seeds, 200))
-            means.append(mean(table.mean(1), table.std(1, ddof=1) / np.sqrt(200), 200))
-        apart = difference(*means)
-        called += abs(apart.value) > apart.half_width
-    assert called / runs <= 0.07
-
-
-def test_a_difference_adds_the_errors_in_quadrature() -> None:
-    a, b = mean([0.5, 0.6, 0.7], [0.03] * 3, 100), mean([0.3, 0.4, 0.5], [0.04] * 3, 100)
-    found = difference(a, b)
-    assert found.value == pytest.approx(0.2)
-    assert found.stderr == pytest.approx(np.sqrt(2 * 0.01 / 3 + 0.0025))
-    # Welch-Satterthwaite: 4 degrees of freedom over seeds; over examples 0.0025² / ((0.0009² + 0.0016²) / 99) = 183.6.
-    seeds, examples = 2 * 0.01 / 3, 0.0025
-    t = (seeds * 2.776445 + examples * 1.972983) / (seeds + examples)
-    assert found.half_width == pytest.approx(t * found.stderr, rel=1e-4)
-    assert not found.above_zero
-
-
-BASE = {
-    "method": "baseline",
-    "learning_rate": None,
-    "test_score": 0.3,
-    "test_stderr": 0.03,
-    "test_examples": 101,
-}
+    assert aggregate(frame).empty
+    assert verdicts.beats_baseline({"trials": frame}).empty
 
 
 def seeds_of(*scores: float, **columns: object) -> list[dict[str, object]]:
-    usual = {"base_score": 0.3, "valid_score": 0.5, "test_stderr": 0.04, "test_examples": 101}
+    usual = {"valid_score": 0.5, "test_stderr": 0.04, "test_examples": 101}
     return [{**usual, "seed": seed, "test_score": score, **columns} for seed, score in enumerate(scores)]
 
 
-def test_beating_the_baseline_counts_seeds_examples_and_the_baselines_error() -> None:
-    found = stats.beats_baseline(trials(BASE, *seeds_of(0.6, 0.7, 0.8))).iloc[0]
-    assert found.difference == pytest.approx(0.4)
-    assert found.difference_se == pytest.approx(np.sqrt(0.01 / 3 + 0.05**2))
-    assert found.z == pytest.approx(0.4 / found.difference_se)
-    assert found.basis == "over 3 seeds and 101 test examples, Student's t; the untrained model's error added"
-    assert found.beats
-
-
-def test_beating_the_baseline_needs_more_than_the_spread_over_seeds() -> None:
-    # Seeds alone: 0.25 > 4.303 * 0.1 / sqrt(3) = 0.248; with the examples, 0.25 < 0.252.
-    assert not stats.beats_baseline(trials(BASE, *seeds_of(0.4, 0.5, 0.6))).iloc[0].beats
-    sure = seeds_of(0.45, 0.55, 0.65, test_stderr=0.0)
-    assert stats.beats_baseline(trials({**BASE, "test_stderr": 0.0}, *sure)).iloc[0].beats
-    assert not stats.beats_baseline(trials(BASE, *seeds_of(0.45, 0.55, 0.65))).iloc[0].beats
-
-
-def test_one_seed_beats_nothing() -> None:
-    lower = {"higher_is_better": False, "base_score": 0.5}
-    rows = [{**BASE, "test_score": 0.5}, *seeds_of(0.1, **lower)]
-    found = stats.beats_baseline(trials(*rows)).iloc[0]
-    assert found.difference == pytest.approx(0.4), "positive is better, also where lower scores are"
-    assert found.difference_se == pytest.approx(0.05)
-    assert found.z == pytest.approx(8.0)
-    assert pd.isna(found.beats)
-    two = stats.beats_baseline(trials({**BASE, "test_score": 0.5}, *seeds_of(0.1, 0.1, **lower))).iloc[0]
-    assert two.beats
+def test_without_scores_of_examples_an_interval_comes_from_standard_errors() -> None:
+    # s²/n = 0.01 / 3, stderr² = 0.0016; t(2) = 4.302653, t(100) = 1.983972, weighted with the variances.
+    variance = 0.01 / 3 + 0.0016
+    half = (0.01 / 3 * 4.302653 + 0.0016 * 1.983972) / np.sqrt(variance)
+    row = aggregate(trials(*seeds_of(0.4, 0.5, 0.6))).iloc[0]
+    assert (row.ci_low, row.ci_high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+    assert row.interval == "3 seeds and 101 examples, by standard errors"
+    assert not row.has_examples
 
 
 @pytest.mark.parametrize(
-    "other", [{"task_version": "2"}, {"eval_examples": 10}, {"model_revision": "r"}, {"method_args": '{"shots": 4}'}]
+    ("rows", "basis"),
+    [
+        (seeds_of(0.4), "101 examples alone, of one seed, by standard errors"),
+        (seeds_of(0.4, 0.5, test_stderr=None), "2 seeds alone; the error over the examples is not known"),
+        (seeds_of(0.4, test_stderr=None), "none"),
+        (seeds_of(1.0, 1.0, test_stderr=0.0), "none"),
+    ],
 )
-def test_the_error_of_another_baseline_is_not_taken(other: dict[str, object]) -> None:
-    rows = [BASE, {**BASE, "test_stderr": 0.3, **other}, *seeds_of(0.6, 0.7, 0.8)]
-    assert stats.beats_baseline(trials(*rows)).iloc[0].difference_se == pytest.approx(np.sqrt(0.01 / 3 + 0.05**2))
+def test_an_interval_says_what_it_covers(rows: list[dict[str, object]], basis: str) -> None:
+    row = aggregate(trials(*rows)).iloc[0]
+    assert row.interval == basis
+    assert pd.isna(row.ci_low) == (basis == "none"), "no error that was seen is no certainty"
 
 
-def test_three_losses_of_one_seed_are_one_seed() -> None:
+@pytest.mark.parametrize("column", ["objective_args", "method_args"])
+def test_arguments_that_vary_are_rows_of_their_own(column: str) -> None:
+    """Three losses of one seed are neither three seeds of one row nor one row that was chosen from three."""
     losses = [
-        {"objective_args": f'{{"loss": "{name}"}}', "valid_score": v, "test_score": t, "test_stderr": 0.05}
+        {column: f'{{"loss": "{name}"}}', "valid_score": v, "test_score": t, "test_stderr": 0.05}
         for name, v, t in (("sigmoid", 0.5, 0.41), ("ipo", 0.7, 0.6), ("hinge", 0.6, 0.62))
     ]
-    found = stats.aggregate(trials(*losses))
-    assert len(found) == 1
-    assert found[["test_score", "seeds", "settings_tried"]].iloc[0].tolist() == [0.6, 1, 3]
-    assert found.objective_args[0] == '{"loss": "ipo"}'
+    found = aggregate(trials(*losses))
+    assert found.test_score.tolist() == [0.41, 0.6, 0.62]
+    assert found.seeds.tolist() == found.settings_tried.tolist() == [1, 1, 1]
 
 
 def test_a_trial_that_did_not_run_still_counts_as_tried() -> None:
@@ -264,7 +161,7 @@ def test_a_trial_that_did_not_run_still_counts_as_tried() -> None:
         {"requested_device": "auto", "valid_score": 0.5},
         {"requested_device": "auto", "device": "auto", "learning_rate": 1e-4, "status": "oom"},
     ]
-    assert stats.aggregate(trials(*rows)).settings_tried.tolist() == [2]
+    assert aggregate(trials(*rows)).settings_tried.tolist() == [2]
 
 
 SPEC = Trial(
@@ -330,13 +227,13 @@ def test_trials_that_differ_in_one_field_are_never_two_seeds_of_one(name: str, d
         # Whatever was asked for, this is where both ran.
         rows.append({**tables._row(record), "device": "cpu", "test_score": 0.5, "valid_score": 0.5})
     frame = trials(*rows)
-    assert stats.aggregate(frame).seeds.tolist() in ([1], [1, 1])
+    assert aggregate(frame).seeds.tolist() in ([1], [1, 1])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_seeds_are_counted_once_each(seed: int) -> None:
     usual = {"method_args": '{"r": 8}', "max_new_tokens": 8, "valid_score": 0.5, "test_score": 0.5}
-    assert stats.aggregate(trials(usual, {**usual, "seed": seed})).seeds.tolist() == [1 + seed]
+    assert aggregate(trials(usual, {**usual, "seed": seed})).seeds.tolist() == [1 + seed]
 
 
 def test_costs_are_medians_over_seeds_and_examples_are_counted_once() -> None:
@@ -344,18 +241,8 @@ def test_costs_are_medians_over_seeds_and_examples_are_counted_once() -> None:
         {"seed": seed, "valid_score": 0.5, "test_score": 0.5, "test_examples": 101, "train_s": seconds}
         for seed, seconds in enumerate((1.0, 2.0, 9.0))
     ]
-    row = stats.aggregate(trials(*rows)).iloc[0]
+    row = aggregate(trials(*rows)).iloc[0]
     assert (row.train_s, row.test_examples, row.seeds) == (2.0, 101, 3)
-
-
-def test_the_error_of_a_baseline_that_failed_is_not_taken() -> None:
-    broken = {**BASE, "status": "failed", "test_stderr": 0.3, "seed": 1}
-    frame = trials(BASE, broken, *seeds_of(0.6, 0.7, 0.8))
-    assert stats.beats_baseline(frame).iloc[0].difference_se == pytest.approx(np.sqrt(0.01 / 3 + 0.05**2))
-
-
-def test_nothing_to_compare_with_is_unknown() -> None:
-    assert pd.isna(stats.beats_baseline(trials({"test_score": 0.5})).iloc[0].beats)
 
 
 POINTS = st.lists(st.tuples(*[st.none() | st.integers(0, 5)] * 2), max_size=25)
@@ -381,7 +268,7 @@ def test_the_pareto_front_is_what_nothing_dominates(points: list[tuple[int | Non
 def test_aggregate_of_a_whole_sweep(tmp_path: Path) -> None:
     make_sweep(tmp_path, n_methods=4, endings={"qlora": "oom"})
     tables.write(read_records(tmp_path), tmp_path)
-    found = stats.aggregate(tables.read(tmp_path)["trials"])
+    found = stats.aggregate(tables.read(tmp_path))
     assert found.method.tolist() == ["baseline", "full", "lora"]
     assert found.settings_tried.tolist() == [1, 2, 2]
     assert (found.seeds == 3).all()
@@ -391,4 +278,4 @@ def test_aggregate_of_a_whole_sweep(tmp_path: Path) -> None:
 def test_two_devices_that_one_name_led_to_are_two_rows() -> None:
     usual = {"requested_device": "auto", "test_score": 0.5, "valid_score": 0.5}
     frame = trials({**usual, "device": "cpu"}, {**usual, "device": "cuda:0", "seed": 1})
-    assert stats.aggregate(frame).seeds.tolist() == [1, 1]
+    assert aggregate(frame).seeds.tolist() == [1, 1]

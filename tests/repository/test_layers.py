@@ -26,7 +26,7 @@ BELOW: dict[str, set[str]] = {
     "ledger": {"sweeps", "results"},
     "runner": {"ledger", "sweeps", "results", "processes"},
     "estimate": {"models", "methods", "networks", "measure", "sources", "sweeps", "tasks"},
-    "judgement": {"results"},
+    "judgement": {"results", "tasks"},
     "figures": {"judgement", "results"},
     "report": {"figures", "judgement", "results", "models", "tasks"},
     "cli": {"report", "figures", "judgement", "results", "runner", "ledger", "sweeps", "estimate", "sources", "models",

@@ -1,0 +1,252 @@
+"""How sure is a mean score, and the difference of two methods: over seeds and over examples together.
+
+Scores are an array of shape (seeds, examples): every seed answers the same examples. The model has crossed random
+effects: score = mean + effect of the seed + effect of the example + rest. So the variance of the mean has two parts,
+each estimated from a mean square of the two-way table (Searle, Casella & McCulloch 1992, chapter 4):
+
+- the seeds' part, var(means of the seeds) / seeds, with seeds - 1 degrees of freedom;
+- the examples' part, (mean square of examples - mean square of the rest) / (seeds * examples), with examples - 1.
+
+Two methods are compared on the differences of their scores, seed by seed and example by example: what the two share
+cancels. The quantile of the two parts together is Cochran's (1964, Biometrics 20): Student's t of each part, weighted
+with the part's variance. Welch and Satterthwaite's single number of degrees of freedom covers as little as 85 % instead
+of 95 % at two seeds and 89 % at three: a seeds' part that is small by chance also raises the degrees of freedom. For
+the same reason an interval is at least half as wide as the one over the examples alone, at levels below 5 % wider.
+``tests/judgement/test_coverage.py`` holds all of this by simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+
+SPREAD_SEEDS = 2
+"""Fewer seeds than this know nothing of the spread between runs."""
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source of a mean's variance; ``df`` are the degrees of freedom of its estimate."""
+
+    variance: float
+    df: float
+
+
+@dataclass(frozen=True)
+class Error:
+    """What is known of the error of a mean: the parts of its variance, each None where it is unknown."""
+
+    of_seeds: Part | None = None
+    of_examples: Part | None = None
+    examples_alone: Part | None = None
+    """The variance over the examples with the seeds as they are: the smallest that an interval believes in."""
+    rest: float = 0.0
+    """How much of the seeds' part is noise of single scores, which more examples reduce too."""
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts that are known."""
+        return [part for part in (self.of_seeds, self.of_examples) if part is not None]
+
+    @property
+    def stderr(self) -> float | None:
+        """Standard error; None where nothing is known of it."""
+        return math.sqrt(sum(part.variance for part in self.parts)) if self.parts else None
+
+    def half_width(self, level: float = 1 - CONFIDENCE) -> float | None:
+        """Half of the interval that misses with probability ``level``; None where nothing is known."""
+        if not self.parts:
+            return None
+        total = sum(part.variance for part in self.parts)
+        half = (
+            sum(part.variance * students_t(level, part.df) for part in self.parts) / math.sqrt(total)
+            if total > 0
+            else 0.0
+        )
+        if self.examples_alone is None:
+            return half
+        least = 1 - 0.5 * math.sqrt(min(level / (1 - CONFIDENCE), 1.0))
+        return max(half, least * students_t(level, self.examples_alone.df) * math.sqrt(self.examples_alone.variance))
+
+    def p(self, estimate: float) -> float | None:
+        """The level at which the interval around ``estimate`` just reaches zero; None where nothing is known."""
+        usual = self.half_width()
+        if usual is None:
+            return None
+        if usual == 0:
+            return 1.0 if estimate == 0 else 0.0
+
+        def gap(log_level: float) -> float:
+            return (self.half_width(math.exp(log_level)) or 0.0) - abs(estimate)
+
+        least, most = math.log(_LEAST_P), math.log(1 - 1e-9)
+        if gap(least) <= 0:
+            return _LEAST_P
+        return 1.0 if gap(most) >= 0 else math.exp(brentq(gap, least, most, xtol=1e-6))
+
+
+_LEAST_P = 1e-30
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean or a mean difference with its 95 % interval. A field is None where it is unknown; none is ever NaN."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    """Two-sided p of the hypothesis that the difference is zero; None for a single mean."""
+    basis: str
+    """What the interval covers, in words, such as '3 seeds and 71 examples'; 'none' without an interval."""
+    seeds: int = 0
+    """Seeds that have a score (of a difference: in both)."""
+    examples: int = 0
+    """Examples that have a score (of a difference: in both); where some came from one source, the sources."""
+    error: Error = field(default=Error(), repr=False)
+
+
+def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, clusters: Sequence[Hashable] | None = None) -> Interval:
+    """Mean of ``a - b`` over seeds and examples, with its 95 % interval and p.
+
+    ``a`` and ``b`` have the shape (seeds, examples), or (examples,) for one seed; the same place is the same seed and
+    the same example. NaN is a missing score, and only what both have is paired: ``seeds`` and ``examples`` say how much
+    that is. ``clusters`` names the source of each example: examples from one source are no independent draws.
+
+    With one seed the interval covers the examples alone, with one example the seeds alone; with one of each, or with
+    nothing in common, there is none. Differences that are all the same give an interval without width. Raises
+    ValueError if the shapes differ.
+    """
+    first, second = _table(a), _table(b)
+    if first.shape != second.shape:
+        raise ValueError(f"a and b differ in shape: {first.shape} and {second.shape}; missing scores are NaN")
+    return _interval(first - second, clusters, of_difference=True)
+
+
+def mean_interval(a: npt.ArrayLike, clusters: Sequence[Hashable] | None = None) -> Interval:
+    """Mean of ``a`` over seeds and examples, with its 95 % interval; see :func:`paired_difference`."""
+    return _interval(_table(a), clusters, of_difference=False)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p of several hypotheses, none of which is rejected wrongly in 95 % of comparisons (Holm 1979)."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[place] = largest
+    return adjusted
+
+
+def interval(estimate: float, error: Error, basis: str, seeds: int, examples: int, *, of_difference: bool) -> Interval:
+    """The interval of an estimate whose error is known from elsewhere than a table of scores."""
+    half = error.half_width()
+    if half is None:
+        return Interval(estimate, None, None, None, "none", seeds, examples, error)
+    p = error.p(estimate) if of_difference else None
+    return Interval(estimate, estimate - half, estimate + half, p, basis, seeds, examples, error)
+
+
+def _table(scores: npt.ArrayLike) -> Floats:
+    table = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    if table.ndim != 2:
+        raise ValueError(f"scores have the shape (seeds, examples), not {table.shape}")
+    return table
+
+
+def _interval(table: Floats, clusters: Sequence[Hashable] | None, *, of_difference: bool) -> Interval:
+    known = np.isfinite(table)
+    seeds, examples = known.any(axis=1), known.any(axis=0)
+    if not known.any():
+        return Interval(None, None, None, None, "none")
+    if clusters is not None:
+        clusters = [one for one, kept in zip(clusters, examples, strict=True) if kept]
+    table, missing = _filled(table[seeds][:, examples])
+    estimate = float(table.mean())
+    table = _by_cluster(table, clusters)
+    error = _crossed(table, missing)
+    return interval(estimate, error, _basis(*table.shape), *table.shape, of_difference=of_difference)
+
+
+def _basis(seeds: int, examples: int) -> str:
+    of_seeds = f"{seeds} seeds" if seeds > 1 else "one seed"
+    if seeds == 1:
+        return f"{examples} examples alone, of one seed"
+    return f"{of_seeds} alone, on one example" if examples == 1 else f"{of_seeds} and {examples} examples"
+
+
+def _filled(table: Floats) -> tuple[Floats, int]:
+    """``table`` with its missing cells at seed's mean + example's mean - mean, and how many there were (Yates 1933).
+
+    Where more than half of the rest would be filled, only the examples that every seed has are kept, if there are any.
+    """
+    holes = ~np.isfinite(table)
+    missing = int(holes.sum())
+    if not missing:
+        return table, 0
+    complete = ~holes.any(axis=0)
+    rest = (table.shape[0] - 1) * (table.shape[1] - 1)
+    if missing > rest / 2 and complete.any():
+        return table[:, complete], 0
+    filled = np.where(holes, np.nanmean(table, axis=0), table)
+    for _ in range(_FILLS):
+        fit = filled.mean(1, keepdims=True) + filled.mean(0, keepdims=True) - filled.mean()
+        change = float(np.abs(np.where(holes, fit - filled, 0.0)).max())
+        filled = np.where(holes, fit, filled)
+        if change <= 1e-12 * max(1.0, float(np.abs(filled).max())):
+            break
+    return filled, missing
+
+
+_FILLS = 200
+
+
+def _by_cluster(table: Floats, clusters: Sequence[Hashable] | None) -> Floats:
+    """One column per cluster, whose mean over clusters is the mean over examples (Miller 2024, section 2.2)."""
+    places = {cluster: place for place, cluster in enumerate(dict.fromkeys(clusters or ()))}
+    if clusters is None or len(places) == len(clusters):
+        return table
+    center = table.mean()
+    sums = np.zeros((table.shape[0], len(places)))
+    np.add.at(sums.T, [places[cluster] for cluster in clusters], (table - center).T)
+    return center + sums * len(places) / table.shape[1]
+
+
+def _crossed(table: Floats, missing: int = 0) -> Error:
+    """The error of the mean of a complete table of shape (seeds, examples)."""
+    seeds, examples = table.shape
+    mean, of_seed, of_example = table.mean(), table.mean(axis=1), table.mean(axis=0)
+    # Differences that are equal but for rounding have no spread.
+    rounding = (1e-12 * float(np.abs(table).max())) ** 2
+
+    def variance(values: Floats) -> float:
+        found = float(values.var(ddof=1))
+        return found if found > rounding else 0.0
+
+    alone = Part(variance(of_example) / examples, examples - 1) if examples > 1 else None
+    if seeds < SPREAD_SEEDS:
+        return Error(of_examples=alone)
+    of_seeds = Part(variance(of_seed) / seeds, seeds - 1)
+    if alone is None:
+        return Error(of_seeds)
+    rest = table - of_seed[:, None] - of_example + mean
+    df = max((seeds - 1) * (examples - 1) - missing, 1)
+    noise = float((rest**2).sum()) / df / (seeds * examples)
+    return Error(of_seeds, Part(max(alone.variance - noise, 0.0), examples - 1), alone, min(noise, of_seeds.variance))
+
+
+def students_t(level: float, df: float) -> float:
+    """Student's t that is exceeded, on either side, with probability ``level``."""
+    return float(-stdtrit(df if math.isfinite(df) else 1e9, level / 2))

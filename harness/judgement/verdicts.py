@@ -1,0 +1,322 @@
+"""Which method is better: verdicts on pairs of rows, groups of rows that cannot be told apart, and power.
+
+A verdict is *better*, *worse*, *equivalent* or *cannot tell* (protocol, rules 3 to 5). Two rows are compared on the
+same examples and the same seeds (:func:`harness.judgement.intervals.paired_difference`), and the p of all pairs of one
+comparison are corrected together (Holm 1979). Where scores of single examples are missing, the two means are compared
+by their standard errors, as if they shared no example, which errs on the side of doubt.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.catalog import METHODS, OBJECTIVES
+from harness.judgement.examples import Scores, clusters, scores_by_trial, stacked
+from harness.judgement.intervals import (
+    CONFIDENCE,
+    SPREAD_SEEDS,
+    Error,
+    Interval,
+    Part,
+    holm,
+    interval,
+    paired_difference,
+)
+from harness.judgement.statistics import CELL, aggregate
+from harness.results.baseline import BASELINE, SAME_QUESTIONS
+from harness.results.files import Tables
+from harness.tasks.metrics import METRICS
+
+MARGIN = 0.01
+"""Two methods are equivalent when their difference is surely smaller than this share of the metric's maximum."""
+
+_LEVEL = 1 - CONFIDENCE
+
+
+class Verdict(StrEnum):
+    """What can be said of one row against another."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    EQUIVALENT = "equivalent"
+    CANNOT_TELL = "cannot tell"
+
+
+_OPPOSITE = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row against another; the difference is positive where the first is better, whatever the metric's direction.
+
+    ``p`` is corrected for the pairs of the comparison, the interval is not.
+    """
+
+    difference: Interval
+    verdict: Verdict = Verdict.CANNOT_TELL
+    p: float | None = None
+    paired: bool = True
+    """False: the scores of single examples are missing, and the two means were compared by their standard errors."""
+    one_seed: bool = False
+    """The spread between runs is not known, so nothing is called better."""
+
+    def reversed(self) -> Pair:
+        """The second against the first."""
+        d = self.difference
+        turned = replace(d, estimate=_minus(d.estimate), low=_minus(d.high), high=_minus(d.low))
+        return replace(self, difference=turned, verdict=_OPPOSITE.get(self.verdict, self.verdict))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows that answered the same questions, and a verdict on every pair of them."""
+
+    rows: pd.DataFrame
+    """Scored rows of :func:`harness.judgement.statistics.aggregate`, best first, numbered from 0."""
+    pairs: dict[tuple[int, int], Pair]
+    """By the numbers of two rows, the smaller first."""
+    margin: float | None
+    """Differences within it are equivalent, in the unit of the score; None for a metric without a maximum."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the metric."""
+        return bool(self.rows.higher_is_better.iloc[0])
+
+    def pair(self, first: int, second: int) -> Pair:
+        """Row ``first`` against row ``second``."""
+        return self.pairs[first, second] if first < second else self.pairs[second, first].reversed()
+
+    def against(self, row: int) -> dict[int, Pair]:
+        """``row`` against every other one."""
+        return {other: self.pair(row, other) for other in range(len(self.rows)) if other != row}
+
+    @property
+    def undecided(self) -> dict[tuple[int, int], Pair]:
+        """The pairs of which it cannot tell."""
+        return {key: pair for key, pair in self.pairs.items() if pair.verdict is Verdict.CANNOT_TELL}
+
+    @property
+    def zero_shot(self) -> int | None:
+        """The row of the bare model, without training and without examples in its prompt; None if there is none."""
+        bare = [place for place, row in enumerate(_rows(self.rows)) if is_zero_shot(row)]
+        return bare[0] if bare else None
+
+    def letters(self) -> list[str]:
+        """A word per row: two rows share a letter if and only if neither is better (Piepho 2004, insert and absorb)."""
+        groups = [set(range(len(self.rows)))]
+        for (first, second), pair in self.pairs.items():
+            if pair.verdict in _OPPOSITE:
+                split = [one for one in groups if {first, second} <= one]
+                groups = [one for one in groups if not {first, second} <= one]
+                for one in split:
+                    groups += [one - {first}, one - {second}]
+                groups = _without_parts(groups)
+        words = [""] * len(self.rows)
+        for place, group in enumerate(sorted(groups, key=sorted)):
+            for row in group:
+                words[row] += _letter(place)
+        return words
+
+
+def compare(rows: pd.DataFrame, tables: Tables) -> list[Comparison]:
+    """The comparisons among ``rows`` of ``aggregate``: one for each set of rows that answered the same questions.
+
+    A reward model's accuracy is that of its number, a policy's that of its likelihoods: they are never compared. Rows
+    without a test score are left out.
+    """
+    scored = rows[rows.test_score.notna()]
+    if scored.empty:
+        return []
+    kinds = scored.assign(_scalar=[is_reward_model(row) for row in _rows(scored)])
+    keys = [*SAME_QUESTIONS, "primary_metric", "_scalar"]
+    by_trial = _scores(scored, tables)
+    return [
+        _comparison(group.drop(columns="_scalar"), by_trial)
+        for _, group in kinds.groupby(keys, dropna=False, sort=False)
+    ]
+
+
+def beats_baseline(tables: Tables) -> pd.DataFrame:
+    """Per cell of a trained method: how far its selected setting is above the untrained model, and the verdict.
+
+    ``difference``, ``low`` and ``high`` are positive where the method is better, whatever the direction of the metric.
+    Cells whose questions the bare model did not answer are left out.
+    """
+    found = []
+    for comparison in compare(aggregate(tables), tables):
+        bare = comparison.zero_shot
+        for place, row in enumerate(_rows(comparison.rows)):
+            if bare is not None and is_trained(row):
+                pair = comparison.pair(place, bare)
+                d = pair.difference
+                said = (d.estimate, d.low, d.high, pair.p, d.basis, pair.verdict.value)
+                found.append([*(getattr(row, name) for name in CELL), *said])
+    return pd.DataFrame(found, columns=[*CELL, "difference", "low", "high", "p", "basis", "verdict"])
+
+
+def is_trained(row: Any) -> bool:
+    """Whether the row's method trains anything; a method from elsewhere does."""
+    return row.method not in METHODS or METHODS[row.method].trains
+
+
+def is_zero_shot(row: Any) -> bool:
+    """Whether a row stands for the bare model, without training and without arguments that change what it answers."""
+    return row.method == BASELINE and not any(json.loads(row.method_args).values())
+
+
+def _is_without_seeds(row: Any) -> bool:
+    """Whether every seed gives the same answers: nothing trains, and no examples are drawn for the prompt."""
+    method = METHODS.get(row.method)
+    return method is not None and not method.trains and not json.loads(row.method_args).get(method.seeded_by)
+
+
+def is_reward_model(row: Any) -> bool:
+    """Whether the network of a row ends in a single number for a text."""
+    return row.objective in OBJECTIVES and OBJECTIVES[row.objective].scalar
+
+
+def _scores(rows: pd.DataFrame, tables: Tables) -> dict[tuple[str, ...], Scores | None]:
+    """The scores of single examples behind each row, by the ids of its trials."""
+    trials = tables["trials"]
+    trials = trials[trials.trial_id.isin([one for ids in rows.trial_ids for one in ids])]
+    by_trial = scores_by_trial(trials, tables)
+    return {ids: stacked(trials[trials.trial_id.isin(ids)], by_trial) for ids in rows.trial_ids}
+
+
+def _comparison(rows: pd.DataFrame, scores: dict[tuple[str, ...], Scores | None]) -> Comparison:
+    higher = bool(rows.higher_is_better.iloc[0])
+    rows = rows.sort_values("test_score", ascending=not higher, kind="stable").reset_index(drop=True)
+    metric = METRICS.get(rows.primary_metric.iloc[0])
+    bounded = metric is not None and math.isfinite(metric.maximum)
+    margin = MARGIN * metric.maximum if metric is not None and bounded else None
+    span = metric.maximum - metric.minimum if metric is not None and bounded else None
+    listed = list(_rows(rows))
+    raw = {
+        (i, j): _pair(listed[i], listed[j], scores, 1.0 if higher else -1.0, span)
+        for i, j in combinations(range(len(rows)), 2)
+    }
+    adjusted = holm([None if pair.one_seed else pair.difference.p for pair in raw.values()])
+    pairs = {
+        key: replace(pair, p=p, verdict=_verdict(pair, p, margin))
+        for (key, pair), p in zip(raw.items(), adjusted, strict=True)
+    }
+    return Comparison(rows, pairs, margin)
+
+
+def _verdict(pair: Pair, p: float | None, margin: float | None) -> Verdict:
+    d = pair.difference
+    if p is None or d.estimate is None or d.low is None or d.high is None:
+        return Verdict.CANNOT_TELL
+    if margin is not None and -margin <= d.low and d.high <= margin:
+        return Verdict.EQUIVALENT
+    if p > _LEVEL:
+        return Verdict.CANNOT_TELL
+    return Verdict.BETTER if d.estimate > 0 else Verdict.WORSE
+
+
+def _pair(a: Any, b: Any, scores: dict[tuple[str, ...], Scores | None], sign: float, span: float | None) -> Pair:
+    first, second = scores[a.trial_ids], scores[b.trial_ids]
+    fixed = [_is_without_seeds(row) for row in (a, b)]
+    if first is None or second is None:
+        difference = _unpaired(a, b, fixed, sign)
+        one_seed = any(row.seeds < SPREAD_SEEDS and not still for row, still in zip((a, b), fixed, strict=True))
+        return Pair(difference, paired=False, one_seed=one_seed)
+    seeds = _common_seeds(first, second, fixed)
+    known = set(second.examples)
+    examples = [one for one in first.examples if one in known]
+    tables = [
+        np.broadcast_to(one.at(one.seeds[:1], examples), (len(seeds), len(examples)))
+        if still and seeds
+        else one.at(seeds, examples)
+        for one, still in zip((first, second), fixed, strict=True)
+    ]
+    if not seeds or not examples:
+        return Pair(Interval(None, None, None, None, "none"), one_seed=True)
+    difference = paired_difference(sign * tables[0], sign * tables[1], clusters(examples))
+    one_seed = difference.seeds < SPREAD_SEEDS and not all(fixed)
+    return Pair(_with_least_width(difference, span), one_seed=one_seed)
+
+
+def _common_seeds(a: Scores, b: Scores, fixed: list[bool]) -> tuple[int, ...]:
+    """The seeds of a pair: those of both; an untrained model gives under every seed what it gave under one."""
+    match fixed:
+        case [True, True]:
+            return a.seeds[:1]
+        case [True, False]:
+            return b.seeds
+        case [False, True]:
+            return a.seeds
+    return tuple(seed for seed in a.seeds if seed in b.seeds)
+
+
+def _with_least_width(d: Interval, span: float | None) -> Interval:
+    """``d`` with a width where all differences are the same: that the next example is like these n is not certain.
+
+    A difference that at most the share s of all examples has is seen in none of n with probability (1 - s)^n.
+    """
+    if d.estimate is None or d.low != d.high:
+        return d
+    if span is None or d.examples < 2:
+        return replace(d, low=None, high=None, p=None, basis="none", error=Error())
+    half = span * (1 - _LEVEL ** (1 / d.examples))
+    p = max(0.0, 1 - abs(d.estimate) / span) ** d.examples
+    return replace(d, low=d.estimate - half, high=d.estimate + half, p=p)
+
+
+def _unpaired(a: Any, b: Any, fixed: list[bool], sign: float) -> Interval:
+    """The difference of two means by their standard errors."""
+    seeds = [
+        Part(row.seed_stderr**2, row.seeds - 1)
+        for row, still in zip((a, b), fixed, strict=True)
+        if not still and not pd.isna(row.seed_stderr)
+    ]
+    examples = [Part(row.test_stderr**2, max(row.test_examples - 1, 1)) for row in (a, b)]
+    known = not any(math.isnan(part.variance) or math.isnan(part.df) for part in examples)
+    error = Error(_sum(seeds), _sum(examples)) if known else Error()
+    error = error if error.stderr else Error()
+    count, fewest = int(min(a.seeds, b.seeds)), min(a.test_examples, b.test_examples)
+    many = 0 if pd.isna(fewest) else int(fewest)
+    basis = f"{count} seeds and {many} examples, by standard errors, not paired"
+    return interval(sign * (a.test_score - b.test_score), error, basis, count, many, of_difference=True)
+
+
+def _sum(parts: list[Part]) -> Part | None:
+    """The variance of a sum, its degrees of freedom after Welch (1947)."""
+    total = sum(part.variance for part in parts)
+    weight = sum(part.variance**2 / part.df for part in parts)
+    if not parts:
+        return None
+    return Part(total, total**2 / weight if weight > 0 else min(part.df for part in parts))
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def _without_parts(groups: list[set[int]]) -> list[set[int]]:
+    """The groups that are no part of another, each once."""
+    kept: list[set[int]] = []
+    for group in sorted(groups, key=len, reverse=True):
+        if not any(group <= larger for larger in kept):
+            kept.append(group)
+    return kept
+
+
+def _letter(place: int) -> str:
+    """a, b, …, z, then a1, b1, …"""
+    turn, letter = divmod(place, 26)
+    return chr(ord("a") + letter) + (str(turn) if turn else "")
+
+
+def _rows(frame: pd.DataFrame) -> Iterator[Any]:
+    return iter(frame.itertuples())

@@ -1,0 +1,187 @@
+"""Intervals with known answers, and what must hold for all of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as of_numpy
+from scipy import stats as scipy_stats
+
+from harness.judgement import Interval, mean_interval, paired_difference
+from harness.judgement.intervals import Floats, holm
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_both_sources_count_weighted_with_their_variance() -> None:
+    # Means of seeds 1, 2, 3; of examples 1, 2, 3 (times 1 ± 1): var/n = 1/3 each; the rest is zero.
+    table = np.array([[0.0, 1, 2], [1, 2, 3], [2, 3, 4]])
+    found = mean_interval(table)
+    half = (2 / 3 * scipy_stats.t.ppf(0.975, 2)) / np.sqrt(2 / 3)
+    assert (found.estimate, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half))
+    assert (found.p, found.basis, found.seeds, found.examples) == (None, "3 seeds and 3 examples", 3, 3)
+
+
+def test_the_noise_of_single_scores_is_counted_once() -> None:
+    """By hand: seeds' means 1 and 2 (var 0.5), examples' 1, 1.5, 2 (var 0.25); rest ±0.5, 0, ∓0.5: MS 0.5 of 2 df."""
+    table = np.array([[1.0, 1, 1], [1, 2, 3]])
+    seeds, examples = 0.5 / 2, 0.25 / 3 - 0.5 / 6
+    assert examples == pytest.approx(0)
+    found = mean_interval(table)
+    assert found.error.of_seeds is not None and found.error.of_examples is not None
+    assert found.error.of_seeds.variance == pytest.approx(seeds)
+    assert found.error.of_examples.variance == pytest.approx(0, abs=1e-12)
+    assert found.high == pytest.approx(1.5 + scipy_stats.t.ppf(0.975, 1) * np.sqrt(seeds))
+
+
+def test_one_seed_is_a_paired_t_test_over_the_examples() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 1, 30))
+    found = paired_difference(a, b)
+    expected = scipy_stats.ttest_rel(a[0], b[0])
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-4)
+    assert found.basis == "30 examples alone, of one seed"
+    assert paired_difference(a[0], b[0]) == found, "one dimension is one seed"
+
+
+def test_one_example_is_a_t_test_over_the_seeds() -> None:
+    a, b = np.random.default_rng(1).normal(size=(2, 4, 1))
+    found = paired_difference(a, b)
+    expected = scipy_stats.ttest_rel(a[:, 0], b[:, 0])
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert found.basis == "4 seeds alone, on one example"
+
+
+def test_a_spread_over_seeds_that_is_small_by_chance_leaves_half_of_the_interval_over_the_examples() -> None:
+    noise = np.random.default_rng(2).normal(size=(2, 200))
+    noise -= noise.mean(axis=1, keepdims=True)
+    found = mean_interval(noise)
+    assert found.high is not None
+    alone = mean_interval(noise.mean(axis=0))
+    assert alone.high is not None
+    assert found.high >= 0.5 * alone.high > 0
+
+
+def test_where_there_is_no_spread_the_interval_has_no_width() -> None:
+    ones = np.ones((3, 5))
+    same, apart = paired_difference(ones, ones), paired_difference(0.3 + ones, ones)
+    assert (same.estimate, same.low, same.high, same.p) == (0, 0, 0, 1)
+    assert apart.low == apart.high == apart.estimate == pytest.approx(0.3)
+    assert apart.p == 0
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [([[np.nan, np.nan]], [[1, 2]]), ([[1, np.nan]], [[np.nan, 2]]), ([[]], [[]]), ([[np.inf]], [[1]])],
+)
+def test_nothing_in_common_is_no_interval(a: list[list[float]], b: list[list[float]]) -> None:
+    assert paired_difference(a, b) == Interval(None, None, None, None, "none")
+
+
+def test_one_score_has_no_interval() -> None:
+    found = paired_difference([[0.5]], [[0.25]])
+    assert (found.estimate, found.low, found.high, found.p, found.basis) == (0.25, None, None, None, "none")
+
+
+def test_shapes_that_differ_are_an_error() -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        paired_difference(np.ones((2, 3)), np.ones((3, 3)))
+    with pytest.raises(ValueError, match="shape"):
+        mean_interval(np.ones((2, 2, 2)))
+
+
+def test_seeds_and_examples_that_one_lacks_are_left_out_and_counted() -> None:
+    a, b = np.random.default_rng(3).normal(size=(2, 5, 40))
+    a[0], b[1], a[:, :3] = np.nan, np.nan, np.nan
+    found = paired_difference(a, b)
+    assert found == paired_difference(a[2:, 3:], b[2:, 3:])
+    assert (found.seeds, found.examples, found.basis) == (3, 37, "3 seeds and 37 examples")
+
+
+def test_a_missing_score_moves_little() -> None:
+    random = np.random.default_rng(4)
+    table = random.normal(size=(3, 1)) + random.normal(size=40) + random.normal(0, 0.1, size=(3, 40))
+    whole = mean_interval(table)
+    table[1, 7] = np.nan
+    holed = mean_interval(table)
+    assert (holed.estimate, holed.low, holed.high) == pytest.approx((whole.estimate, whole.low, whole.high), abs=0.02)
+    assert (holed.seeds, holed.examples) == (3, 40)
+
+
+def test_seeds_with_no_example_in_common_do_not_break_it() -> None:
+    table = np.full((2, 6), np.nan)
+    table[0, :3], table[1, 3:] = 1.0, 2.0
+    found = mean_interval(table)
+    assert found.estimate is not None and found.low is not None
+    assert found.low <= found.estimate <= (found.high or 0)
+
+
+def test_examples_from_one_source_are_one_draw() -> None:
+    one = np.random.default_rng(5).normal(size=(3, 20))
+    several = np.repeat(one, 4, axis=1)
+    found = mean_interval(several, clusters=np.repeat(np.arange(20), 4).tolist())
+    alone = mean_interval(one)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+    assert found.examples == 20
+    plain = mean_interval(several)
+    assert plain.low is not None and found.low is not None and plain.low > found.low
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 8))
+VALUES = st.sampled_from([0.0, 1.0, 0.5, -2.0, 0.25]) | st.floats(-3, 3, width=16)
+PAIRS = SHAPES.flatmap(
+    lambda shape: st.tuples(
+        *[of_numpy.arrays(np.float64, shape, elements=VALUES | st.just(np.nan)) for _ in range(2)],
+        st.permutations(range(shape[0])),
+        st.permutations(range(shape[1])),
+    )
+)
+
+
+def close(a: Interval, b: Interval) -> bool:
+    one, other = ((i.estimate, i.low, i.high, i.p) for i in (a, b))
+    same = all((x is None) == (y is None) for x, y in zip(one, other, strict=True))
+    numbers = [[x for x in four if x is not None] for four in (one, other)]
+    return a.basis == b.basis and same and numbers[0] == pytest.approx(numbers[1], rel=1e-3, abs=1e-6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(PAIRS)
+def test_what_holds_for_every_difference(drawn: tuple[Floats, Floats, list[int], list[int]]) -> None:
+    a, b, seeds, examples = drawn
+    found = paired_difference(a, b)
+    if found.low is not None:
+        assert found.estimate is not None and found.high is not None and found.p is not None
+        assert found.low <= found.estimate <= found.high
+        assert 0 <= found.p <= 1
+        if found.low < found.high:  # where the interval just reaches zero, rounding decides
+            assert (found.p < 0.0499) <= (found.low > 0 or found.high < 0) <= (found.p < 0.0501)
+    turned = paired_difference(b, a)
+    mirrored = Interval(
+        *(None if x is None else -x for x in (turned.estimate, turned.high, turned.low)), turned.p, turned.basis
+    )
+    assert close(found, mirrored), "antisymmetric"
+    assert close(found, paired_difference(a + 4, b + 4)), "a shift of both changes nothing"
+    assert close(found, paired_difference(a[seeds][:, examples], b[seeds][:, examples])), "nor does the order"
+    more = np.pad(a, ((0, 1), (0, 1)), constant_values=np.nan)
+    assert close(found, paired_difference(more, np.pad(b, ((0, 1), (0, 1))))), "nor does what only one of them has"
+    shifted = paired_difference(a + 0.5, b)
+    assert (shifted.estimate is None) == (found.estimate is None)
+    if found.low is not None and found.high is not None and found.low < found.high:
+        assert (shifted.low, shifted.high) == pytest.approx((found.low + 0.5, found.high + 0.5), abs=1e-6)
