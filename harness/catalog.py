@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from harness.errors import unknown
 
 ModelKind = Literal["encoder", "decoder", "seq2seq"]
-TaskKind = Literal["classification", "generation", "preference", "corpus"]
+TaskKind = Literal["classification", "multiple_choice", "generation", "preference", "corpus"]
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ OBJECTIVES: dict[str, Objective] = {
             "sft",
             "supervised fine-tuning: cross-entropy of the completion's tokens, the prompt's left out",
             "Ouyang et al. 2022, arXiv:2203.02155",
-            task_kinds=("generation", "preference"),
+            task_kinds=("generation", "multiple_choice", "preference"),
             model_kinds=_DECODER,
             shards=True,
         ),
@@ -325,6 +325,7 @@ OBJECTIVES: dict[str, Objective] = {
 #: The objective of a task kind when a sweep names none.
 NATURAL_OBJECTIVE: dict[TaskKind, str] = {
     "classification": "classification",
+    "multiple_choice": "sft",
     "generation": "sft",
     "preference": "dpo",
     "corpus": "clm",

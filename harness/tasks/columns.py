@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import InputError
 from harness.tasks import read
+from harness.tasks.choices import list_fields
 from harness.tasks.spoken import GIVEN
 from harness.tasks.values import NOTHING
 
@@ -34,7 +35,13 @@ def check_columns(spec: TaskSpec, path: Path, table: read.Table) -> None:
             raise _unknown(f"{where}: fields: {new}", column, known, table)
     given = {name for expression in spec.extract.values() for name in re.compile(expression).groupindex}
     given |= {*spec.fields, *(GIVEN if spec.dialogue is not None else ())}
-    wanted = {*spec.used_fields, *spec.extract, *spec.where, *([spec.dialogue] if spec.dialogue is not None else [])}
+    wanted = {
+        *spec.used_fields,
+        *spec.extract,
+        *spec.where,
+        *list_fields(spec),
+        *([spec.dialogue] if spec.dialogue is not None else []),
+    }
     optional = spec.may_be_empty if spec.optional is None else frozenset[str]()
     for name in sorted(wanted - given - optional):
         if not _is_there(table.rows, name):

@@ -25,6 +25,7 @@ from pathlib import Path
 from harness.catalog import TaskKind
 from harness.errors import InputError
 from harness.sources import fetch
+from harness.tasks import choices
 from harness.tasks.read import Row
 from harness.tasks.spec import TaskSpec, load_spec
 from harness.tasks.usable import Notice, UsableRow, notices, usable_rows
@@ -44,13 +45,13 @@ class Example:
     references: tuple[str, ...]
     """All right answers; the first is the completion."""
     label: int | None
-    """Index of the class; None outside classification."""
+    """Index of the class or of the right choice; None for free answers."""
     rejected: str | None
     """The worse answer; None outside preference tasks."""
     fields: Mapping[str, str]
     """The row of the example, or the first of several rows with the same input."""
     candidates: tuple[str, ...] = ()
-    """The completion under each label, by index; empty outside classification."""
+    """The completion with each label or choice, by index; empty for free answers."""
     source: str | None = None
     """The text it came from: examples that share it form one cluster. None: no text but its own."""
 
@@ -233,7 +234,7 @@ def _repeated(spec: TaskSpec, groups: Iterable[Group]) -> dict[str, list[str]]:
             answer = "\0".join((normalise(_completion(spec, row.fields)), normalise(_rejected(spec, row.fields) or "")))
             if answer in answers:
                 next(iter(again.values())).append(row.place)
-            elif answers and spec.kind == "classification":
+            elif answers and spec.has_one_answer:
                 next(iter(other.values())).append(row.place)
             answers.add(answer)
     return again | other
@@ -274,31 +275,44 @@ def _to_score(spec: TaskSpec, group: Group) -> list[Example]:
 
 
 def _answers(spec: TaskSpec, group: Group) -> list[Row]:
-    """The rows that answer an input: the first one in classification, where only one class is right."""
-    return [row.fields for row in (group[:1] if spec.kind == "classification" else group)]
+    """The rows that answer an input: only the first one where only one answer is right."""
+    return [row.fields for row in (group[:1] if spec.has_one_answer else group)]
 
 
 def _example(spec: TaskSpec, row: Row, references: tuple[str, ...]) -> Example:
-    prompt = spec.prompt.format_map(row)
+    prompt, words = spec.prompt.format_map(row), _words(spec, row)
     return Example(
         prompt=prompt,
         text=spec.text.format_map(row) if spec.text else prompt,
         completion=references[0],
         references=references,
-        label=list(spec.labels).index(row[spec.label]) if spec.label else None,
+        label=_right(spec, row) if words else None,
         rejected=_rejected(spec, row),
         fields=row,
-        candidates=tuple(_filled(spec, row, word) for word in spec.labels.values()) if spec.label else (),
+        candidates=tuple(_filled(spec, row, word) for word in words),
         source="\0".join(normalise(row[name]) for name in spec.cluster or spec.input_fields),
     )
 
 
 def _completion(spec: TaskSpec, row: Row) -> str:
-    return _filled(spec, row, spec.labels[row[spec.label]] if spec.label else None)
+    words = _words(spec, row)
+    return _filled(spec, row, words[_right(spec, row)] if words else None)
 
 
-def _filled(spec: TaskSpec, row: Row, label_word: str | None) -> str:
-    return spec.completion.format_map({**row, "label_word": label_word}).strip()
+def _words(spec: TaskSpec, row: Row) -> tuple[str, ...]:
+    """What the answers to an input differ in: the words of the labels, or the row's choices; empty for free answers."""
+    return choices.texts(spec, row) if spec.choices else tuple(spec.labels.values())
+
+
+def _right(spec: TaskSpec, row: Row) -> int:
+    """Index of the right one of :func:`_words`."""
+    if spec.choices or spec.label is None:
+        return choices.right(spec, row)
+    return list(spec.labels).index(row[spec.label])
+
+
+def _filled(spec: TaskSpec, row: Row, word: str | None) -> str:
+    return spec.completion.format_map(row if word is None else {**row, "label_word": word, "choice": word}).strip()
 
 
 def _rejected(spec: TaskSpec, row: Row) -> str | None:

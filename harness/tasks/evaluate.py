@@ -16,7 +16,7 @@ from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_
 from harness.tasks.likelihood import prefers_chosen, text_nats
 from harness.tasks.logprobs import padded
 from harness.tasks.metrics import METRICS, Score, score
-from harness.tasks.ranking import rank_labels
+from harness.tasks.ranking import pick_choices, rank_labels
 
 if TYPE_CHECKING:
     from harness.networks.tuned import Tuned
@@ -144,6 +144,8 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
     match data.kind:
         case "classification":
             return _of_labels(tuned, data, split, examples, max_length)
+        case "multiple_choice":
+            return _of_choices(tuned, data, split, examples, max_length)
         case "generation":
             return _of_answers(tuned, data, split, examples, max_length, data.spec.metrics)
         case "preference":
@@ -174,6 +176,20 @@ def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exam
     # Labels are compared as their words, whatever sentence a decoder learns them in.
     expected = [(labels[e.label],) for e in examples if e.label is not None]
     return _scored(data, split, examples, expected, prompts, outputs, data.spec.metrics)
+
+
+def _of_choices(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+    picks = dict(zip(("accuracy", "accuracy_norm"), pick_choices(tuned, examples, max_length), strict=True))
+    expected = [str(e.label) for e in examples]
+    names = sorted(data.spec.metrics, key=lambda name: name != data.spec.primary_metric)
+    outputs = [e.candidates[pick] for e, pick in zip(examples, picks[names[0]], strict=True)]
+    prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+    return Evaluation(
+        split=split,
+        scores=tuple(score(name, picks[name], expected, clusters(examples)) for name in names),
+        answers=tuple(map(Answer, prompts, outputs, [e.references for e in examples])),
+        examples=example_ids(examples),
+    )
 
 
 def _of_answers(

@@ -317,6 +317,15 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "share of right answers", "", True, 0, 1, _accuracy),
+        Metric(
+            "accuracy_norm",
+            "share of right choices, where the likeliest one per character is picked",
+            "acc_norm of lm-evaluation-harness, Gao et al. 2021",
+            True,
+            0,
+            1,
+            _accuracy,
+        ),
         Metric("macro_f1", "mean of the classes' F1", "", True, 0, 1, _confusion(_macro_f1)),
         Metric(
             "matthews_correlation",

@@ -18,6 +18,7 @@ _OF_TEXTS = ("exact_match", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf")
 #: The metrics that say something about each kind of task.
 _METRICS = {
     "classification": _OF_LABELS,
+    "multiple_choice": ("accuracy", "accuracy_norm"),
     "generation": (*_OF_TEXTS, "accuracy", "macro_f1", "matthews_correlation"),
     "preference": ("accuracy", *_OF_TEXTS),
     "corpus": ("perplexity",),
@@ -28,6 +29,7 @@ def check(spec: TaskSpec) -> None:
     """Raise ValueError, or InputError for a name that does not exist, for the first mistake in ``spec``."""
     _check_metrics(spec)
     _check_labels(spec)
+    _check_choices(spec)
     _check_texts(spec)
     _check_fields(spec)
 
@@ -45,13 +47,13 @@ def _check_metrics(spec: TaskSpec) -> None:
         raise unknown("primary_metric", spec.primary_metric, spec.metrics)
     if spec.answer_pattern is not None and re.compile(spec.answer_pattern).groups < 1:
         raise ValueError("answer_pattern: put the part that is scored in parentheses")
-    if spec.answer_pattern is not None and spec.kind in ("classification", "corpus"):
+    if spec.answer_pattern is not None and (spec.has_one_answer or spec.is_corpus):
         raise ValueError(f"answer_pattern: a {spec.kind} task has no free answers")
 
 
 def _check_labels(spec: TaskSpec) -> None:
     if spec.kind != "classification":
-        if spec.label is not None or spec.labels:
+        if spec.labels or (spec.label is not None and spec.kind != "multiple_choice"):
             raise ValueError(
                 f"{'labels' if spec.labels else 'label'}: belongs to kind 'classification', not '{spec.kind}'"
             )
@@ -71,6 +73,27 @@ def _check_labels(spec: TaskSpec) -> None:
         shown = spec.input if part == "input" else placeholders(getattr(spec, part) or "")
         if spec.label in shown or "label_word" in shown:
             raise ValueError(f"{part}: it gives the label away; leave '{spec.label}' to 'label'")
+
+
+def _check_choices(spec: TaskSpec) -> None:
+    if spec.kind != "multiple_choice":
+        if spec.choices or spec.choice_keys:
+            name = "choices" if spec.choices else "choice_keys"
+            raise ValueError(f"{name}: belongs to kind 'multiple_choice', not '{spec.kind}'")
+        return
+    if not spec.choices or (not isinstance(spec.choices, str) and len(spec.choices) < 2):
+        raise ValueError("a multiple-choice task needs 'choices': two templates or more, or the field with their list")
+    if spec.choice_keys and spec.label is None:
+        raise ValueError("choice_keys: without 'label' the first choice is right, and none has a key")
+    keys, several = spec.choice_keys, spec.choices
+    if not isinstance(keys, str) and keys and not isinstance(several, str) and len(keys) != len(several):
+        raise ValueError(f"choice_keys: {len(keys)} keys for {len(several)} choices")
+    if not isinstance(keys, str) and len(set(keys)) < len(keys):
+        raise ValueError("choice_keys: a key is there twice")
+    if "choice" not in placeholders(spec.completion):
+        raise ValueError("completion: it must hold {choice}, the text of a choice")
+    if spec.label is not None and spec.label in placeholders(spec.prompt):
+        raise ValueError(f"prompt: it gives the answer away; leave '{spec.label}' to 'label'")
 
 
 def _check_texts(spec: TaskSpec) -> None:

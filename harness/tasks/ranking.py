@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Ids = Sequence[int]
 
 
-@torch.no_grad()
 def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 48) -> list[int]:
     """Label index of each example by a decoder: the label with the likeliest completion after the prompt.
 
@@ -31,18 +30,41 @@ def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batc
     log-likelihoods of their tokens are summed, not averaged, so the sum is that of the whole completion. A batch has at
     most ``batch_size`` completions, unless one example has more.
     """
+    return [_likeliest(several) for several in likelihoods(tuned, examples, max_length, batch_size)]
+
+
+def _likeliest(several: Sequence[float]) -> int:
+    return max(range(len(several)), key=several.__getitem__)
+
+
+def pick_choices(tuned: Tuned, examples: Sequence[Example], max_length: int) -> tuple[list[int], list[int]]:
+    """The likeliest candidate of each example, and the one that is likeliest per character.
+
+    A longer answer is less likely for its length alone; per character, as lm-evaluation-harness has it, it is not.
+    """
+    totals = likelihoods(tuned, examples, max_length)
+    shares = [
+        [nats / max(len(text), 1) for nats, text in zip(several, example.candidates, strict=True)]
+        for several, example in zip(totals, examples, strict=True)
+    ]
+    return list(map(_likeliest, totals)), list(map(_likeliest, shares))
+
+
+@torch.no_grad()
+def likelihoods(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 48) -> list[list[float]]:
+    """Log-likelihood in nats of every candidate of each example behind its prompt, cut as in training."""
     tokenizer = tuned.base.tokenizer
     answers = [[completion_ids(tokenizer, e.prompt, one) for one in e.candidates] for e in examples]
     prompts = [
         cut_prompt(tokenizer, example.prompt, max_length, max(map(len, several)))
         for example, several in zip(examples, answers, strict=True)
     ]
-    best = [0] * len(examples)
+    totals: list[list[float]] = [[] for _ in examples]
     for rows in _batches(tuned, prompts, answers, batch_size):
-        totals = answer_logprobs(tuned, [prompts[i] for i in rows], [answers[i] for i in rows])
-        for i, several in zip(rows, totals, strict=True):
-            best[i] = max(range(len(several)), key=several.__getitem__)
-    return best
+        logprobs = answer_logprobs(tuned, [prompts[i] for i in rows], [answers[i] for i in rows])
+        for i, several in zip(rows, logprobs, strict=True):
+            totals[i] = several
+    return totals
 
 
 def _batches(
@@ -83,7 +105,7 @@ def answer_logprobs(tuned: Tuned, prompts: Sequence[Ids], answers: Sequence[Sequ
         rows = [Encoded(tuple(prompts[owner]), tuple(answer)) for owner, answer in zip(owners, flat, strict=True)]
         batch = completion_batch(rows, tuned.base.tokenizer.pad_token_id, tuned.base.device)
         totals = sequence_logprobs(tuned.model, batch)[0]
-    return [list(part) for part in totals.cpu().split(list(map(len, answers)))]
+    return [part.tolist() for part in totals.cpu().split(list(map(len, answers)))]
 
 
 def _continued(

@@ -17,7 +17,7 @@ from harness.catalog import TaskKind
 from harness.errors import InputError, unknown
 from harness.sources import fetch, own_files
 from harness.sources.fetch import LocalSource, Source
-from harness.tasks import mistakes, text_files
+from harness.tasks import choices, mistakes, text_files
 from harness.tasks.metrics import METRICS
 from harness.tasks.reader import Reader
 from harness.tasks.templates import Expression, Template, placeholders
@@ -25,14 +25,21 @@ from harness.trial import Frozen
 
 _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
+    "multiple_choice": ("accuracy", "accuracy_norm"),
     "generation": ("rouge_l", "exact_match"),
     "preference": ("accuracy", "rouge_l"),
     "corpus": ("perplexity",),
 }
 
 
-def _default_text(given: dict[str, Any], dialogue: str, corpus: str, other: str) -> str:
+#: The field of a completion that the task's own answers fill in.
+_FILLED_IN = {"classification": "label_word", "multiple_choice": "choice"}
+
+
+def _default_text(given: dict[str, Any], dialogue: str, corpus: str, choice: str, other: str) -> str:
     """A template that a task need not write, by what it says."""
+    if given.get("kind") == "multiple_choice":
+        return choice
     if given.get("dialogue"):
         return dialogue
     return corpus if given.get("kind") == "corpus" else other
@@ -114,19 +121,31 @@ class TaskSpec(Frozen):
         default_factory=dict, description="field -> expression whose named groups become fields"
     )
     prompt: Template = Field(
-        default_factory=lambda data: _default_text(data, "{history}", "", ""),
+        default_factory=lambda data: _default_text(data, "{history}", "", "", ""),
         description="what a decoder reads, such as 'Question: {question}\\nType:'; only dialogues and corpora have a "
         "default",
     )
     text: Template | None = Field(None, description="what an encoder's head reads; null: the prompt")
     completion: Template = Field(
-        default_factory=lambda data: _default_text(data, "{answer}", "{text}", "{label_word}"),
+        default_factory=lambda data: _default_text(data, "{answer}", "{text}", "{choice}", "{label_word}"),
         description="what should follow the prompt, without outer spaces",
     )
     rejected: Template | None = Field(None, description="preference: the worse completion")
-    label: str | None = Field(None, description="classification: the field with the label's key")
+    label: str | None = Field(
+        None,
+        description="classification: the field with the label's key; multiple choice: the field with the right "
+        "choice's key, null if the first one is right",
+    )
     labels: dict[str, str] = Field(
         default_factory=dict, description="label's key in the data -> word that stands for it"
+    )
+    choices: str | tuple[Template, ...] = Field(
+        (), description="multiple choice: templates of the answers, or the field with their list"
+    )
+    choice_keys: str | tuple[str, ...] = Field(
+        (),
+        description="multiple choice: what 'label' calls the choices, in their order, or the field with that list; "
+        "empty: it counts them from 0",
     )
     input: tuple[str, ...] = Field(
         (),
@@ -222,6 +241,11 @@ class TaskSpec(Frozen):
         return self.input or placeholders(self.prompt) or (placeholders(self.completion) if self.is_corpus else ())
 
     @property
+    def has_one_answer(self) -> bool:
+        """Whether exactly one answer to an input is right."""
+        return self.kind in _FILLED_IN
+
+    @property
     def is_corpus(self) -> bool:
         """Whether it is plain text, which is its own input."""
         return self.kind == "corpus"
@@ -231,8 +255,8 @@ class TaskSpec(Frozen):
         """Every field that an example needs; a row with an empty one is left out, unless that field may be empty."""
         templates = (self.prompt, self.text, self.completion, self.rejected)
         names = {name for template in templates if template for name in placeholders(template)}
-        names |= {*self.input_fields, *([self.label] if self.label else [])}
-        return frozenset(names - {"label_word"} if self.kind == "classification" else names)
+        names |= {*self.input_fields, *([self.label] if self.label else []), *choices.template_fields(self)}
+        return frozenset(names - {_FILLED_IN.get(self.kind)})
 
     @cached_property
     def may_be_empty(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, unknown
-from harness.tasks import read, values
+from harness.tasks import choices, read, values
 from harness.tasks.columns import check_columns
 from harness.tasks.read import Row, SourceRow
 from harness.tasks.spec import TaskSpec
@@ -117,7 +117,7 @@ def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
 
 def _paths(spec: TaskSpec) -> Collection[str]:
     """The dotted names that a task uses without a new name for them."""
-    return {name for name in (*spec.used_fields, spec.dialogue or "") if "." in name}
+    return {name for name in (*spec.used_fields, *choices.list_fields(spec), spec.dialogue or "") if "." in name}
 
 
 def _opened(spec: TaskSpec, row: SourceRow, where: str) -> SourceRow:
@@ -126,10 +126,11 @@ def _opened(spec: TaskSpec, row: SourceRow, where: str) -> SourceRow:
     A label stays text where the task names it so.
     """
     lists = {}
-    wanted = {*spec.used_fields, spec.references or "", spec.dialogue or ""} & row.values.keys() - row.nested.keys()
+    lists_of_task = {*choices.list_fields(spec), spec.references or "", spec.dialogue or ""}
+    wanted = {*spec.used_fields, *lists_of_task} & row.values.keys() - row.nested.keys()
     for name in sorted(wanted):
         text = row.values[name]
-        if spec.reader.lists_as_text and name not in (spec.references, spec.dialogue):
+        if spec.reader.lists_as_text and name not in lists_of_task:
             continue
         if not _is_label(spec, name, text):
             try:
@@ -166,6 +167,10 @@ def _lacks(spec: TaskSpec, row: SourceRow, whole: SourceRow) -> str | None:
         if source is not None and row.values.get(source, "").strip():
             return f"are left out: the expression of extract.{source} finds no '{name}'"
         return f"are left out: '{name}' is empty or missing"
+    for name in choices.list_fields(spec):
+        several = row.nested.get(name)
+        if not isinstance(several, (list, tuple)) or len(several) < 2 or not all(map(read.as_text, several)):
+            return f"are left out: '{name}' is no list of at least two texts"
     inputs = spec.input_fields
     if inputs and not any(whole.values.get(name, "").strip() for name in inputs):
         return f"are left out: {' and '.join(inputs)} are empty or missing"
@@ -215,7 +220,11 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
         if name in row.printed:
             hint += "; reader.lists_as_text: true takes it for a text"
         raise InputError(f"{where}: column '{name}' is {kind}, not a text: {shown}{hint}")
-    if spec.label is not None:
+    for name in choices.list_fields(spec):
+        fields[name] = json.dumps([_answer(name, one, where) for one in row.nested[name]], ensure_ascii=False)
+    if spec.choices:
+        choices.right(spec, fields, where)
+    elif spec.label is not None:
         fields[spec.label] = _label(spec, fields[spec.label], f"{where}: field '{spec.label}'")
     elif spec.answer_pattern is not None:
         answer = spec.completion.format_map(fields)

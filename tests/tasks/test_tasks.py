@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -335,9 +336,19 @@ SIZES = {
     "cola": (8024, 500, 527),
     "e2e_nlg": (4014, 60, 630),
     "factual_preference": (229, 42, 100),
+    "arc_challenge": (89, 60, 150),
+    "arc_easy": (170, 100, 300),
     "asdiv": (1604, 200, 500),
+    "commonsense_qa": (671, 150, 400),
+    "copa": (30, 20, 50),
     "factual_summary": (195, 26, 54),
     "gsm8k": (7173, 300, 1319),
+    "hellaswag": (7519, 500, 2000),
+    "openbookqa": (149, 100, 250),
+    "piqa": (1002, 200, 600),
+    "sciq": (500, 100, 400),
+    "social_iqa": (1130, 200, 600),
+    "winogrande": (567, 200, 500),
     "news_corpus": (699, 100, 200),
     "hh_harmless": (1707, 200, 401),
     "reuters_r8": (4919, 500, 2176),
@@ -369,6 +380,11 @@ def test_the_real_data(name: str) -> None:
     assert not any(one & other for one, other in itertools.combinations(splits, 2))
     if task.kind == "classification":
         assert {e.label for e in task.test} == set(range(len(task.label_words)))
+    if task.kind == "multiple_choice":
+        # No place is right much more often than another one, which would let a constant answer look clever.
+        places = Counter(e.label for e in task.test)
+        assert len(places) == max(len(e.candidates) for e in task.test)
+        assert max(places.values()) < 1.6 * len(task.test) / len(places)
     if spec.answer_pattern:
         assert all(spec.scored_part(e.completion) for e in task.test)
 
