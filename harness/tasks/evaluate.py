@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -158,10 +159,15 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
 
 
 def majority_score(data: TaskData) -> float | None:
-    """The most that one label for every test example gets, by the primary metric; None outside classification."""
-    expected = [(data.label_words[e.label],) for e in data.test if e.label is not None]
-    if data.kind != "classification" or not expected:
+    """What a model gets that reads nothing, by the primary metric; None where answers are free.
+
+    It is the most that one label for every test example gets; of multiple choice, what picking at random gets.
+    """
+    if data.kind == "multiple_choice":
+        return statistics.fmean(1 / len(example.candidates) for example in data.test)
+    if data.kind != "classification":
         return None
+    expected = [(data.label_words[e.label],) for e in data.test if e.label is not None]
     primary = data.spec.primary_metric
     values = [score(primary, [label] * len(expected), expected).value for label in data.label_words]
     known = [value for value in values if value is not None]

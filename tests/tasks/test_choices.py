@@ -16,7 +16,7 @@ from harness.errors import InputError
 from harness.objectives import sft
 from harness.tasks import data, ranking
 from harness.tasks.data import Example
-from harness.tasks.evaluate import evaluate
+from harness.tasks.evaluate import evaluate, majority_score
 from harness.tasks.spec import TaskSpec
 
 TASK: dict[str, Any] = {
@@ -129,6 +129,12 @@ def test_the_likeliest_and_the_likeliest_per_character(monkeypatch: pytest.Monke
         ("yes", ("not at all",)),
         ("yes", ("yes",)),
     ]
+
+
+def test_who_reads_nothing_picks_at_random() -> None:
+    several = [chosen("a:", ("x", "y"), 1), chosen("b:", ("x", "y", "z", "w"), 0)]
+    task = toy.data("multiple_choice", several, choices=["{c}", "{r}"], completion="{choice}", label="l", rejected=None)
+    assert majority_score(task) == pytest.approx((1 / 2 + 1 / 4) / 2)
 
 
 @pytest.mark.slow

@@ -383,7 +383,7 @@ def test_the_real_data(name: str) -> None:
     if task.kind == "multiple_choice":
         # No place is right much more often than another one, which would let a constant answer look clever.
         places = Counter(e.label for e in task.test)
-        assert len(places) == max(len(e.candidates) for e in task.test)
+        assert len(places) >= min(len(e.candidates) for e in task.test)
         assert max(places.values()) < 1.6 * len(task.test) / len(places)
     if spec.answer_pattern:
         assert all(spec.scored_part(e.completion) for e in task.test)
