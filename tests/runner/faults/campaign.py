@@ -172,7 +172,7 @@ class Campaign:
                 process = psutil.Process(json.loads(path.read_bytes())["pid"])
                 if process.environ().get(MARK) == self.mark:
                     found.append((process, path.parent.name))
-            except (ValueError, TypeError, OSError, psutil.Error):
+            except (ValueError, KeyError, TypeError, OSError, psutil.Error):
                 continue
         return found
 
