@@ -83,7 +83,7 @@ def sweep_name(folder: Path, plan: Mapping[str, Any]) -> str | None:
         return name
     try:
         return spec.load(folder / SWEEP_FILE).name
-    except (InputError, OSError):
+    except (ValueError, OSError, RecursionError):
         pass
     for trial_id in sorted(names(folder / TRIALS_DIR)):
         try:
@@ -133,7 +133,7 @@ def is_sweep(path: Path) -> bool:
     """Whether a file is a sweep that can be read."""
     try:
         spec.load(path)
-    except (InputError, OSError):
+    except (ValueError, OSError, RecursionError):
         return False
     return True
 

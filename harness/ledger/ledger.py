@@ -202,14 +202,15 @@ class Ledger:
         path = self.trial_dir(record.trial_id) / RECORD_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_dead_parts(path.parent)
-        try:
-            create_atomically(path, text_of(record))
-        except FileExistsError:
-            if self.ended(record.trial_id) is not None:
-                return False
-            with suppress(FileExistsError):
+        for _ in range(2):
+            try:
                 create_atomically(path, text_of(record))
-        return True
+            except FileExistsError:
+                if self.ended(record.trial_id) is not None:
+                    return False
+            else:
+                return True
+        return False
 
     def record(self, trial_id: str) -> Record | None:
         """The record of one trial; None if there is none. Raises :class:`InputError` if it cannot be used."""

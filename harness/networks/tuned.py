@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from torch import nn
 
-from harness.files import write_checksums
+from harness.files import CHECKSUMS_FILE, write_checksums
 from harness.models.load import Base
 from harness.networks.fresh import fresh_parameters
 from harness.networks.merging import Merge
@@ -92,6 +92,8 @@ class Tuned:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for name in (DESCRIPTION_FILE, CHECKSUMS_FILE):  # an earlier attempt's, which would count as bytes of this one
+            (folder / name).unlink(missing_ok=True)
         if isinstance(self.model, PeftModel):
             # Without this, PEFT asks a model hub whether the vocabulary changed.
             self.model.save_pretrained(str(folder), save_embedding_layers=False)

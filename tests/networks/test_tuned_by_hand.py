@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace as Namespace
 from typing import Any
@@ -65,8 +66,16 @@ def test_frozen_tensors_that_belong_to_the_task_are_stored_too(base: Base, tmp_p
     small, large = plain.save(tmp_path / "plain"), more.save(tmp_path / "more")
     assert small == (tmp_path / "plain" / "trained.safetensors").stat().st_size
     assert large > small >= 4 * 4
+    assert plain.save(tmp_path / "plain") == small, "whatever an earlier attempt left there"
     frozen = nn.Linear(3, 4).requires_grad_(False)
     assert Tuned(base, frozen).save(tmp_path / "frozen") == 0
+
+
+def test_a_checkpoint_has_the_hash_of_each_file(base: Base, tmp_path: Path) -> None:
+    Tuned(base, nn.Linear(3, 4)).save(tmp_path)
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True).returncode == 0
+    named = {line.split("  ")[1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines()}
+    assert named == {"trained.safetensors", "method.json"}
 
 
 def test_the_seed_of_an_adapter_is_the_bases(base: Base) -> None:

@@ -183,6 +183,26 @@ def test_a_lost_trial_process_is_a_failed_row(tmp_path: Path) -> None:
     wait_for(lambda: gone(kernel), "the end of the kernel")
 
 
+@pytest.mark.slow
+def test_a_trial_that_is_terminated_from_outside_again_and_again_is_a_failed_row(tmp_path: Path) -> None:
+    tiny.bench(tmp_path, methods=HANG)
+    driver, _ = start_and_hang(tmp_path)
+    seen: set[int] = set()
+    for _ in range(3):
+        wait_for(lambda: set(kernels(tmp_path)) - seen, "a new kernel")
+        seen.update(kernels(tmp_path))
+        (trial,) = [child for child in psutil.Process(driver.pid).children() if "trial" in child.cmdline()]
+        trial.terminate()
+    code, _, err = tiny.done(driver)
+    assert code == 1, err
+    record = records(tmp_path)["hang"]
+    assert (record.status, record.attempt) == ("failed", 3)
+    assert record.reason == (
+        "the trial ended 3 times without a record (at last, the trial's process ended with exit code 130); see log.txt"
+    )
+    assert all(map(gone, seen))
+
+
 def test_a_process_that_left_a_record_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another driver may set the record aside before the first one sees the end of the process."""
     settings = sweep.load(tiny.bench(tmp_path, methods={"full": {"act": "raise"}}))

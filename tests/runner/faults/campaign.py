@@ -29,6 +29,8 @@ from harness.results.record import Record
 #: In the environment of every process of a campaign, and so of all that they start.
 MARK = "TUNEBENCH_TEST_CAMPAIGN"
 LEASE_S = 4.0
+#: Seconds until the next fault, at most; a busy machine needs more, or nothing but starts is disturbed.
+PAUSE_S = float(os.environ.get("TUNEBENCH_TEST_PAUSE_S") or 1.0)
 #: What may differ between a disturbed run and an undisturbed one.
 CIRCUMSTANCES = ["started_at", "duration_s", "attempt"]
 #: The reasons that a killed process leaves.
@@ -102,7 +104,7 @@ class Campaign:
         """Inject so many faults, each at a random moment of a run that goes on."""
         while self.done.total() < faults:
             self.keep_running()
-            time.sleep(self.random.uniform(0.0, 1.0))
+            time.sleep(self.random.uniform(0.0, PAUSE_S))
             name = self.random.choice(sorted(among))
             if among[name](self):
                 self.done[name] += 1
@@ -172,7 +174,7 @@ class Campaign:
                 process = psutil.Process(json.loads(path.read_bytes())["pid"])
                 if process.environ().get(MARK) == self.mark:
                     found.append((process, path.parent.name))
-            except (ValueError, TypeError, OSError, psutil.Error):
+            except (ValueError, KeyError, TypeError, OSError, psutil.Error):
                 continue
         return found
 
@@ -194,7 +196,8 @@ class Campaign:
         ledger = self.ledger
         # The last ones: the drivers are not about to take them.
         waiting = [row.trial_id for row in ledger.pending()][-4:]
-        return [ledger.trial_dir(trial_id) for trial_id in waiting if not ledger.is_claimed(trial_id)]
+        places = [ledger.trial_dir(trial_id) for trial_id in waiting if not ledger.is_claimed(trial_id)]
+        return [place for place in places if place.is_dir()]
 
     def gone(self, processes: list[psutil.Process]) -> None:
         """Wait for the end of processes that nothing keeps alive any more."""
