@@ -67,7 +67,7 @@ class PacedStream(OutStream):
         return len(string)
 
     def _watch_pipe_fd(self) -> None:
-        """Print what arrives in the descriptor itself; ipykernel reads 1,000 bytes at a time, and logs all of it raw."""
+        """Print what arrives in the descriptor itself; ipykernel reads 1,000 bytes at a time and logs all of it."""
         decoder, raw = codecs.getincrementaldecoder("utf-8")("replace"), RAW
         while (piece := os.read(self._fid, PIECE)) and self._should_watch:
             self.write(decoder.decode(piece))

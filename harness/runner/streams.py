@@ -39,6 +39,11 @@ class Stream:
 
     def write(self, text: str) -> None:
         """Append ``text``; a carriage return begins its line anew, a backspace takes a character back."""
+        if not (self._returned or "\r" in text or "\b" in text):  # whole lines at once: millions may come
+            lines, newline, text = text.rpartition("\n")
+            if newline:
+                self._keep("".join(self._line) + lines + newline)
+                self._line.clear()
         for piece in _CONTROL.split(text):
             if piece == "\r":
                 self._returned = True

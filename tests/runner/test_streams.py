@@ -40,6 +40,14 @@ def test_carriage_returns_and_backspaces_do_what_they_do_on_a_terminal(pieces: t
     assert shown(*pieces) == text
 
 
+def test_millions_of_short_lines_take_no_time() -> None:
+    stream, began = Stream(), time.process_time()
+    for _ in range(100):
+        stream.write("y\n" * 2**15)
+    assert time.process_time() - began < 1, "a hundred times less than line by line"
+    assert stream.text.endswith("y\ny\n") and "[6,422,528 characters left out]" in stream.text
+
+
 @given(st.lists(st.text(alphabet="ab\n\r\b", max_size=9), max_size=9))
 def test_the_text_does_not_depend_on_how_it_came(pieces: list[str]) -> None:
     assert shown(*pieces) == shown("".join(pieces)) == shown(*"".join(pieces))
