@@ -6,9 +6,9 @@ import sys
 
 from harness import notebooks
 from harness.cli import estimate, fetch, init, lab, list, plan, report, run, status, tables, trial
-from harness.cli.app import BAD_INPUT, app
+from harness.cli.app import BAD_INPUT, INTERRUPTED, app
 from harness.errors import InputError
-from harness.processes.lifetime import interruptible
+from harness.processes.lifetime import ended_by_signals
 
 __all__ = ["app", "main"]
 
@@ -19,7 +19,7 @@ for _command in (run, plan, status, tables, report, estimate, list, fetch, lab, 
 def main() -> None:
     """Run the command line. Bad input prints one line and exits with code 2; an interrupt exits with 130."""
     try:
-        with interruptible():
+        with ended_by_signals(INTERRUPTED, "interrupted"):
             notebooks.hand_on()
             app()
     except InputError as error:

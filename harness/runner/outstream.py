@@ -68,6 +68,8 @@ class PacedStream(OutStream):
 
     def _watch_pipe_fd(self) -> None:
         """Print what arrives in the descriptor itself; ipykernel reads 1,000 bytes at a time and logs all of it."""
+        if self._fid is None:
+            return
         decoder, raw = codecs.getincrementaldecoder("utf-8")("replace"), RAW
         while (piece := os.read(self._fid, PIECE)) and self._should_watch:
             self.write(decoder.decode(piece))

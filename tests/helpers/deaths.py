@@ -76,7 +76,7 @@ class Command:
         """What it printed."""
         return self.output.read_text()
 
-    def when(self, condition: Callable[[], object], seconds: float = 120) -> None:
+    def when(self, condition: Callable[[], object], seconds: float = 300) -> None:
         """Wait until ``condition`` holds while the command runs."""
         end = time.monotonic() + seconds
         while not condition():

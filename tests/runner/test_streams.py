@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.runner import bounds, streams
+from harness.runner.bounds import HEAD, LOG, TAIL
 from harness.runner.notebook import Run
-from harness.runner.streams import HEAD, TAIL, BoundedLog, Stream
+from harness.runner.streams import BoundedLog, Stream
 from harness.sweeps.spec import Limits
 
 
@@ -80,7 +81,7 @@ def test_long_results_and_errors_lose_their_middle_and_long_pictures_are_left_ou
     long, middle = "a" * (HEAD + 7) + "b" * TAIL, "\n[7 characters left out]\n"
     cut = "a" * HEAD + middle + "b" * TAIL
     assert bounds.shortened(long) == cut and bounds.shortened(long[7:]) == long[7:]
-    picture, larger = "p" * bounds.LOG, "p" * (bounds.LOG + 1)
+    picture, larger = "p" * LOG, "p" * (LOG + 1)
     shown = bounds.content({"data": {"text/plain": long, "image/png": picture, "text/html": larger}, "metadata": {}})
     said = "[text/html of 16,777,217 characters left out]"
     assert shown == {"data": {"text/plain": f"{cut}\n{said}", "image/png": picture}, "metadata": {}}
@@ -118,7 +119,7 @@ def test_two_hundred_megabytes_are_no_timeout(tmp_path: Path) -> None:
     status, outputs = execute(tmp_path, code)
     assert status == "ok"
     assert sum(len(output.text) for output in outputs) < 2 * (HEAD + TAIL)
-    assert (tmp_path / "log.txt").stat().st_size < 1.01 * streams.LOG
+    assert (tmp_path / "log.txt").stat().st_size < 1.01 * LOG
 
 
 @pytest.mark.slow
@@ -136,8 +137,8 @@ def test_whatever_else_a_cell_shows_is_bounded_too(tmp_path: Path, monkeypatch: 
     assert kinds == [("stream", "stdout"), *[("display_data", None)] * 16, ("stream", "stderr"), ("error", None)]
     assert "displayed from here on is left out" in outputs[-2].text
     assert "characters left out" in outputs[-1].evalue and "characters left out" in outputs[0].text
-    assert (tmp_path / "notebook.ipynb").stat().st_size < 2 * streams.LOG
-    assert (tmp_path / "log.txt").stat().st_size < 1.2 * streams.LOG
+    assert (tmp_path / "notebook.ipynb").stat().st_size < 2 * LOG
+    assert (tmp_path / "log.txt").stat().st_size < 1.2 * LOG
 
 
 @pytest.mark.slow
