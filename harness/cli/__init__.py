@@ -10,9 +10,9 @@ import typer
 
 from harness import notebooks
 from harness.cli import estimate, fetch, init, lab, list, plan, report, run, show, status, tables, trial
-from harness.cli.app import BAD_INPUT, app
+from harness.cli.app import BAD_INPUT, INTERRUPTED, app
 from harness.errors import InputError, unknown
-from harness.processes.lifetime import interruptible
+from harness.processes.lifetime import ended_by_signals
 
 __all__ = ["app", "main"]
 
@@ -27,7 +27,7 @@ _UsageError: Any = typer.BadParameter.__base__
 def main() -> None:
     """Run the command line. Bad input prints one line and exits with code 2; an interrupt exits with 130."""
     try:
-        with interruptible():
+        with ended_by_signals(INTERRUPTED, "interrupted"):
             notebooks.hand_on()
             sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except InputError as error:

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
-from typer.core import TyperGroup
 
 from harness import __version__
 from harness.errors import InputError, cut
@@ -18,20 +16,7 @@ from harness.errors import InputError, cut
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-
-class _Commands(TyperGroup):
-    """Every command ends an interrupt with one line; a command that has more to say says it first."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
-
-
 app = typer.Typer(
-    cls=_Commands,
     help="Which fine-tuning method should I use for my model, my task and my hardware?",
     no_args_is_help=True,
     add_completion=False,

@@ -57,6 +57,30 @@ def adopt_orphans() -> None:
 
 
 @contextmanager
+def ended_by_signals(code: int, said: str) -> Iterator[None]:
+    """Ctrl-C and :data:`STOP_SIGNALS` end this process at once with ``code``, after the line ``said``.
+
+    Without an exception: a library that is being imported may swallow one, and go on half imported. Temporary folders
+    go as they do when the interpreter ends.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        os.write(2, f"{said}\n".encode())
+        with suppress(BaseException):
+            atexit._run_exitfuncs()
+        os._exit(code)
+
+    heard = [number for number in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is end:
+                signal.signal(number, handler)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """:data:`STOP_SIGNALS` interrupt as Ctrl-C does: with KeyboardInterrupt, unless they are ignored (``nohup``).
 
@@ -71,9 +95,12 @@ def interruptible() -> Iterator[None]:
 
     heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in heard}
+    if (ctrl_c := signal.getsignal(signal.SIGINT)) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
+        signal.signal(signal.SIGINT, ctrl_c or signal.default_int_handler)
         for number, handler in before.items():
             if signal.getsignal(number) is interrupt:
                 signal.signal(number, handler)

@@ -16,9 +16,9 @@ from harness.processes.guarded import Guarded
 
 def main() -> None:
     """Serve until told to stop."""
-    from ipykernel import kernelapp
+    from harness.runner.outstream import TrialKernelApp
 
-    kernelapp.launch_new_instance()
+    TrialKernelApp.launch_instance()
 
 
 _waiting: list[Guarded] = []

@@ -36,7 +36,6 @@ from harness.sweeps.spec import Limits
 #: start at once; no cell has run by then.
 STARTS = 3
 _START_TIMEOUT_S = 120
-_PRINTS_THROUGH = "--IPKernelApp.outstream_class=harness.runner.outstream.PacedStream"
 
 
 class TrialProvisioner(LocalProvisioner):
@@ -69,7 +68,6 @@ class TrialKernel(AsyncKernelManager):
                 "harness.runner.kernel",
                 "-f",
                 "{connection_file}",
-                _PRINTS_THROUGH,
             ],
             display_name="TuneBench",
             language="python",

@@ -1,4 +1,4 @@
-"""What a kernel prints through: no faster than it is read, and with nothing lost on the way.
+"""What a kernel prints and sends through: no faster than it is read, bounded, and with nothing lost on the way.
 
 ipykernel gathers what is printed without a bound, and its socket drops messages when a thousand of them wait. So a
 cell that floods its output makes messages of hundreds of megabytes, each of which holds the reader's interpreter for
@@ -7,14 +7,41 @@ seconds, and one that flushes often loses lines, or even the word that it is don
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import Any
 
 import zmq
 from ipykernel.iostream import OutStream
+from ipykernel.kernelapp import IPKernelApp
+from jupyter_client.session import Session
+
+from harness.runner import bounds
 
 #: Characters that are printed before they are sent: a message is hardly longer.
 PIECE = 2**16
+#: Bytes that programs print past the kernel, such as those that a cell starts, and that go to the trial's log raw; the
+#: log gets them from the reader too, unless the kernel dies before.
+RAW = 2**20
+
+
+class TrialKernelApp(IPKernelApp):
+    """IPython's kernel with these ways out."""
+
+    def _outstream_class_default(self) -> str:
+        return f"{__name__}.PacedStream"
+
+    def _session_default(self) -> Session:
+        return BoundedSession(parent=self)
+
+
+class BoundedSession(Session):
+    """Sends results, pictures and errors that a reader can take in: one of 150 MB would hold it for many seconds."""
+
+    def send(self, stream: Any, msg_or_type: Any, content: Any = None, *args: Any, **settings: Any) -> Any:
+        if isinstance(content, dict):
+            content = bounds.content(content)
+        return super().send(stream, msg_or_type, content, *args, **settings)
 
 
 class PacedStream(OutStream):
@@ -38,3 +65,13 @@ class PacedStream(OutStream):
                 self._unsent = 0
                 self.flush()  # type: ignore[no-untyped-call]
         return len(string)
+
+    def _watch_pipe_fd(self) -> None:
+        """Print what arrives in the descriptor itself; ipykernel reads 1,000 bytes at a time and logs all of it."""
+        if self._fid is None:
+            return
+        decoder, raw = codecs.getincrementaldecoder("utf-8")("replace"), RAW
+        while (piece := os.read(self._fid, PIECE)) and self._should_watch:
+            self.write(decoder.decode(piece))
+            os.write(self._original_stdstream_copy, piece[:raw])
+            raw -= len(piece[:raw])

@@ -12,14 +12,12 @@ from collections import deque
 from typing import IO, Any
 
 from nbclient.util import run_sync
-from nbformat.v4 import output_from_msg
+from nbformat.v4 import new_output, output_from_msg
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
-#: Characters of a stream of a cell that stay: the first and the last ones.
-HEAD = TAIL = 2**16
-#: Characters of a trial's notebook that its log holds at most.
-LOG = 2**24
+from harness.runner.bounds import HEAD, LOG, TAIL
+
 #: A stream that grows is written into the notebook this often, and when the cell ends.
 _SETTLE_S = 2.0
 
@@ -41,6 +39,11 @@ class Stream:
 
     def write(self, text: str) -> None:
         """Append ``text``; a carriage return begins its line anew, a backspace takes a character back."""
+        if not (self._returned or "\r" in text or "\b" in text):  # whole lines at once: millions may come
+            lines, newline, text = text.rpartition("\n")
+            if newline:
+                self._keep("".join(self._line) + lines + newline)
+                self._line.clear()
         for piece in _CONTROL.split(text):
             if piece == "\r":
                 self._returned = True
@@ -112,12 +115,14 @@ class _Client(PapermillNotebookClient):
         self._streams: dict[str, tuple[Any, Stream]] = {}
         """stdout or stderr -> the one output of the running cell that holds it, and what was printed into it."""
         self._settled = time.monotonic()
+        self._displayed = 0
+        """Characters that the running cell has displayed."""
 
     def output(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
         hooked = self.output_hook_stack[msg["parent_header"].get("msg_id")]
         if msg["msg_type"] != "stream" or hooked or self.clear_before_next_output:
             self._settle()
-            return super().output(outs, msg, display_id, cell_index)
+            return self._display(outs, msg, display_id, cell_index)
         name = msg["content"]["name"]
         known = self._streams.get(name)
         if known is None or not any(out is known[0] for out in outs):  # the first, or the outputs were cleared
@@ -130,12 +135,24 @@ class _Client(PapermillNotebookClient):
 
     async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **settings: Any) -> Any:
         self._streams.clear()
+        self._displayed = 0
         try:
             return await super().async_execute_cell(cell, cell_index, *args, **settings)
         finally:
             self._settle()
 
     execute_cell = run_sync(async_execute_cell)
+
+    def _display(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
+        """Keep what a cell displays while there is room; an error always."""
+        had_room = self._displayed <= LOG
+        self._displayed += sum(len(form) for form in msg["content"].get("data", {}).values() if isinstance(form, str))
+        if self._displayed <= LOG or msg["msg_type"] == "error":
+            return super().output(outs, msg, display_id, cell_index)
+        if had_room:
+            said = "[tunebench] what the cell displayed from here on is left out\n"
+            outs.append(new_output("stream", name="stderr", text=said))
+        return None
 
     def _settle(self) -> None:
         """Write into the notebook what the streams hold."""

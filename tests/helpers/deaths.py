@@ -44,10 +44,13 @@ Path(trial_dir, 'spawned').touch()
 """
 
 
-class Command:
-    """One started command, with the standard streams in files."""
+TUNEBENCH = ("-m", "harness.cli")
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+
+class Command:
+    """One started command of TuneBench, or another ``program`` of Python, with the standard streams in a file."""
+
+    def __init__(self, folder: Path, *arguments: str, program: tuple[str, ...] = TUNEBENCH, **environment: str) -> None:
         self.mark = str(10**9 + secrets.randbelow(10**9))
         self.folder = folder
         self.temporary = folder / f"tmp-{self.mark}"
@@ -55,7 +58,7 @@ class Command:
         self.output = folder / f"output-{self.mark}"
         with self.output.open("wb") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "harness.cli", *arguments],
+                [sys.executable, *program, *arguments],
                 cwd=folder,
                 env={
                     **os.environ,
@@ -73,7 +76,7 @@ class Command:
         """What it printed."""
         return self.output.read_text()
 
-    def when(self, condition: Callable[[], object], seconds: float = 120) -> None:
+    def when(self, condition: Callable[[], object], seconds: float = 300) -> None:
         """Wait until ``condition`` holds while the command runs."""
         end = time.monotonic() + seconds
         while not condition():

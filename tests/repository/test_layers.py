@@ -25,7 +25,7 @@ BELOW: dict[str, set[str]] = {
     "sweeps": {"sources", "models", "tasks"},
     "ledger": {"sweeps", "results"},
     "runner": {"ledger", "sweeps", "results", "processes"},
-    "estimate": {"models", "methods", "networks", "measure", "sources", "sweeps", "tasks"},
+    "estimate": {"models", "methods", "networks", "measure", "sources", "sweeps", "tasks", "processes"},
     "judgement": {"results", "tasks"},
     "figures": {"judgement", "results"},
     "report": {"figures", "judgement", "results", "models", "tasks"},

@@ -16,6 +16,18 @@ from harness.ledger.ledger import Ledger
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone knows who belongs to whom")
 
 GO_ON = "time.sleep(600)"
+#: A notebook's call, in two processes.
+TOGETHER = """\
+from harness import methods
+from harness.experiment.parallel import launch
+from harness.models.load import load
+from harness.training.trainer import Settings
+from harness.trial import Budget
+
+budget = Budget(train_examples=64, batch_size=4, max_length=48, eval_examples=4, epochs=100)
+tuned = methods.apply("lora", load("tiny-llama", device="cpu"))
+launch.fit("sft", tuned, "factual_summary", Settings(budget, 1e-3, on_step=lambda *_: print("step", flush=True)), {}, 2)
+"""
 END = f"from harness.results.record import write_outcome\n{tiny.OUTCOME}"
 #: Signals upon which a command ends in an orderly way.
 ORDERLY = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
@@ -109,6 +121,16 @@ def test_estimates_end_with_the_command(tmp_path: Path, command: str, number: si
         assert code == 130
         assert lines == ["estimating the memory of 8 settings, once", lines[-1]]
         assert lines[-1].startswith("interrupted")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["start", "step"])
+def test_processes_that_train_together_end_with_their_notebook(tmp_path: Path, moment: str) -> None:
+    """Also before they have imported what they need to tie themselves."""
+    notebook = Command(tmp_path, program=("-c", TOGETHER))
+    notebook.when(lambda: len(notebook.alive()) >= 3 and (moment == "start" or "step" in notebook.text()))
+    notebook.die(signal.SIGKILL)
+    assert notebook.alive() == []
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.runner import streams
+from harness.runner import bounds, streams
+from harness.runner.bounds import HEAD, LOG, TAIL
 from harness.runner.notebook import Run
-from harness.runner.streams import HEAD, TAIL, BoundedLog, Stream
+from harness.runner.streams import BoundedLog, Stream
 from harness.sweeps.spec import Limits
 
 
@@ -38,6 +39,14 @@ def shown(*pieces: str) -> str:
 )
 def test_carriage_returns_and_backspaces_do_what_they_do_on_a_terminal(pieces: tuple[str, ...], text: str) -> None:
     assert shown(*pieces) == text
+
+
+def test_millions_of_short_lines_take_no_time() -> None:
+    stream, began = Stream(), time.process_time()
+    for _ in range(100):
+        stream.write("y\n" * 2**15)
+    assert time.process_time() - began < 1, "a hundred times less than line by line"
+    assert stream.text.endswith("y\ny\n") and "[6,422,528 characters left out]" in stream.text
 
 
 @given(st.lists(st.text(alphabet="ab\n\r\b", max_size=9), max_size=9))
@@ -68,6 +77,22 @@ def test_the_log_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
+def test_long_results_and_errors_lose_their_middle_and_long_pictures_are_left_out() -> None:
+    long, middle = "a" * (HEAD + 7) + "b" * TAIL, "\n[7 characters left out]\n"
+    cut = "a" * HEAD + middle + "b" * TAIL
+    assert bounds.shortened(long) == cut and bounds.shortened(long[7:]) == long[7:]
+    picture, larger = "p" * LOG, "p" * (LOG + 1)
+    shown = bounds.content({"data": {"text/plain": long, "image/png": picture, "text/html": larger}, "metadata": {}})
+    said = "[text/html of 16,777,217 characters left out]"
+    assert shown == {"data": {"text/plain": f"{cut}\n{said}", "image/png": picture}, "metadata": {}}
+    assert bounds.content({"data": {"image/svg+xml": larger}})["data"] == {
+        "text/plain": said.replace("text/html", "image/svg+xml")
+    }
+    raised = bounds.content({"ename": "E", "evalue": long, "traceback": ["in a cell", long]})
+    assert raised == {"ename": "E", "evalue": cut, "traceback": ["in a cell", cut]}
+    assert bounds.content({"status": "ok", "code": long}) == {"status": "ok", "code": long}
+
+
 def _outputs(path: Path) -> list[nbformat.NotebookNode]:
     return [o for cell in nbformat.read(path, 4).cells if cell.cell_type == "code" for o in cell.outputs]
 
@@ -94,7 +119,41 @@ def test_two_hundred_megabytes_are_no_timeout(tmp_path: Path) -> None:
     status, outputs = execute(tmp_path, code)
     assert status == "ok"
     assert sum(len(output.text) for output in outputs) < 2 * (HEAD + TAIL)
-    assert (tmp_path / "log.txt").stat().st_size < 1.01 * streams.LOG
+    assert (tmp_path / "log.txt").stat().st_size < 1.01 * LOG
+
+
+@pytest.mark.slow
+def test_whatever_else_a_cell_shows_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What programs print that it starts, what it displays, and what it raises."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it, a kernel leaves alone what programs print
+    code = (
+        "import os\nfrom IPython.display import display\nos.system('head -c 30000000 /dev/zero | tr \"\\\\0\" x')\n"
+        "for n in range(30):\n    display({'text/plain': 'shown', 'image/png': 'p' * 1_000_000}, raw=True)\n"
+        "raise ValueError('y' * 20_000_000)"
+    )
+    status, outputs = execute(tmp_path, code)
+    kinds = [(o.output_type, o.get("name")) for o in outputs]
+    assert status == "failed"
+    assert kinds == [("stream", "stdout"), *[("display_data", None)] * 16, ("stream", "stderr"), ("error", None)]
+    assert "displayed from here on is left out" in outputs[-2].text
+    assert "characters left out" in outputs[-1].evalue and "characters left out" in outputs[0].text
+    assert (tmp_path / "notebook.ipynb").stat().st_size < 2 * LOG
+    assert (tmp_path / "log.txt").stat().st_size < 1.2 * LOG
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "act",
+    [
+        "import ctypes\nctypes.PyDLL(None).sleep(600)",
+        "import re\nre.match('(a+)+$', 'a' * 40 + 'b')",
+        "import os\nos.kill(os.getpid(), 19)",
+    ],
+    ids=["it holds the interpreter", "it computes in C", "it is stopped"],
+)
+def test_a_kernel_that_hears_nothing_meets_the_time_limit(tmp_path: Path, act: str) -> None:
+    status, _ = execute(tmp_path, act, time_s=6)
+    assert status == "timeout"
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> N
     bench(tmp_path, methods={"full": {"act": ["hang"]}})
     driver = start_and_hang(tmp_path)
     below = family(driver)
-    assert len(below) == 3, "the warm parent, the trial and its kernel"
+    assert len(below) == 4, "the warm parent, the trial, its guard and its kernel"
     driver.send_signal(number)
     code, _, _ = tiny.done(driver)
     assert code == (-number if number == signal.SIGKILL else 130)
