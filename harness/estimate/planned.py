@@ -170,7 +170,7 @@ def _in_processes(settings: list[Setting]) -> dict[Setting, int | None]:
 
 def _in_a_process(settings: list[Setting]) -> dict[Setting, int | None]:
     done = subprocess.run(
-        [sys.executable, "-m", "harness.estimate.worker"],
+        [sys.executable, "-P", "-m", "harness.estimate.worker"],
         input=json.dumps([asdict(setting) for setting in settings]),
         capture_output=True,
         text=True,

@@ -236,9 +236,7 @@ def _check_files(folder: Path) -> None:
             what = "a link that leads nowhere or to no file" if path.is_symlink() else "not a regular file"
             raise InputError(f"model: {path}: is {what}; a checkpoint has files alone")
     if (folder / "adapter_config.json").exists():  # transformers would load that other model, wherever it is
-        raise InputError(
-            f"model: {folder}: is an adapter of another model; merge it into that model first"
-        )
+        raise InputError(f"model: {folder}: is an adapter of another model; merge it into that model first")
 
 
 def _outside_code(config: Any) -> Iterator[str]:

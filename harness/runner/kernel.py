@@ -70,7 +70,6 @@ def _wait(read: int, write: int, parent: int) -> None:
     os.environ.clear()
     os.environ.update(order["environment"], JPY_PARENT_PID=str(parent))
     os.chdir(order["folder"])
-    sys.path[0] = order["folder"]  # as ``python -m`` does
     # ipykernel has read the environment when it was imported; its own handle on the parent comes as an argument.
     sys.argv = [__file__, *order["arguments"], f"--IPKernelApp.parent_handle={parent}"]
     import numpy

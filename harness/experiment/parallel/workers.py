@@ -93,7 +93,7 @@ def _start(folder: Path, rank: int, processes: int) -> subprocess.Popen[str]:
     environment.pop(VARIABLE, None)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.experiment.parallel.worker", str(folder), str(os.getpid())],
+        [sys.executable, "-P", "-m", "harness.experiment.parallel.worker", str(folder), str(os.getpid())],
         env=environment,
         stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
         text=True,
