@@ -7,6 +7,7 @@ import sys
 from harness import notebooks
 from harness.cli import estimate, fetch, init, lab, list, plan, report, run, status, tables, trial
 from harness.cli.app import BAD_INPUT, app
+from harness.cli.output import say
 from harness.errors import InputError
 
 __all__ = ["app", "main"]
@@ -30,5 +31,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    say(f"error: {' '.join(message.split())}", sys.stderr)
     sys.exit(BAD_INPUT)

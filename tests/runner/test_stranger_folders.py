@@ -86,9 +86,9 @@ def test_python_in_the_folder_of_a_trial_is_not_imported_and_no_link_is_followed
 def test_a_log_is_a_file_of_its_own(tmp_path: Path) -> None:
     log, other = tmp_path / LOG_FILE, tmp_path / "other"
     other.write_text("mine")
-    for put in (lambda: log.symlink_to(other), lambda: os.mkfifo(log), lambda: log.symlink_to("gone"), lambda: None):
+    for target in (other, tmp_path / "gone", None):
         log.unlink(missing_ok=True)
-        put()
+        os.mkfifo(log) if target is None else log.symlink_to(target)
         for text in ("one", "two"):
             with os.fdopen(open_log(log), "a") as stream:
                 stream.write(text)
