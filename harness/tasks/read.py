@@ -5,7 +5,6 @@ Every row knows its place in the file, so a message about it can name the line t
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
+from harness.sources.archive import gunzip
 from harness.tasks import delimited
 from harness.tasks.spec import FORMATS, Reader
 
@@ -65,7 +65,7 @@ def table(path: Path, reader: Reader) -> Table:
             f"{path}: the file's ending names no format; set reader.format or use one of {', '.join(FORMATS)}"
         )
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = gunzip(path) if path.suffix == ".gz" else path.read_bytes()
         if kind == "lines":
             return _matched(content, reader)
         return Table([_row(place, values) for place, values in _READERS[kind](content, reader)])
