@@ -65,6 +65,13 @@ def create_atomically(path: Path, text: str) -> None:
         part.unlink(missing_ok=True)
 
 
+def open_log(path: Path) -> int:
+    """A descriptor that appends to a log. A link would lead what is printed elsewhere, so it gives way to a file."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.unlink()
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0), 0o644)
+
+
 def _write(part: Path, text: str, durable: bool) -> None:
     with part.open("w", encoding="utf-8") as stream:
         stream.write(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -68,8 +69,18 @@ def hand_on() -> None:
         os.environ[VARIABLE] = str(notebooks_dir)
 
 
+def check_name(notebook: str) -> None:
+    """Raise :class:`InputError` for a name that may lead out of the folder of the notebooks: those never run."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", notebook):
+        raise InputError(f"notebook '{notebook}': not the name of a notebook below notebooks/, such as 'methods/lora'")
+
+
 def path(notebook: str) -> Path:
-    """The file of ``notebook``, such as 'methods/lora'. Raises :class:`InputError` if it does not exist."""
+    """The file of ``notebook``, such as 'methods/lora'.
+
+    Raises :class:`InputError` if it does not exist, and for a name that may lead to another folder.
+    """
+    check_name(notebook)
     file = root() / f"{notebook}.ipynb"
     if not file.is_file():
         raise InputError(f"notebook '{notebook}': {file} does not exist; is $TUNEBENCH_NOTEBOOKS right?")

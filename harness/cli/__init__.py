@@ -11,6 +11,7 @@ import typer
 from harness import notebooks
 from harness.cli import estimate, fetch, init, lab, list, plan, report, run, show, status, tables, trial
 from harness.cli.app import BAD_INPUT, INTERRUPTED, app
+from harness.cli.output import say
 from harness.errors import InputError, unknown
 from harness.processes.lifetime import ended_by_signals
 
@@ -51,5 +52,5 @@ def _in_words(error: Any) -> str:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    say(f"error: {' '.join(message.split())}", sys.stderr)
     sys.exit(BAD_INPUT)

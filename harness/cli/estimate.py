@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import JsonOption
-from harness.cli.output import print_json, print_table
+from harness.cli.output import print_json, print_table, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,4 +64,4 @@ def estimate(
     else:
         print_table(answer.header, answer.rows)
         for line in answer.remarks:
-            print(line)
+            say(line)

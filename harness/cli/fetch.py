@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from harness.cli.app import SetOption, SweepArgument
+from harness.cli.output import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,8 +27,6 @@ def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
 
     matrix = axes.load(sweeps.load(sweep, set_ or ()))
     for model in (load_model(entry.spec.address) for entry in matrix.models):
-        print(
-            f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model, verify=True)}", flush=True
-        )
+        say(f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model, verify=True)}")
     for task in (load_task(entry.spec.address) for entry in matrix.tasks):
-        print(f"{task.name}: {fetching.resolve(task.source, verify=True)}", flush=True)
+        say(f"{task.name}: {fetching.resolve(task.source, verify=True)}")

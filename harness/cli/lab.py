@@ -29,7 +29,8 @@ def lab(
     where = folder or notebooks.root()
     if not where.is_dir():
         raise InputError(f"{where}: no such folder; give one that exists, or none for the notebooks of TuneBench")
-    command = [sys.executable, "-m", "jupyterlab", "--ip", "127.0.0.1", "--ServerApp.root_dir", str(where.resolve())]
+    command = [sys.executable, "-P", "-m", "jupyterlab", "--ip", "127.0.0.1"]
+    command += ["--ServerApp.root_dir", str(where.resolve())]
     # JupyterLab would look for updates and news on the network.
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from harness.cli.app import ForceOption, JsonOption, MemoryOption, OnlyOption, SetOption, SweepArgument, parse_only
-from harness.cli.output import print_json, print_table
+from harness.cli.output import print_json, print_table, say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,4 +49,4 @@ def plan(
             f"{sweep_plan.duplicates} duplicates merged"
         )
         for line in check.lines(data):
-            print(line)
+            say(line)

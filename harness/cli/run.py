@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import ForceOption, MemoryOption, OnlyOption, SetOption, SweepArgument, parse_only, stoppable
-from harness.cli.output import print_table
+from harness.cli.output import print_table, say
 from harness.cli.report import write_report
 
 
@@ -57,7 +57,7 @@ def run(
     def judged(plan: Plan) -> Plan:
         """The plan, when its tasks can be read; what they leave out goes to the standard error stream."""
         for line in check.lines(check.tasks(row.trial for row in plan.runnable)):
-            print(line, file=sys.stderr)
+            say(line, sys.stderr)
         return planned.judge(plan, limit)
 
     with stoppable():
@@ -78,14 +78,14 @@ def run(
     elif not finished.ran and finished.tables.rows is not None:
         print(f"no trial to run; tables made again from {len(finished.tables.whole)} records in {folder}")
     elif not finished.ran:
-        print(f"nothing to do: {len(finished.records)} trials done in {folder}")
+        say(f"nothing to do: {len(finished.records)} trials done in {folder}")
     else:
         from harness.cli import console_tables
 
         lines = console_tables.outcome(folder, finished.records)
         print_table(lines.header, lines.rows)
         for line in console_tables.reasons(finished.records):
-            print(line)
+            say(line)
     if report is not None:
         write_report(folder, report)
     if not finished.all_well:

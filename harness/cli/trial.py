@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.app import stoppable
+from harness.cli.output import say
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,9 +31,9 @@ def trial(
     with stoppable():
         record = run_trial(folder)
     if record is None:
-        print(f"{folder.name}: nothing to do: the trial is done, or another process is running it")
+        say(f"{folder.name}: nothing to do: the trial is done, or another process is running it")
         return
-    print(f"{record.trial_id}: {record.status}" + (f": {record.reason}" if record.reason else ""))
+    say(f"{record.trial_id}: {record.status}" + (f": {record.reason}" if record.reason else ""))
     # A driver reads the record; a code other than 0 tells it that the process left none.
     if record.status != "ok" and not driven:
         raise typer.Exit(1)

@@ -185,7 +185,7 @@ def _in_processes(settings: list[Setting]) -> dict[Setting, int | str | None]:
 
 
 def _worker() -> subprocess.Popen[str]:
-    command = tied([sys.executable, "-m", "harness.estimate.worker"])
+    command = tied([sys.executable, "-P", "-m", "harness.estimate.worker"])
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

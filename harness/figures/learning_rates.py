@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
-from harness.figures.style import look
+from harness.figures.style import look, rate_text
 from harness.judgement.statistics import CELL, SETTING
 
 
@@ -45,6 +46,8 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
         several += len(line) > 1
         at_edge += len(line) > 1 and peak.learning_rate in (line.learning_rate.min(), line.learning_rate.max())
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(_Rates())
+    axes.xaxis.set_minor_formatter(_Rates())
     axes.margins(x=0.1, y=0.12)
     axes.set_xlabel("Learning rate (log scale)")
     axes.set_ylabel(f"{frame.metric.iloc[0]} on validation")
@@ -54,3 +57,10 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     if not at_edge:
         return "Every method’s best learning rate lies inside the range that was tried"
     return f"{at_edge} of {several} methods are best at the edge of the rates tried: others may suit them better"
+
+
+class _Rates(LogFormatter):
+    """Learning rates at the ticks that matplotlib would label; without mathematics, which figures do not set."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return rate_text(x) if super().__call__(x, pos) else ""

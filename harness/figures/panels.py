@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from harness import plain
 from harness.figures import labels
 from harness.figures.style import MUTED, style
 from harness.results.files import Tables as Tables
@@ -64,14 +67,14 @@ def small_multiples(
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     tall = height(max(len(group) for _, group in groups)) + 0.9
-    with style():
+    with _style():
         figure = Figure(figsize=(_WIDTH, lines * tall), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(lines, columns, squeeze=False).flat
         panels = [Panel(axes) for axes in grid]
         for panel, ((task, model), group) in zip(panels, groups, strict=False):
             finding = draw(panel, labelled(group.reset_index(drop=True)))
-            _title(panel.axes, finding, f"{task} · {model}", 92 // columns)
+            _title(panel.axes, finding, plain.line(f"{task} · {model}"), 92 // columns)
         for panel in panels[len(groups) :]:
             panel.axes.remove()
         _legend(figure)
@@ -82,9 +85,16 @@ def small_multiples(
     return figure
 
 
+@contextmanager
+def _style() -> Iterator[None]:
+    """The project's style, and a dollar sign in a name is a dollar sign; so tick labels hold no mathematics either."""
+    with style(), mpl.rc_context({"text.parse_math": False}):
+        yield
+
+
 def nothing(reason: str) -> Figure:
     """A figure that says why there is nothing to show."""
-    with style():
+    with _style():
         figure = Figure(figsize=(_WIDTH, 1.4))
         FigureCanvasAgg(figure)
         text = textwrap.fill(f"Nothing to show because {reason}.", 90)
@@ -132,7 +142,7 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
         if column in told and told.groupby("method")[column].nunique(dropna=False).max() > 1:
             said = told[column].map(lambda value, say=say: say(None if pd.isna(value) else value))
             label = label + (", " + said).where(said != "", "")
-    return frame.assign(label=label)
+    return frame.assign(label=label.map(plain.line))
 
 
 _ARGUMENTS = ("method_args", "objective_args")

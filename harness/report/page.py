@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def render(notebook: Any, title: str = "TuneBench report") -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE), autoescape=True)
     return environment.get_template("page.html.j2").render(
         title=title,
+        nonce=secrets.token_urlsafe(16),
         body=body,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         highlight=HtmlFormatter(style="friendly").get_style_defs(".highlight"),

@@ -6,16 +6,17 @@ Each function takes the tables by name (:func:`harness.results.tables.read`) and
 from __future__ import annotations
 
 import base64
+import html
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from harness import plain
 from harness.figures import DESCRIPTIONS, FIGURES, save
 from harness.figures.findings import answer, caution
 from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
@@ -34,6 +35,11 @@ class Html:
 
     def _repr_html_(self) -> str:
         return self.text
+
+
+def escape(text: str) -> str:
+    """``text`` as a page shows it: no markup, and nothing that turns the reading order round."""
+    return html.escape(plain.lines(text))
 
 
 def brief(tables: Tables) -> Html:

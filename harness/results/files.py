@@ -34,9 +34,10 @@ class TableFiles:
         )
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Append rows."""
-        for writer in self._writers:
-            writer.write_batch(batch)
+        """Append rows; in the CSV, no text is a formula of a spreadsheet."""
+        parquet, csv = self._writers
+        parquet.write_batch(batch)
+        csv.write_batch(pa.record_batch([_no_formula(column) for column in batch.columns], schema=batch.schema))
 
     def close(self) -> None:
         """Write what is left."""
@@ -56,6 +57,13 @@ class TableFiles:
             self.close()
         for part in self._parts:
             part.unlink(missing_ok=True)
+
+
+def _no_formula(column: pa.Array) -> pa.Array:
+    """Texts that a spreadsheet would compute begin with an apostrophe, as if somebody had typed them as text."""
+    if not pa.types.is_string(column.type):
+        return column
+    return pc.replace_substring_regex(column, pattern=r"\A([=+\-@\t\r\n＝＋－＠])", replacement=r"'\1")
 
 
 class Stored(Tables):

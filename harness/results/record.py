@@ -12,10 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from harness import plain
 from harness.files import OUTCOME_FILE, write_atomically
 from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TRIALS, Status
 from harness.trial import Trial
@@ -47,7 +48,7 @@ class Record(BaseModel):
     sweep: str
     trial: Trial
     status: Status
-    reason: str | None = None
+    reason: Annotated[str, AfterValidator(plain.bounded)] | None = None
     failed_cell: int | None = None
     attempt: int = 0
     started_at: datetime

@@ -291,6 +291,9 @@ def dictionary() -> str:
         "",
         "Every table is written as Parquet and CSV under `results/<sweep>/tables/` and validated against this schema.",
         "Names carry units. A missing value is null: it was not measured, or does not apply.",
+        "",
+        "A text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a tab or a line break)",
+        "has an apostrophe before it in the CSV. Parquet holds every text as it was.",
     ]
     for table in TABLES.values():
         lines += [

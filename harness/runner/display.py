@@ -15,10 +15,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from harness import plain
 from harness.results.record import Record
 from harness.runner.driver import Board, Watcher
 from harness.sweeps.plan import Planned
 
+#: Characters of a line, and of what a notebook tells of its progress.
+_LINE, _PROGRESS = 8000, 120
 _COLOURS = {"ok": "green", "skipped": "dim", "failed": "red", "oom": "red", "timeout": "yellow", "diverged": "yellow"}
 
 
@@ -98,7 +101,7 @@ class Lines(_Quiet):
         return
 
     def _say(self, text: str) -> None:
-        print(f"{datetime.now():%H:%M:%S} {text}", file=self._stream, flush=True)
+        print(f"{datetime.now():%H:%M:%S} {plain.line(text, _LINE)}", file=self._stream, flush=True)
 
 
 class JsonLines(_Quiet):
@@ -127,11 +130,13 @@ class JsonLines(_Quiet):
         for trial_id, running in board.running.items():
             if running.progress and running.progress != self._last.get(trial_id):
                 self._last[trial_id] = running.progress
-                self._say("progress", {"trial_id": trial_id, **running.progress})
+                trial = {"trial_id": trial_id}
+                self._say("progress", {**trial, **running.progress, **trial})
 
     def _say(self, event: str, fields: dict[str, Any]) -> None:
-        line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
-        print(json.dumps(line, ensure_ascii=False), file=self._stream, flush=True)
+        ours = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        line = {**ours, **fields, **ours}  # a notebook's progress does not pass for an event
+        print(plain.lines(json.dumps(line, ensure_ascii=False)), file=self._stream, flush=True)
 
 
 class LiveBoard:
@@ -160,11 +165,11 @@ class LiveBoard:
         if record.duration_s is not None:
             self._durations.append(record.duration_s)
         row = Planned(record.trial)
-        line = Text.assemble((f"{record.status:<8} ", _COLOURS[record.status]), label(row))
+        line = Text.assemble((f"{record.status:<8} ", _COLOURS[record.status]), plain.line(label(row)))
         if record.duration_s is not None:
             line.append(f"  {clock(record.duration_s)}", style="dim")
         if record.reason is not None:
-            line.append(f"\n         {record.reason}", style="dim")
+            line.append(f"\n         {plain.line(record.reason)}", style="dim")
         self._live.console.print(line)
 
     def tick(self, board: Board) -> None:
@@ -182,7 +187,8 @@ class LiveBoard:
             counts.append(f"  about {clock(left)} left", style="dim")
         table = Table.grid(padding=(0, 2))
         for running, seconds in zip(board.running.values(), elapsed, strict=True):
-            table.add_row(label(running.row), progress_text(running.progress), clock(seconds))
+            told = (label(running.row), progress_text(running.progress), clock(seconds))
+            table.add_row(*(Text(plain.line(text)) for text in told))  # a string would be read as markup
         return Group(table, counts)
 
 
@@ -192,6 +198,6 @@ def progress_text(progress: Any) -> str:
     if progress.get("step") is not None:
         steps = f"/{progress['steps']}" if progress.get("steps") is not None else ""
         parts.append(f"step {progress['step']}{steps}")
-    if isinstance(progress.get("loss"), int | float):
+    if isinstance(progress.get("loss"), float):
         parts.append(f"loss {progress['loss']:.3f}")
-    return "  ".join(parts)
+    return plain.bounded("  ".join(parts), _PROGRESS)

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.files import open_log
 from harness.processes.lifetime import DRIVER_VARIABLE, die_with, fork, reap
 from harness.runner import kernel
 
@@ -155,7 +156,7 @@ def _become_trial(order: dict[str, Any], parent: int, selector: selectors.BaseSe
         if key.data is not None:
             os.close(key.fd)
     selector.close()
-    null, log = os.open(os.devnull, os.O_RDONLY), os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null, log = os.open(os.devnull, os.O_RDONLY), open_log(Path(order["log"]))
     os.dup2(null, 0)  # closes the socket
     os.dup2(log, 1)
     os.dup2(log, 2)

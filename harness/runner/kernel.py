@@ -40,7 +40,6 @@ def _become(order: Order) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     os.chdir(folder)
-    sys.path[0] = folder  # as ``python -m`` does
     # ipykernel read the environment when it was imported, and may want to watch a parent that is not this one's.
     sys.argv = [__file__, *command[command.index("-f") :], "--IPKernelApp.parent_handle=0"]
     tempfile.tempdir = None  # so did this

@@ -64,6 +64,7 @@ class TrialKernel(AsyncKernelManager):
         return KernelSpec(
             argv=[
                 sys.executable,
+                "-P",  # a trial's folder holds results: no Python that lies there is imported
                 "-m",
                 "harness.runner.kernel",
                 "-f",

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from harness import notebooks
 from harness.errors import InputError
-from harness.files import LOG_FILE, OUTCOME_FILE, PROGRESS_FILE, SWEEP_FILE
+from harness.files import LOG_FILE, OUTCOME_FILE, PROGRESS_FILE, SWEEP_FILE, open_log
 from harness.ledger.claims import LEASE_S, Claim
 from harness.ledger.ledger import Ledger
 from harness.processes import together
@@ -42,6 +42,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     trial_dir = trial_dir.resolve()
     ledger, is_parent = Ledger.of_trial(trial_dir)
     row = ledger.row(trial_dir.name)
+    notebooks.check_name(row.trial.notebook)
     settings = sweep.load(ledger.folder / SWEEP_FILE)
     ledger.require_parents(row.trial)
     claim = ledger.claim(row.trial_id)
@@ -51,7 +52,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     os.environ[together.VARIABLE] = str(settings.resources.together)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernel forks; its tokenizers would warn
     try:
-        with (trial_dir / LOG_FILE).open("a", encoding="utf-8") as log:
+        with os.fdopen(open_log(trial_dir / LOG_FILE), "a", encoding="utf-8") as log:
             print(
                 f"[tunebench] attempt {claim.attempt}, {claim.started_at:%Y-%m-%d %H:%M:%S} UTC", file=log, flush=True
             )

@@ -29,7 +29,7 @@ class WarmParent:
         self._wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                tied([sys.executable, "-m", "harness.runner.forkserver"]),
+                tied([sys.executable, "-P", "-m", "harness.runner.forkserver"]),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

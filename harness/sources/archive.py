@@ -31,7 +31,7 @@ def unpack(archive: Path, names: Sequence[str], target: Path, where: str) -> Non
     Raises :class:`InputError`, beginning with ``where``, for a file that is not there, for an archive that is damaged,
     and for one that would unpack to more than its size explains.
     """
-    room = min(MOST_BYTES, ANYWAY_BYTES + RATIO * archive.stat().st_size)
+    room = _room(archive)
     try:
         with _opened(archive, room, where) as (sizes, opened):
             for name in names:
@@ -48,6 +48,21 @@ def unpack(archive: Path, names: Sequence[str], target: Path, where: str) -> Non
                     shutil.copyfileobj(stream, file, 1 << 20)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"{where}: the archive cannot be unpacked: {str(error).splitlines()[0]}") from error
+
+
+def decompressed(path: Path, opener: Callable[[Path], IO[bytes]]) -> bytes:
+    """The content of a compressed file. Raises ValueError where it is more than the file's size explains."""
+    room = _room(path)
+    with opener(path) as stream:
+        content = stream.read(room + 1)
+    if len(content) > room:
+        raise ValueError(f"it unpacks to more than {room / 1e9:.2g} GB, too much for a file of this size")
+    return content
+
+
+def _room(archive: Path) -> int:
+    """Bytes that an archive may unpack to."""
+    return min(MOST_BYTES, ANYWAY_BYTES + RATIO * archive.stat().st_size)
 
 
 _Members = tuple[dict[str, int], Callable[[str], IO[bytes]]]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness.errors import InputError
+from harness.sources import archive
 
 #: Byte order marks that say how a text is encoded; the longer ones first, because one begins with another.
 _MARKS = (
@@ -17,8 +20,12 @@ _MARKS = (
     (b"\xfe\xff", "utf-16"),
 )
 
-#: The first bytes of a compressed file, and what decompresses it.
-_COMPRESSIONS = ((b"\x1f\x8b", gzip.decompress), (b"\xfd7zXZ\x00", lzma.decompress), (b"BZh", bz2.decompress))
+#: The first bytes of a compressed file, and what opens it.
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"\xfd7zXZ\x00", lzma.open),
+    (b"BZh", bz2.open),
+)
 
 #: The first bytes of files that are no text, and what to do about them.
 _NOT_TEXT = (
@@ -39,9 +46,10 @@ _LOOKED_AT_BYTES = 200_000
 
 def content_of(path: Path) -> bytes:
     """The bytes of a file, decompressed if it is compressed, whatever its name."""
-    content = path.read_bytes()
-    unpack = next((unpack for mark, unpack in _COMPRESSIONS if content.startswith(mark)), None)
-    return content if unpack is None else unpack(content)
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    opener = next((opener for mark, opener in _COMPRESSIONS if start.startswith(mark)), None)
+    return path.read_bytes() if opener is None else archive.decompressed(path, opener)
 
 
 def decoded(content: bytes, encoding: str) -> str:

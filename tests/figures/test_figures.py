@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import re
 import subprocess
 import sys
 from itertools import combinations, pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ import pytest
 from helpers.fake_records import make_sweep
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from harness.figures import DESCRIPTIONS, FIGURES, save
 from harness.figures.decode_latency import finding as latency_finding
@@ -58,6 +62,33 @@ def test_saved_as_png_and_svg_without_references(several: Tables, tmp_path: Path
     png, svg = save(FIGURES["memory_by_method"](several), tmp_path, "memory_by_method")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<image" not in svg.read_text()
+
+
+STRANGE = "a_$x^{2}$ $\\frac$ \x1b[2J\u202e <b>"
+WRITTEN = "a_$x^{2}$ $\\frac$ \\u001b[2J\\u202e <b>"
+
+
+@pytest.mark.parametrize("name", ["score_by_method", "score_vs_time", "training_curves"])
+def test_names_are_text_and_no_mathematics(name: str, several: Tables) -> None:
+    trials = several["trials"]
+    frame = trials[trials.task == trials.task[0]].assign(task=STRANGE, model="$5 or $6")
+    drawn = FIGURES[name]({**several, "trials": frame})
+    svg = io.StringIO()
+    drawn.savefig(svg, format="svg")  # raises for mathematics that makes no sense
+    ElementTree.fromstring(svg.getvalue())  # noqa: S314 - our own file
+    texts = [text for text in drawn.findobj(Text) if text.get_text()]
+    assert any(f"{WRITTEN} · $5 or $6" in text.get_text() for text in texts)
+    for text in texts:
+        assert not text.get_parse_math()
+        assert "mathdefault" not in text.get_text()
+
+
+def test_ticks_of_learning_rates_are_rates(several: Tables) -> None:
+    drawn = FIGURES["learning_rates"](several)
+    drawn.draw_without_rendering()
+    shown = [text.get_text() for axes in drawn.axes for text in axes.get_xticklabels(which="both") if text.get_text()]
+    assert {"1e-4", "1e-3"} <= set(shown)
+    assert all(re.fullmatch(r"[1-9]e-\d", text) for text in shown)
 
 
 @pytest.mark.parametrize("name", ["score_vs_params", "score_vs_time"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,6 +86,64 @@ def test_what_models_say_is_text(rendered: str) -> None:
     assert "<script>alert" not in rendered
     assert "&lt;script&gt;alert(0)&lt;/script&gt;" in rendered
     assert "&lt;b&gt;broken&lt;/b&gt; &amp; unescaped" in rendered
+
+
+def test_what_names_say_is_text(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)> \x1b[2J\u202e $x$ é"
+    make_sweep(tmp_path, n_methods=2, models=[name], tasks=[name], sweep=name, endings={"full": "failed"})
+    tables.write(read_records(tmp_path), tmp_path)
+    stored = dict(tables.read(tmp_path))
+    stored["trials"] = stored["trials"].assign(reason=name, note=name, hostname=name)
+    shown = "".join(
+        section(stored).text
+        for section in (sections.comparison, sections.endings, sections.generations, sections.machine, sections.sources)
+    )
+    assert shown.count(r"&lt;img src=x onerror=alert(1)&gt; \u001b[2J\u202e $x$ é") >= 5
+    assert "<img" not in shown
+    assert not re.search("[\x1b\u202e]", shown)
+
+
+def test_every_page_has_a_nonce_of_its_own() -> None:
+    empty = nbformat.v4.new_notebook()
+    nonces = []
+    for page in map(Page, (render(empty), render(empty))):
+        (script,) = page.all("script")
+        (policy,) = [
+            meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+        ]
+        assert policy is not None
+        assert f"script-src 'nonce-{script['nonce']}';" in policy
+        nonces.append(script["nonce"])
+    assert nonces[0] != nonces[1]
+    assert all(nonce and len(nonce) >= 22 for nonce in nonces)
+
+
+@pytest.mark.browser
+def test_a_browser_opens_the_page_without_complaint(tmp_path: Path, rendered: str) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    evil = "<p onclick='run()'>x</p><script>document.title = 'run'</script><img src='http://127.0.0.1:9/x.png'>"
+    (tmp_path / "index.html").write_text(rendered, encoding="utf-8")
+    (tmp_path / "evil.html").write_text(rendered.replace("<main>", f"<main>{evil}"), encoding="utf-8")
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        page = browser.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto((tmp_path / "index.html").as_uri())
+        head = page.locator("table.sortable th").nth(1)
+        head.click()
+        assert head.get_attribute("aria-sort") == "ascending"
+        assert said == []
+        page.goto((tmp_path / "evil.html").as_uri())
+        assert page.title() == "TuneBench report"
+        assert len([text for text in said if "Content Security Policy" in text]) >= 2
+        browser.close()
 
 
 def test_every_ending_is_told_with_its_reason(rendered: str) -> None:

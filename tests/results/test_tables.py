@@ -19,6 +19,7 @@ from harness.ledger.records import read_records
 from harness.results import tables
 from harness.results.builder import TableBuilder
 from harness.results.parents import fill_parent_settings
+from harness.results.record import Record
 from harness.results.schema import CURVES, LATENCY, SCHEMA_VERSION, SCORES, TABLES, TRIALS, Table
 from harness.trial import Trial
 
@@ -289,6 +290,29 @@ def test_written_tables_read_back_the_same_and_leave_no_temporary_file(sweep: Pa
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
     )
     assert csv["output"].to_pylist() == built["generations"]["output"].to_pylist()
+
+
+def test_no_text_of_a_csv_is_a_formula(tmp_path: Path) -> None:
+    texts = ["=HYPERLINK(1)", "+1", "-2.5", "@SUM(A1)", "\t=1", "\n=1", "＝1", "a=1", "'=1", "", " -", "x\n=1"]
+    (record, *_) = records(n_methods=1, seeds=1)
+    assert record.outcome
+    rows = [{"example": n, "prompt": "p", "output": text, "reference": "r"} for n, text in enumerate(texts)]
+    outcome = record.outcome.model_copy(update={"tables": {"generations": rows}})
+    outcome.columns["valid_score"] = -0.5
+    tables.write([record.model_copy(update={"outcome": outcome})], tmp_path)
+    options = pa.csv.ParseOptions(newlines_in_values=True)
+    csv = pa.csv.read_csv(tmp_path / "tables" / "generations.csv", parse_options=options)
+    assert csv["output"].to_pylist() == [f"'{text}" for text in texts[:7]] + texts[7:]
+    assert tables.read(tmp_path)["generations"].output.to_list() == texts
+    trials = pa.csv.read_csv(tmp_path / "tables" / "trials.csv")
+    assert trials["valid_score"].to_pylist() == [-0.5]
+
+
+def test_a_reason_is_bounded() -> None:
+    (record, *_) = records(n_methods=1, seeds=1, endings={"baseline": "failed"})
+    said = Record.model_validate({**record.model_dump(), "reason": "é" * 10_000_000}).reason
+    assert said == "é" * 960 + " … (9,999,040 more characters)"
+    assert Record.model_validate({**record.model_dump(), "reason": said}).reason == said
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:

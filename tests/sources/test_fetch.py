@@ -6,6 +6,7 @@ The packages here are real archives that the real pip takes from a folder; no in
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -209,6 +210,16 @@ def test_an_archive_unpacks_to_no_more_than_its_size_explains(
     monkeypatch.setattr(archive, "RATIO", 1100)
     archive.unpack(bomb, ["x"], tmp_path / "out", "toy")
     assert (tmp_path / "out" / "x").stat().st_size in (16 << 20, 32 << 20)
+
+
+def test_a_gzip_file_unpacks_to_no_more_than_its_size_explains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "ANYWAY_BYTES", 1 << 20)
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress(bytes(16 << 20)))
+    with pytest.raises(ValueError, match=r"^it unpacks to more than 0\.00\d+ GB, too much"):
+        archive.decompressed(path, gzip.open)
+    path.write_bytes(gzip.compress(b"a,b\n") + gzip.compress(b"1,2\n"))
+    assert archive.decompressed(path, gzip.open) == b"a,b\n1,2\n"
 
 
 @pytest.mark.parametrize("name", ["many.whl", "many.tar.gz"])

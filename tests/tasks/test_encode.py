@@ -29,10 +29,10 @@ from harness.tasks.encode import (
     end_id,
     free_answer_tokens,
 )
-from harness.tasks.evaluate import rank_labels
 from harness.tasks.likelihood import blocks
 from harness.tasks.logprobs import completion_batch
 from harness.tasks.pairs import encode_pair
+from harness.tasks.ranking import rank_labels
 from harness.training.rollouts import sample
 
 TOKENIZER = transformers.ByT5Tokenizer(extra_ids=0)  # bytes: no vocabulary to fetch

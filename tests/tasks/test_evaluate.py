@@ -16,8 +16,9 @@ from harness.networks.tuned import Tuned
 from harness.tasks import evaluate as evaluation
 from harness.tasks.data import Example, TaskData
 from harness.tasks.encode import completion_ids, prompt_ids
-from harness.tasks.evaluate import evaluate, generate, generate_ids, predict_labels, rank_labels, stop_ids
+from harness.tasks.evaluate import evaluate, generate, generate_ids, predict_labels, stop_ids
 from harness.tasks.likelihood import prefers_chosen
+from harness.tasks.ranking import rank_labels
 
 LABELS = ("no", "perhaps", "entirely")
 SENTENCES = tuple(f"It is {word}." for word in LABELS)

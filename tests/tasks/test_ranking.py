@@ -75,7 +75,7 @@ def test_padding_takes_no_place_in_a_sliding_window(tmp_path: Path, monkeypatch:
     texts = [chr(97 + i) * length for i, length in enumerate((3, 12, 12, 9, 4))]
     answers = ("yes", "no", "a", "perhaps so")
 
-    def ids(_tokenizer: Any, text: str, *_: Any) -> list[int]:
+    def ids(_tokenizer: Any, text: str, *_: Any) -> Any:
         return tuned.base.tokenizer(text)["input_ids"]
 
     monkeypatch.setattr(ranking, "cut_prompt", ids)

@@ -94,7 +94,7 @@ def _start(folder: Path, rank: int, processes: int) -> subprocess.Popen[str]:
     environment.pop(VARIABLE, None)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return subprocess.Popen(
-        tied([sys.executable, "-m", "harness.experiment.parallel.worker", str(folder)]),
+        tied([sys.executable, "-P", "-m", "harness.experiment.parallel.worker", str(folder)]),
         env=environment,
         stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
         text=True,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.files import LOG_FILE
+from harness.files import LOG_FILE, open_log
 from harness.processes.lifetime import DRIVER_VARIABLE
 from harness.processes.tied import tied
 
@@ -18,9 +18,9 @@ def start(trial_dir: Path, environment: Mapping[str, str] | None = None) -> subp
 
     It leads a session, so that Ctrl-C reaches the driver alone. What it prints goes to the trial's log.
     """
-    with (trial_dir / LOG_FILE).open("ab") as log:
+    with os.fdopen(open_log(trial_dir / LOG_FILE), "ab") as log:
         return subprocess.Popen(
-            tied([sys.executable, "-m", "harness.cli", "trial", str(trial_dir)]),
+            tied([sys.executable, "-P", "-m", "harness.cli", "trial", str(trial_dir)]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

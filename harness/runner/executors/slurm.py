@@ -125,6 +125,8 @@ class Queue:
 
 
 def _text(path: Path) -> str:
+    if path.is_symlink() or not path.is_file():  # a link may lead to a file of somebody else
+        return ""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
