@@ -61,6 +61,7 @@ def run(
     """
     make_executor = executors.factory(executor)
     plan = matrix.plan(sweep)
+    make_executor.check(sweep.resources)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
     with _writable(folder):
         if judge is not None:

@@ -48,11 +48,11 @@ def made(tmp_path: Path) -> Callable[..., Plan]:
 class Stub:
     """An estimator that says ``size`` and remembers what it was asked."""
 
-    def __init__(self, size: int | None = 2 * GB) -> None:
+    def __init__(self, size: int | str | None = 2 * GB) -> None:
         self.size = size
         self.asked: list[Setting] = []
 
-    def __call__(self, settings: list[Setting]) -> dict[Setting, int | None]:
+    def __call__(self, settings: list[Setting]) -> dict[Setting, int | str | None]:
         self.asked += settings
         return dict.fromkeys(settings, self.size)
 
