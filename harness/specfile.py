@@ -101,13 +101,10 @@ def _places(value: Any, path: Sequence[int | str]) -> list[str]:
     """The parts of ``path`` that are places in ``value``; pydantic also puts the names of types into it."""
     places = []
     for part in path:
-        if (isinstance(value, list) and isinstance(part, int) and part < len(value)) or (
-            isinstance(value, dict) and part in value
-        ):
-            value = value[part]
-        else:
-            continue
-        places.append(str(part))
+        known: Any = dict(enumerate(value)) if isinstance(value, list) else value
+        if isinstance(known, dict) and part in known:
+            value = known[part]
+            places.append(str(part))
     return places
 
 
@@ -134,7 +131,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """The next node; the limits hold while the file is read, so that nobody waits for the end of a huge one."""
-        mark = self.peek_event().start_mark
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         self._values, self._depth = self._values + 1, self._depth + 1
         if self._depth > _DEEPEST + 1:
             raise _too_deep(mark)

@@ -104,14 +104,14 @@ def test_a_field_of_a_sweep(refused: Refused, given: str, says: str) -> None:
     refused("plan", "s.yaml", "--set", given, says=says)
 
 
-@pytest.mark.parametrize(("method", "argument", "value", "says"), arguments("methods"))
+@pytest.mark.parametrize(("method", "argument", "value", "says"), list(arguments("methods")))
 def test_an_argument_of_a_method(refused: Refused, method: str, argument: str, value: Any, says: str) -> None:
     given = json.dumps({method: {argument: value}})
     refused("plan", "s.yaml", "--set", f"methods={given}", says=f": methods.{method}.{argument}: ")
     refused("run", "s.yaml", "--set", f"methods={given}", says=says)
 
 
-@pytest.mark.parametrize(("objective", "argument", "value", "says"), arguments("objectives"))
+@pytest.mark.parametrize(("objective", "argument", "value", "says"), list(arguments("objectives")))
 def test_an_argument_of_an_objective(refused: Refused, objective: str, argument: str, value: Any, says: str) -> None:
     given = f"objectives={json.dumps({objective: {argument: value}})}"
     decoder = ("--set", "models=[smollm2-135m]", "--set", "tasks=[factual_preference]")
