@@ -66,6 +66,7 @@ _WORDS = {
     "float_type": "must be a number",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
+    "json_invalid": "is not JSON: {error}",
     "int_from_float": "must be a whole number",
     "int_type": "must be a whole number",
     "less_than": "must be less than {lt}",

@@ -87,7 +87,8 @@ class Ledger:
         try:
             return cls(folder, Plan(document["sweep"], tuple(map(Planned.from_document, document["trials"]))))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder / PLAN_FILE}: not a plan: {type(error).__name__}") from error
+            mend = "run the sweep again, which writes it anew"
+            raise InputError(f"{folder / PLAN_FILE}: not a plan, or that of another version; {mend}") from error
 
     @classmethod
     def of_trial(cls, trial_dir: Path) -> tuple[Ledger, bool]:
@@ -317,7 +318,7 @@ def _standing(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON") from error
     if not isinstance(document, dict):
         raise InputError(f"{path}: not a mapping")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.errors import InputError
+from harness.errors import InputError, in_words
 from harness.files import PLAN_FILE, RECORD_FILE, TRIALS_DIR
 from harness.ledger.scan import names, read_head
 from harness.results.record import Record
@@ -62,8 +62,8 @@ def _plan_order(plan: Path) -> list[str]:
         content = json.loads(plan.read_bytes())
         cells = content["trials"] if isinstance(content, dict) else content
         return [cell["trial_id"] for cell in cells]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{plan}: not a plan ({type(error).__name__}: {error})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{plan}: not a plan; run the sweep again, which writes it anew") from error
 
 
 def _first_line(error: ValidationError | OSError) -> str:
@@ -71,4 +71,4 @@ def _first_line(error: ValidationError | OSError) -> str:
         return error.strerror or type(error).__name__
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    return f"{place}: {in_words(first)}" if place else in_words(first)
