@@ -28,14 +28,21 @@ def unknown(where: str, name: object, valid: Iterable[str]) -> InputError:
 
 
 def hint(name: object, valid: Iterable[str]) -> str:
-    """'did you mean …?' with the name most like ``name``, whatever its case; where none is like it, all of them."""
-    by_folded = {one.casefold(): one for one in sorted(valid)}
-    near = difflib.get_close_matches(str(name).casefold()[:100], list(by_folded), n=1, cutoff=0.5)
-    if near:
-        return f"did you mean '{by_folded[near[0]]}'?"
-    names = list(by_folded.values())
+    """'did you mean …?' with the name most like ``name``; where none is like it, all of them."""
+    names = sorted(set(valid))
+    if near := nearest(name, names):
+        return f"did you mean '{near}'?"
+    if not names:
+        return "it takes none"
     more = len(names) - _MOST_NAMES
     return f"valid: {', '.join(names[:_MOST_NAMES])}" + (f" and {more} more" if more > 0 else "")
+
+
+def nearest(name: object, valid: Iterable[str]) -> str | None:
+    """The name most like ``name``, whatever its case; None if none is like it."""
+    by_folded = {one.casefold(): one for one in valid}
+    near = difflib.get_close_matches(str(name).casefold()[:100], list(by_folded), n=1, cutoff=0.5)
+    return by_folded[near[0]] if near else None
 
 
 def shown(value: object) -> str:
@@ -59,6 +66,7 @@ _WORDS = {
     "float_type": "must be a number",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
+    "json_invalid": "is not JSON: {error}",
     "int_from_float": "must be a whole number",
     "int_type": "must be a whole number",
     "less_than": "must be less than {lt}",

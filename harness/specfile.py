@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 #: Aliases written out, a file may not have more values than this, nor nest them deeper.
-_MOST_VALUES = 100_000
+_MOST_VALUES = 20_000
 _DEEPEST = 64
+_MOST_BYTES = 10**7
 
 
 def parse(cls: type[M], value: Any, where: str, node: yaml.Node | None = None) -> M:
@@ -81,7 +82,7 @@ def _one_line(cls: type[BaseModel], value: Any, error: ValidationError, where: s
         return unknown(f"{where}: {'.'.join(map(str, parents))}" if parents else where, last, model.model_fields)
     path = ".".join(_places(value, first["loc"]))
     if first["type"] == "missing":
-        return InputError(f"{where}: '{path}' is missing")
+        return InputError(f"{where}: '{path}{'.' if path else ''}{last}' is missing")
     same_place = [d for d in details if _places(value, d["loc"]) == _places(value, first["loc"])]
     return mistake(f"{where}: {path}" if path else where, same_place)
 
@@ -99,14 +100,11 @@ def mistake(where: str, details: Sequence[ErrorDetails]) -> InputError:
 def _places(value: Any, path: Sequence[int | str]) -> list[str]:
     """The parts of ``path`` that are places in ``value``; pydantic also puts the names of types into it."""
     places = []
-    for number, part in enumerate(path):
-        if isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        elif isinstance(value, dict) and (part in value or number == len(path) - 1):
-            value = value.get(part)
-        else:
-            continue
-        places.append(str(part))
+    for part in path:
+        known: Any = dict(enumerate(value)) if isinstance(value, list) else value
+        if isinstance(known, dict) and part in known:
+            value = known[part]
+            places.append(str(part))
     return places
 
 
@@ -128,6 +126,20 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]  # the stubs take it for the instance's
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
+
+    _values = _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """The next node; the limits hold while the file is read, so that nobody waits for the end of a huge one."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        self._values, self._depth = self._values + 1, self._depth + 1
+        if self._depth > _DEEPEST + 1:
+            raise _too_deep(mark)
+        if self._values > _MOST_VALUES:
+            raise _too_many(mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -170,6 +182,14 @@ def _mistake(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
+def _too_deep(mark: Any) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, f"values are nested more than {_DEEPEST} deep", mark)
+
+
+def _too_many(mark: Any) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, f"more than {_MOST_VALUES} values, aliases written out", mark)
+
+
 for _name, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -207,8 +227,6 @@ def _loaded(text: str, where: str) -> tuple[Any, yaml.Node | None]:
             return None, None
         _check_size(node, {}, 0)
         return loader.construct_document(node), node
-    except RecursionError as error:
-        raise InputError(f"{where}: values are nested more than {_DEEPEST} deep") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise InputError(f"{where}: {line}{_in_words(error.problem or 'not YAML')}") from error
@@ -231,7 +249,7 @@ def _in_words(problem: str) -> str:
 def _check_size(node: yaml.Node, sizes: dict[int, int | None], depth: int) -> int:
     """Number of values below ``node`` with aliases written out; a few lines of them can stand for billions."""
     if depth > _DEEPEST:
-        raise _mistake(node, f"values are nested more than {_DEEPEST} deep")
+        raise _too_deep(node.start_mark)
     if id(node) in sizes:
         size = sizes[id(node)]
         if size is None:
@@ -242,7 +260,7 @@ def _check_size(node: yaml.Node, sizes: dict[int, int | None], depth: int) -> in
     below = () if isinstance(node, yaml.ScalarNode) else children
     size = 1 + sum(_check_size(child, sizes, depth + 1) for child in below)
     if size > _MOST_VALUES:
-        raise _mistake(node, f"more than {_MOST_VALUES} values, aliases written out")
+        raise _too_many(node.start_mark)
     sizes[id(node)] = size
     return size
 
@@ -254,6 +272,8 @@ def read_yaml(path: Path) -> Any:
 
 def _text(path: Path) -> str:
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise InputError(f"{path}: {size / 10**6:.3g} MB are more than a specification may have, 10 MB")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"

@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -18,7 +17,7 @@ from harness.errors import InputError, unknown
 from harness.estimate.meta import MetaBase, meta_base
 from harness.estimate.trace import Trace, trace
 from harness.models.configuration import refused
-from harness.models.spec import ModelSpec, load_spec
+from harness.models.spec import ModelSpec, at_path
 from harness.networks.tuned import Tuned
 from harness.trial import DType
 
@@ -29,7 +28,7 @@ _COUNTER_BYTES = 4
 
 
 #: More tokens or examples than in any step; their products still can be counted.
-LARGEST = 10**7
+LARGEST = 10**6
 
 
 class CannotApply(InputError):
@@ -96,8 +95,7 @@ def estimate(
     for where, number in (("batch", batch_size), ("length", length)):
         if not 1 <= number <= LARGEST:
             raise InputError(f"{where}: {number} is not a number from 1 to {LARGEST}")
-    path = Path(model).expanduser()
-    spec = load_spec(str(path.parent.absolute()) if path.name == "config.json" else model)
+    spec = at_path(model)
     args = dict(method_args or {})
     words = tuple(str(number) for number in range(labels))
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness import specfile
-from harness.errors import InputError
 from harness.estimate.estimate import Estimate
 from harness.estimate.estimate import estimate as estimated
 from harness.estimate.fits import GB, SIZES_GB, Fit, what_fits
@@ -27,25 +25,14 @@ class Answer:
     document: dict[str, Any]
 
 
-def answer(model: str, method: str, args: Iterable[str], memory_bytes: int | None, **settings: Any) -> Answer:
+def answer(model: str, method: str, args: Mapping[str, Any], memory_bytes: int | None, **settings: Any) -> Answer:
     """The estimate of one method, or of :data:`ALL`.
 
-    ``args`` are the arguments of the method, each as ``KEY=VALUE``. Raises :class:`InputError` for another form, and
-    for arguments without one method to take them.
+    ``args`` are the arguments of the one method.
     """
-    given = dict(_argument(text) for text in args)
     if method == ALL:
-        if given:
-            raise InputError(f"--set {next(iter(given))}: name the method that takes it, such as --method lora")
         return _table(model, what_fits(model, **settings), memory_bytes)
-    return _one(estimated(model, method, given, **settings), memory_bytes)
-
-
-def _argument(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator or not name.strip():
-        raise InputError(f"--set {text}: write KEY=VALUE, such as r=64")
-    return name.strip(), specfile.parse_yaml(value, f"--set {text}")
+    return _one(estimated(model, method, args, **settings), memory_bytes)
 
 
 def document(estimate: Estimate) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.errors import InputError
+from harness.errors import InputError, in_words
 from harness.files import PLAN_FILE, RECORD_FILE, TRIALS_DIR
 from harness.ledger.scan import names, read_head, read_version, read_whole
 from harness.results.record import Record
@@ -98,4 +98,4 @@ def _first_line(error: ValueError | OSError) -> str:
         return str(error)
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    return f"{place}: {in_words(first)}" if place else in_words(first)

@@ -48,7 +48,9 @@ def apply(name: str, base: Base, /, *, train_steps: int | None = None, **args: A
     try:
         tuned: Tuned = function(*bound.args, **bound.kwargs)
     except InputError as error:
-        raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from error
+        if str(error).startswith(name):
+            raise
+        raise InputError(f"{name}: {error}") from error
     hold_master_weights(tuned)
     own_args = {argument: bound.arguments[argument] for argument in known if argument != "parent"}
     return replace(tuned, method=name, args=own_args)

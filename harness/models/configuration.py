@@ -65,9 +65,9 @@ def refused(folder: str | Path, error: Exception) -> InputError:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise InputError(f"model: {path}: {size // 2**20} MB are no configuration of a model")
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"model: {path}: {path.stat().st_size // 2**20} MB are no configuration of a model")
         config = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"model: {path}: cannot be read: {error.strerror}") from error

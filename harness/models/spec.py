@@ -205,6 +205,12 @@ def load_spec(name: str) -> ModelSpec:
     return spec.model_copy(update={"name": name, "source": spec.source.model_copy(update={"revision": revision})})
 
 
+def at_path(model: str) -> ModelSpec:
+    """:func:`load_spec`, also for the path of a ``config.json`` itself."""
+    path = Path(model).expanduser()
+    return load_spec(str(path.parent.absolute()) if path.name == "config.json" else model)
+
+
 def _local(folder: Path) -> ModelSpec:
     config = configuration.read(folder)
     _check_files(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import notebooks
-from harness.errors import InputError
+from harness.errors import InputError, cut
 from harness.results import tables
 
 PAGE = "index.html"
@@ -24,14 +24,16 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
 
     ``sweep_dir`` is the folder of a sweep or its ``tables/``. The page contains everything and loads nothing from the
     network.
-    Raises :class:`InputError` when there are no tables, or when ``out_dir`` cannot be written.
+    Raises :class:`InputError` when there are no tables or damaged ones, or when ``out_dir`` cannot be written.
     """
     # Imported here, because a sweep without a report does not need papermill and nbconvert.
     import papermill
+    from papermill.exceptions import PapermillExecutionError
 
     from harness.report.page import render
 
     tables_dir = tables.find(Path(sweep_dir)).resolve()
+    tables.read(tables_dir)  # raises before anything is written
     out = Path(out_dir).resolve()
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
@@ -39,16 +41,22 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
     except OSError as error:
         raise InputError(f"{out_dir}: cannot write the report here: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix="tunebench-report-") as folder:
-        executed = papermill.execute_notebook(
-            notebooks.path(NOTEBOOK),
-            Path(folder) / "report.ipynb",
-            parameters={"sweep_dir": str(tables_dir), "out_dir": str(out)},
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=folder,
-            shutdown_kernel="immediate",
-            config=_private_wires(Path(folder)),
-        )
+        try:
+            executed = papermill.execute_notebook(
+                notebooks.path(NOTEBOOK),
+                Path(folder) / "report.ipynb",
+                parameters={"sweep_dir": str(tables_dir), "out_dir": str(out)},
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=folder,
+                shutdown_kernel="immediate",
+                config=_private_wires(Path(folder)),
+            )
+        except PapermillExecutionError as error:
+            raise InputError(
+                f"{sweep_dir}: no report can be made of these tables: {error.ename}: {cut(error.evalue)}; "
+                f"make them again with 'tunebench tables', or see notebooks/{NOTEBOOK}.ipynb if it is your own"
+            ) from error
     page = out / PAGE
     part = page.with_name(f".{PAGE}.part")
     part.write_text(render(executed), encoding="utf-8")

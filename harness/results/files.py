@@ -72,9 +72,10 @@ class Stored(Tables):
     def __init__(self, folder: Path) -> None:
         self._files = {name: folder / f"{name}.parquet" for name in TABLES}
         self._frames: dict[str, pd.DataFrame] = {}
-        for path in self._files.values():
+        for name, path in self._files.items():
             if path.exists():
-                _open(path).close()
+                with _open(path) as file:
+                    _check_columns(path, file.schema_arrow, TABLES[name])
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
@@ -162,6 +163,14 @@ def _open(path: Path) -> pq.ParquetFile:
     if version != str(SCHEMA_VERSION):
         raise InputError(f"{path}: schema version {version}, not {SCHEMA_VERSION}; make the tables again")
     return file
+
+
+def _check_columns(path: Path, columns: pa.Schema, table: Table) -> None:
+    for field in table.arrow:
+        if field.name not in columns.names:
+            raise InputError(f"{path}: the column '{field.name}' is missing; make the tables again")
+        if (given := columns.field(field.name).type) != field.type:
+            raise InputError(f"{path}: the column '{field.name}' is {given}, not {field.type}; make the tables again")
 
 
 def _frame(data: pa.Table) -> pd.DataFrame:

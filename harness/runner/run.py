@@ -70,6 +70,7 @@ def run(
     """
     make_executor = executors.factory(executor)
     plan = matrix.plan(sweep)
+    make_executor.check(sweep.resources)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
     if judge is not None:
         plan = judge(plan)

@@ -29,7 +29,7 @@ import yaml
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from harness import notebooks, specfile
-from harness.errors import InputError, cut, hint, unknown
+from harness.errors import InputError, cut, hint, nearest, unknown
 from harness.sources import own_files
 from harness.sources.own_files import Aliases
 from harness.trial import Budget, Frozen
@@ -186,14 +186,10 @@ def find(name: str | Path) -> Path:
     if path.exists():
         raise InputError(f"{shown} is no file; give a sweep's YAML file or its name; {hint(path.stem, names())}")
     if path.suffix in (".yaml", ".yml"):
-        raise InputError(f"{shown} does not exist: there is no such file; {hint(path.stem, _near(path))}")
+        beside = [str(other) for other in sorted(path.parent.glob("*.y*ml"))[:100]]
+        meant = hint(path.stem, names()) if nearest(path.stem, names()) else hint(str(name), [*names(), *beside])
+        raise InputError(f"{shown} does not exist: there is no such file; {meant}")
     raise InputError(f"sweep: unknown name '{cut(str(name))}', and there is no such file; {hint(name, names())}")
-
-
-def _near(path: Path) -> list[str]:
-    """What may be meant by a path that leads nowhere: the YAML files beside it, and the sweeps that have names."""
-    beside = sorted(path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-    return [*names(), *map(str, beside[:100])]
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Sweep:

@@ -51,6 +51,9 @@ class Factory(Protocol):
 
     def __call__(self, resources: Resources, jobs: int, cold: bool) -> Executor: ...
 
+    def check(self, resources: Resources) -> None:
+        """Raise what the call would raise, and start nothing: before the folder of the results is written."""
+
 
 #: Name -> module:function, a :class:`Factory`. The module is imported when the executor is asked for.
 EXECUTORS = {

@@ -66,9 +66,8 @@ class LocalExecutor:
     def __init__(self, resources: Resources, jobs: int, cold: bool = False) -> None:
         self._jobs = jobs
         self._gpus_each = resources.gpus
+        self.check(resources)
         self._gpus = gpus.visible() if resources.gpus else []
-        if len(self._gpus) < (resources.gpus or 0):
-            raise InputError(f"resources.gpus: {resources.gpus} for each trial, and this machine has {len(self._gpus)}")
         self._submitted: list[LocalJob] = []
         self._parent: WarmParent | None = None
         if not cold:
@@ -76,6 +75,13 @@ class LocalExecutor:
                 self._parent = WarmParent()
             except Cold as reason:
                 self._go_cold(reason)
+
+    @staticmethod
+    def check(resources: Resources) -> None:
+        """See :class:`harness.runner.executors.Factory`."""
+        there = len(gpus.visible()) if resources.gpus else 0
+        if there < (resources.gpus or 0):
+            raise InputError(f"resources.gpus: {resources.gpus} for each trial, and this machine has {there}")
 
     def room(self) -> int:
         self._submitted = [job for job in self._submitted if job.ended() is None]

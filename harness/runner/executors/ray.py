@@ -88,6 +88,12 @@ class RayExecutor:
             max_retries=0,  # what is lost is the driver's to see
         )(_trial)
 
+    @staticmethod
+    def check(resources: Resources) -> None:
+        """See :class:`harness.runner.executors.Factory`. Whether a cluster answers is seen when it is joined."""
+        if _address(resources) == "local":
+            _check_machine(resources)
+
     def room(self) -> int:
         self._submitted = [job for job in self._submitted if job.ended() is None]
         return self._jobs - len(self._submitted)
@@ -115,10 +121,22 @@ class RayExecutor:
         return own if self._resources.gpus != 0 else {**own, gpus.VARIABLE: ""}
 
 
+def _address(resources: Resources) -> str:
+    """Of the cluster; 'local' for one of this machine."""
+    return resources.address or os.environ.get("RAY_ADDRESS", "local")
+
+
 def _connect(resources: Resources) -> Any:
     """The module ``ray``, connected."""
-    address = resources.address or os.environ.get("RAY_ADDRESS", "local")
+    address = _address(resources)
     return _own(resources) if address == "local" else _join(address)
+
+
+def _check_machine(resources: Resources) -> None:
+    """Raise :class:`InputError` when a trial is to have more than this machine has."""
+    for name, wanted, there in (("gpus", resources.gpus, len(gpus.visible())), ("cpus", resources.cpus, _cores())):
+        if (wanted or 0) > there:
+            raise InputError(f"resources.{name}: {wanted} for each trial, and this machine has {there}")
 
 
 def _join(address: str) -> Any:
@@ -135,9 +153,7 @@ def _join(address: str) -> Any:
 def _own(resources: Resources) -> Any:
     """A cluster of this machine, which ends with this process. Only who has its token may use it."""
     cores, cards = _cores(), len(gpus.visible())
-    for name, wanted, there in (("gpus", resources.gpus, cards), ("cpus", resources.cpus, cores)):
-        if (wanted or 0) > there:
-            raise InputError(f"resources.{name}: {wanted} for each trial, and this machine has {there}")
+    _check_machine(resources)
     os.environ.update({name: value for name, value in _OWN.items() if name not in os.environ})
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray

@@ -183,27 +183,37 @@ class SlurmJob:
         return state or ("unknown" if self.seen else "PENDING")
 
 
+def _checked(resources: Resources) -> tuple[int, Mapping[str, str]]:
+    """The wall minutes of a trial, and the queue. Raises :class:`InputError` where one of them is missing."""
+    if shutil.which("sbatch") is None:
+        raise InputError("--executor slurm: there is no Slurm here ('sbatch' is not on the PATH)")
+    if (states := _states()) is None:
+        raise InputError("--executor slurm: Slurm does not answer here ('squeue' fails)")
+    if resources.time_min is None:
+        raise InputError(
+            "resources.time_min: Slurm asks for the wall minutes of one trial; such as --set resources.time_min=60"
+        )
+    return resources.time_min, states
+
+
 class SlurmExecutor:
     """One array for whatever is ready, of which ``jobs`` run at a time. Every trial imports for itself."""
 
     def __init__(self, resources: Resources, jobs: int, cold: bool = True) -> None:
         del cold
-        if shutil.which("sbatch") is None:
-            raise InputError("--executor slurm: there is no Slurm here ('sbatch' is not on the PATH)")
-        if (states := _states()) is None:
-            raise InputError("--executor slurm: Slurm does not answer here ('squeue' fails)")
-        if resources.time_min is None:
-            raise InputError(
-                "resources.time_min: Slurm asks for the wall minutes of one trial; such as --set resources.time_min=60"
-            )
         self._resources = resources
-        self._time_min = resources.time_min
+        self._time_min, states = _checked(resources)
         self._jobs = jobs
         self._queue = Queue(states)
         self._submitted: list[SlurmJob] = []
         self._throttle = 0
         self._refused = float("-inf")
         """When Slurm last would not take more jobs, in monotonic seconds."""
+
+    @staticmethod
+    def check(resources: Resources) -> None:
+        """See :class:`harness.runner.executors.Factory`."""
+        _checked(resources)
 
     def room(self) -> int:
         """A whole array once fewer than ``jobs`` are left: each array is held back to what the others leave."""

@@ -1,0 +1,109 @@
+"""Damaged plans, records and tables are one line on the standard error stream and exit code 2, whatever the damage."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from helpers.fake_records import make_sweep
+
+from harness import cli
+from harness.ledger.records import read_records
+from harness.results import tables
+
+Told = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "a"
+    make_sweep(folder)
+    tables.write(read_records(folder), folder)
+    return folder
+
+
+@pytest.fixture
+def told(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """What a command says in a folder with a copy ``a`` of the whole sweep; it has to refuse."""
+    shutil.copytree(whole, tmp_path / "a")
+    monkeypatch.chdir(tmp_path)
+
+    def told(*command: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["tunebench", *command])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert (exit_.value.code, out) == (2, ""), err
+        assert err.startswith("error: ") and err.count("\n") == 1
+        assert not [word for word in ("Input should", "Error:", "object is not", "Traceback") if word in err], err
+        return err
+
+    return told
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"3", b'{"trials": 3}', b'{"trials": [3]}', b'{"trials": [{}]}', DEEP])
+def test_a_plan(told: Told, content: bytes) -> None:
+    Path("a/plan.json").write_bytes(content)
+    assert "a/plan.json: " in told("status", "a")
+    assert "a/plan.json: not a plan; run the sweep again" in told("tables", "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"schema_version": "x"}', DEEP])
+def test_a_record(told: Told, content: bytes) -> None:
+    record = min(Path("a/trials").glob("*/record.json"))
+    record.write_bytes(content)
+    assert f"{record}: not a valid record: " in told("tables", "a")
+
+
+def damaged(name: str, how: str) -> None:
+    path = Path(f"a/tables/{name}.parquet")
+    table = pq.read_table(path)
+    match how:
+        case "empty":
+            path.write_bytes(b"")
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-100])
+        case "another file":
+            path.write_text("method,score\nlora,0.9\n", encoding="utf-8")
+        case "without a column":
+            pq.write_table(table.drop_columns(["trial_id"]), path)
+        case "another type":
+            place = table.schema.get_field_index("trial_id")
+            column = table.column("trial_id").dictionary_encode()
+            pq.write_table(table.set_column(place, "trial_id", column), path)
+        case "another version":
+            pq.write_table(table.replace_schema_metadata({b"schema_version": b"1"}), path)
+
+
+@pytest.mark.parametrize("name", ["trials", "scores"])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("empty", "cannot be read as Parquet"),
+        ("cut", "cannot be read as Parquet"),
+        ("another file", "cannot be read as Parquet"),
+        ("without a column", "the column 'trial_id' is missing; make the tables again"),
+        ("another type", "the column 'trial_id' is "),
+        ("another version", "schema version 1, not"),
+    ],
+)
+def test_a_table(told: Told, name: str, how: str, says: str) -> None:
+    damaged(name, how)
+    assert f"/{name}.parquet: {says}" in told("report", "a", "--out", "page")
+    assert not Path("page").exists(), "nothing is written"
+
+
+@pytest.mark.slow
+def test_damage_inside_a_table_that_only_shows_when_it_is_read(told: Told) -> None:
+    path = Path("a/tables/trials.parquet")
+    content = bytearray(path.read_bytes())
+    content[200:600] = b"\xff" * 400
+    path.write_bytes(content)
+    assert "a: no report can be made of these tables: " in told("report", "a", "--out", "page")
