@@ -205,6 +205,9 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
         if name in row.printed:
             hint += "; reader.lists_as_text: true takes it for a text"
         raise InputError(f"{where}: column '{name}' is {kind}, not a text: {shown}{hint}")
+    for name in sorted(spec.used_fields & fields.keys()):
+        if not fields[name].isprintable() and any("\ud800" <= sign <= "\udfff" for sign in fields[name]):
+            raise InputError(f"{where}: column '{name}' holds half of a surrogate pair, which is no character")
     if spec.label is not None:
         fields[spec.label] = _label(spec, fields[spec.label], f"{where}: field '{spec.label}'")
     elif spec.answer_pattern is not None:

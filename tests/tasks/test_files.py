@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from helpers.own_tasks import (
     tickets,
 )
 
+from harness.errors import InputError
 from harness.tasks import data
 from harness.tasks.spec import load_spec
 
@@ -256,9 +258,26 @@ def test_the_likely_encoding_is_named_and_works(tmp_path: Path, encoding: str, t
             b"a\nb\n",
             "for columns set reader.format: tsv or csv; for a text in each line",
         ),
+        ("rows.csv", b"version https://git-lfs.github.com/spec/v1\n", "run 'git lfs pull'"),
+        ("rows.csv", b"<html><body>404</body></html>", "it is a web page"),
+        ("rows.csv", b'{"body": "x", "team": "tech"}\n', "it looks like JSON; set reader.format"),
+        ("rows.json", b"[" * 100_000, "nested too deeply"),
+        ("rows.jsonl", b"[" * 100_000, "line 1: lists or objects are nested too deeply"),
+        ("rows.jsonl", b'{"body": ' + b"9" * 5000 + b"}", "line 1: a number has too many digits"),
+        ("rows.jsonl", b'{"body": "\\ud800", "team": "tech"}\n' * 9, "line 1: column 'body' holds half of a surrogate"),
+        ("rows.jsonl", b"{}\n" * 9, "no row has a column with a name"),
+        ("rows.parquet", b"PAR1", "rows.parquet: cannot be read as parquet"),
         ("rows.csv", b"", "there is no row in this file"),
         ("rows.csv", b"body,team\n", "there is no row in this file"),
     ],
 )
 def test_what_is_no_data_file_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     assert message in refused(task(tmp_path, name, content, CLASSES))
+
+
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    path = task(tmp_path, "rows.csv", None, CLASSES)
+    assert "is a pipe or a device" in refused(path)
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        load_spec(path).full_version()
