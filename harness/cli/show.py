@@ -37,13 +37,20 @@ def show(
         case "trial":
             shown = of_trial(Path(what))
         case "model":
-            shown = of_model(what)
+            shown = of_model(_model_path(what))
         case _:
             shown = of_task(what, model, max_length)
     if as_json:
         print_json(shown.document)
     else:
         print("\n".join(shown.lines))
+
+
+def _model_path(what: str) -> str:
+    """A folder without a slash in its name as the path that a sweep would need."""
+    from harness.models.spec import names
+
+    return what if what.partition("@")[0] in names() or "/" in what else f"./{what}"
 
 
 def _kind(what: str) -> str:

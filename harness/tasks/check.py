@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from harness import catalog
-from harness.errors import InputError, unknown
+from harness.errors import InputError
 from harness.sources import here
 from harness.sources.fetch import LocalSource
 from harness.tasks import data
 from harness.tasks.spec import TaskSpec, load_spec
-from harness.tasks.turns import parse_turns
 from harness.tasks.usable import Notice
 from harness.trial import Trial
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What the trials of one task ask of its data."""
-
-    train_examples: int = 0
-    dialogue_fields: frozenset[str] = frozenset()
-
-    def and_of(self, trial: Trial) -> _Wanted:
-        """What ``trial`` asks for too."""
-        needed = trial.budget.train_examples if catalog.METHODS[trial.method].trains else 0
-        field = trial.objective_args.get("dialogue_field")
-        fields = self.dialogue_fields | ({field} if isinstance(field, str) else set())
-        return _Wanted(max(needed, self.train_examples), fields)
 
 
 def tasks(trials: Iterable[Trial]) -> dict[str, tuple[Notice, ...]]:
@@ -40,15 +23,15 @@ def tasks(trials: Iterable[Trial]) -> dict[str, tuple[Notice, ...]]:
     does not fit its task, for a dialogue with an unknown speaker, for a training split smaller than the budget, and for
     a file of whose rows more than ``reader.max_left_out`` would be left out.
     """
-    wanted: dict[str, _Wanted] = {}
+    wanted: dict[str, int] = {}
     for trial in trials:
-        address = trial.address("task")
-        wanted[address] = wanted.get(address, _Wanted()).and_of(trial)
+        needed = trial.budget.train_examples if catalog.METHODS[trial.method].trains else 0
+        wanted[trial.address("task")] = max(needed, wanted.get(trial.address("task"), 0))
     said = {}
-    for address, what in wanted.items():
+    for address, train_examples in wanted.items():
         spec = load_spec(address)
         if is_here(spec):
-            said[spec.name] = _looked_at(spec, what)
+            said[spec.name] = _looked_at(spec, train_examples)
     return said
 
 
@@ -57,32 +40,20 @@ def is_here(spec: TaskSpec) -> bool:
     return here.is_here(spec.source) or (spec.file is not None and isinstance(spec.source, LocalSource))
 
 
-def _looked_at(spec: TaskSpec, wanted: _Wanted) -> tuple[Notice, ...]:
+def _looked_at(spec: TaskSpec, train_examples: int) -> tuple[Notice, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say is returned
         task = data.load(spec.address)
     for file in {notice.file for notice in task.notices}:
         _check_left_out(spec, [notice for notice in task.notices if notice.file == file and notice.lost])
     # Of a corpus, an example of the budget is a block of tokens, not a text.
-    if wanted.train_examples > len(task.train) and not spec.is_corpus:
+    if train_examples > len(task.train) and not spec.is_corpus:
         raise InputError(
-            f"budget.train_examples: {wanted.train_examples} are asked for, and task '{spec.name}' has "
+            f"budget.train_examples: {train_examples} are asked for, and task '{spec.name}' has "
             f"{len(task.train)} to train on{data.because(task.notices)}; set it to {len(task.train)} or less, or draw "
             "fewer for other splits"
         )
-    for field in sorted(wanted.dialogue_fields):
-        _check_dialogues(spec, task.train, field)
     return task.notices
-
-
-def _check_dialogues(spec: TaskSpec, examples: Sequence[data.Example], field: str) -> None:
-    for example in examples:
-        if field not in example.fields:
-            raise unknown(f"task '{spec.name}': dialogue_field", field, example.fields)
-        try:
-            parse_turns(example.fields[field])
-        except InputError as error:
-            raise InputError(f"task '{spec.name}': dialogue_field '{field}': {error}") from error
 
 
 def _check_left_out(spec: TaskSpec, lost: Sequence[Notice]) -> None:

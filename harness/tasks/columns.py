@@ -79,5 +79,7 @@ def _inside(name: str, table: read.Table) -> tuple[str, list[str]] | None:
 
 
 def _list(known: Sequence[str]) -> str:
+    if not any(known):
+        return "; no row has a column with a name"
     more = f" and {len(known) - _MOST} more" if len(known) > _MOST else ""
     return f"; columns: {', '.join(repr(name) for name in known[:_MOST])}{more}"

@@ -35,6 +35,9 @@ _NOT_TEXT = (
     (b"ARROW1", "it is an Arrow file, of which only streams can be read; write it as Parquet"),
     (b"\x28\xb5\x2f\xfd", "it is compressed with Zstandard; unpack it"),
     (b"%PDF", "it is a PDF; save its text"),
+    (b"version https://git-lfs", "it is a pointer of Git LFS and not the data; run 'git lfs pull'"),
+    (b"<!DOCTYPE html", "it is a web page and no data; download the file itself"),
+    (b"<html", "it is a web page and no data; download the file itself"),
 )
 
 #: Encodings that are told apart by the words that they give.
@@ -42,6 +45,12 @@ _CANDIDATES = ("cp1252", "cp1251", "shift_jis", "gb18030", "euc_kr")
 #: Western texts have fewer bytes beyond ASCII than this share; others consist of them.
 _FEW_FOREIGN = 0.3
 _LOOKED_AT_BYTES = 200_000
+
+
+def check_regular(path: Path) -> None:
+    """Raise InputError for a pipe or a device, which may never end."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is a pipe or a device; give a file")
 
 
 def content_of(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.tasks import delimited, text_files
-from harness.tasks.encodings import content_of, decoded, told
+from harness.tasks.encodings import check_regular, content_of, decoded, told
 from harness.tasks.reader import Reader
 from harness.tasks.values import NOTHING, at, lists_inside, print_in
 
@@ -69,6 +69,7 @@ def table(path: Path, reader: Reader) -> Table:
     """
     if path.is_dir():
         return _texts(path, reader)
+    check_regular(path)
     kind = reader.format_of(path)
     try:
         content = content_of(path)
@@ -151,8 +152,8 @@ def _jsonl(content: bytes, reader: Reader) -> Sequence[Placed]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            value = _json_value(line)
+        except ValueError as error:
             hint = "; is it one list in JSON? then set reader.format: json" if line.strip() in ("[", "{") else ""
             raise ValueError(f"line {number}: {error}{hint}") from error
         if isinstance(value, list) and not rows and value and all(isinstance(one, dict) for one in value):
@@ -161,11 +162,20 @@ def _jsonl(content: bytes, reader: Reader) -> Sequence[Placed]:
     return _whole_numbers(rows)
 
 
-def _json(content: bytes, reader: Reader) -> Sequence[Placed]:
+def _json_value(text: str) -> Any:
     try:
-        value = json.loads(decoded(content, reader.encoding))
+        return json.loads(text)
     except RecursionError as error:
         raise ValueError("lists or objects are nested too deeply") from error
+    except ValueError as error:
+        if isinstance(error, json.JSONDecodeError):
+            raise
+        raise ValueError("a number has too many digits; write it as a text") from error
+
+
+def _json(content: bytes, reader: Reader) -> Sequence[Placed]:
+    try:
+        value = _json_value(decoded(content, reader.encoding))
     except json.JSONDecodeError as error:
         is_lines = error.msg == "Extra data" and error.lineno > 1
         hint = "; each line is a value of its own: set reader.format: jsonl" if is_lines else ""
@@ -194,7 +204,8 @@ def _not_a_list(value: Any) -> str:
         return f"a list of objects is expected; {size} of them stand at '{path}': set reader.records: {path}"
     if isinstance(value, dict) and value and all(isinstance(column, (dict, list)) for column in value.values()):
         return (
-            "a list of objects is expected, and this looks like columns; write rows, as pandas' orient='records' does"
+            "a list of objects is expected, and this looks like columns, or like rows by their names; write a list of "
+            "rows, as pandas' orient='records' does"
         )
     return "a list of objects is expected"
 
@@ -211,6 +222,8 @@ def _separated(content: bytes, reader: Reader, delimiter: str) -> Table:
     # As Excel writes it: a first line that names the delimiter.
     if lines and (named := re.fullmatch(r"sep=(.)", lines[0].strip('"\ufeff'))):
         delimiter, lines, skipped = named[1], lines[1:], skipped + 1
+    if lines and lines[0].lstrip("\ufeff ").startswith(('{"', '[{"')):
+        raise ValueError("it looks like JSON; set reader.format: json, or jsonl where each line is an object")
     delimiter = reader.delimiter or delimiter
     # Tab-separated corpora hold bare quotation marks.
     quotes = reader.quotes if reader.quotes is not None or delimiter == "\t" else True

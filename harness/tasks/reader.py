@@ -115,8 +115,8 @@ def _hint(ending: str) -> str:
     match ending:
         case ".txt" | ".text" | ".md" | "":
             return (
-                "for a row in each line set reader.format: lines with a pattern such as '(?P<text>.+)'; for columns "
-                "set reader.format: csv and reader.delimiter; for a folder of texts give the folder"
+                "for columns set reader.format: tsv or csv; for a text in each line set reader.format: lines and "
+                "reader.pattern: '(?P<text>.+)'; for a folder of texts give the folder"
             )
         case ".xls" | ".xlsx" | ".ods":
             return "save the sheet as a CSV file"

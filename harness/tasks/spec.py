@@ -18,6 +18,7 @@ from harness.errors import InputError, unknown
 from harness.sources import fetch, own_files
 from harness.sources.fetch import LocalSource, Source
 from harness.tasks import choices, mistakes, text_files
+from harness.tasks.encodings import check_regular
 from harness.tasks.metrics import METRICS
 from harness.tasks.reader import Reader
 from harness.tasks.templates import Expression, Template, placeholders
@@ -212,8 +213,12 @@ class TaskSpec(Frozen):
             names = {*self.splits.files, *([self.pool_file or "."] if len(self.splits.files) < 3 else [])}
             for name in names:
                 path = root / name if name != "." else root
-                texts = text_files.below(path) if path.is_dir() else []
-                files += [(f"{name}/{text.relative_to(path).as_posix()}", text) for text in texts] or [(name, path)]
+                if path.is_dir():
+                    texts = text_files.below(path)
+                    files += [(f"{name}/{text.relative_to(path).as_posix()}", text) for text in texts]
+                else:
+                    check_regular(path)
+                    files.append((name, path))
         try:
             return f"{self.version}+{own_files.digest(files)}"
         except OSError as error:

@@ -222,6 +222,9 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
         raise InputError(f"{where}: column '{name}' is {kind}, not a text: {shown}{hint}")
     for name in choices.list_fields(spec):
         fields[name] = json.dumps([_answer(name, one, where) for one in row.nested[name]], ensure_ascii=False)
+    for name in sorted(spec.used_fields & fields.keys()):
+        if not fields[name].isprintable() and any("\ud800" <= sign <= "\udfff" for sign in fields[name]):
+            raise InputError(f"{where}: column '{name}' holds half of a surrogate pair, which is no character")
     if spec.choices:
         choices.right(spec, fields, where)
     elif spec.label is not None:

@@ -46,7 +46,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return called
 
 
-@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("command", ["plan", "run", "run --executor slurm"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -59,16 +59,48 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         ("body,team\n" + "\n".join([*ROWS, "x,", "y,", "z,"]), "3 of 23 rows are left out: 'team' is empty or missing"),
         ("body,team\n" + "\n".join(ROWS[:11]), "budget.train_examples: 8 are asked for, and task 'tickets' has 7"),
         ("body,team\n" + "\n".join([*ROWS, "a", "b,tech"]), "line 22 has fewer values than columns, 1 for 2"),
+        ("body;team\na;tech\n", "set reader.delimiter: \";\"; columns: 'body;team'"),
+        ("body,team\n" + "\n".join(ROWS[:3]), "splits.validation: 2 inputs are asked for, 1 are left"),
+        (None, "tickets.csv does not exist"),
     ],
 )
 def test_a_mistake_in_the_data_is_one_line_before_the_first_trial(
-    call: Call, tmp_path: Path, command: str, content: str, message: str
+    call: Call, tmp_path: Path, command: str, content: str | None, message: str
 ) -> None:
-    (tmp_path / "tickets.csv").write_bytes(content.encode("latin-1"))
-    code, out, err = call(command, "tiny.yaml")
+    if content is not None:
+        (tmp_path / "tickets.csv").write_bytes(content.encode("latin-1"))
+    code, out, err = call(*command.split(), "tiny.yaml")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
-    assert not list(tmp_path.glob("results/**/trial.json"))
+    assert not (tmp_path / "results").exists(), "nothing is left of a run that was refused"
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_dialogue_that_cannot_be_learnt_is_told_before_the_first_trial(
+    call: Call, tmp_path: Path, command: str
+) -> None:
+    asked = [{"role": "usr" if i == 7 else "user", "content": f"hello {i}"} for i in range(20)]
+    rows = [{"turns": [turn, {"role": "assistant", "content": "yes"}]} for turn in asked]
+    (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    chat = {"name": "chat", "kind": "generation", "dialogue": "turns", "splits": TASK["splits"]}
+    (tmp_path / "chat.yaml").write_text(yaml.safe_dump({**chat, "source": {"local": "chat.jsonl"}}))
+    tiny.bench(tmp_path, models=["smollm2-135m"], tasks=["chat.yaml"], budget={"train_examples": 8})
+    code, out, err = call(command, "tiny.yaml", "--force")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "chat.jsonl: line 8: column 'turns': dialogue: role: unknown name 'usr'; did you mean 'user'?" in err
+
+
+def test_a_task_of_the_package_is_opened_where_its_data_is_here(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.bench(tmp_path, tasks=["sst2"], budget={"train_examples": 8})
+    monkeypatch.setenv("TUNEBENCH_DATA", str(tmp_path / "data"))
+    assert call("plan", "tiny.yaml", "--force")[0] == 0, "elsewhere its data may be"
+    (tmp_path / "data" / "sst2").mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        (tmp_path / "data" / "sst2" / f"{split}.tsv").write_text("good\t1\nbad\t2\n")
+    code, out, err = call("plan", "tiny.yaml", "--force")
+    assert (code, out) == (2, "") and "line 2: field 'label': unknown name '2'" in err
 
 
 def test_the_plan_says_what_is_left_out(call: Call, tmp_path: Path) -> None:

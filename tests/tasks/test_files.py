@@ -6,77 +6,31 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import yaml
+from helpers.own_tasks import (
+    ANSWERS,
+    CLASSES,
+    GENERATION,
+    SPLITS,
+    TICKETS,
+    examples,
+    jsonl,
+    refused,
+    task,
+    texts,
+    tickets,
+)
 
 from harness.errors import InputError
 from harness.tasks import data
 from harness.tasks.spec import load_spec
 
-SPLITS = {"validation": 2, "test": 2}
-GENERATION: dict[str, Any] = {"kind": "generation", "prompt": "{q}", "completion": "{a}", "splits": SPLITS}
-CLASSES: dict[str, Any] = {
-    "kind": "classification",
-    "prompt": "{body}",
-    "label": "team",
-    "labels": {"billing": "billing", "tech": "technical"},
-    "splits": SPLITS,
-}
-DIALOGUE: dict[str, Any] = {"kind": "generation", "splits": SPLITS}
-PAIRS: dict[str, Any] = {
-    "kind": "preference",
-    "prompt": "{prompt}",
-    "completion": "{chosen}",
-    "rejected": "{rejected}",
-    "splits": SPLITS,
-}
-
-
-def task(folder: Path, name: str, content: str | bytes | None, base: dict[str, Any], **changes: Any) -> str:
-    """A data file and its task in ``folder``; returns the path of the latter. Without content, the data is there."""
-    if content is not None:
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    path = folder / "task.yaml"
-    path.write_text(yaml.safe_dump({"name": "own", "source": {"local": name}, **base, **changes}), encoding="utf-8")
-    return str(path)
-
-
-def examples(path: str) -> list[data.Example]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loaded = data.load(path)
-    return sorted((*loaded.train, *loaded.validation, *loaded.test), key=lambda e: (e.prompt, e.completion))
-
-
-def texts(path: str) -> set[tuple[str, str]]:
-    return {(e.prompt, e.completion) for e in examples(path)}
-
-
-def refused(path: str) -> str:
-    with pytest.raises(InputError) as told:
-        data.load(path)
-    assert "\n" not in str(told.value)
-    return str(told.value)
-
-
-def jsonl(rows: list[Any]) -> str:
-    return "\n".join(map(json.dumps, rows)) + "\n"
-
-
 # --- separated text --------------------------------------------------------------------------------------------------
-
-TICKETS = {(f"text {i}", "billing" if i % 2 else "technical") for i in range(6)}
-
-
-def tickets(delimiter: str, before: str = "", after: str = "", header: str = "body{}team") -> str:
-    rows = [f"text {i}{delimiter}{'billing' if i % 2 else 'tech'}{after}" for i in range(6)]
-    return "\n".join([before + header.format(delimiter) + after, *rows]) + "\n"
 
 
 @pytest.mark.parametrize(("delimiter", "told"), [(";", '";"'), ("\t", '"\\t"'), ("|", '"|"')])
@@ -142,8 +96,6 @@ def test_columns_are_listed_and_the_direction_of_fields_is_told(tmp_path: Path) 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
-ANSWERS = {(f"q {i}", f"a {i}") for i in range(6)}
-
 
 @pytest.mark.parametrize(
     ("row", "fields"),
@@ -206,172 +158,6 @@ def test_where_the_rows_of_a_json_file_are_is_told(tmp_path: Path) -> None:
 )
 def test_lines_and_a_list_of_json_are_told_apart(tmp_path: Path, name: str, content: str, message: str) -> None:
     assert message in refused(task(tmp_path, name, content, GENERATION))
-
-
-# --- lists -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("cell", ["['yes', \"it's\"]", '["yes", "it\'s"]', '["yes", "it\'s", null]'])
-@pytest.mark.parametrize("ending", ["csv", "jsonl"])
-def test_the_print_of_a_list_is_no_text(tmp_path: Path, cell: str, ending: str) -> None:
-    if ending == "csv":
-        content = "q,a\n" + "".join(f'q {i},"{cell.replace(chr(34), chr(34) * 2)}"\n' for i in range(6))
-    else:
-        content = jsonl([{"q": f"q {i}", "a": cell} for i in range(6)])
-    message = refused(task(tmp_path, f"rows.{ending}", content, GENERATION))
-    assert "column 'a' is a list, not a text" in message and "'references'" in message and "lists_as_text" in message
-    path = task(tmp_path, f"rows.{ending}", content, GENERATION, references="a")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert {e.references for e in data.load(path).test} == {("yes", "it's")}
-    kept = task(tmp_path, f"rows.{ending}", content, GENERATION, reader={"lists_as_text": True})
-    assert texts(kept) == {(f"q {i}", cell) for i in range(6)}
-
-
-@pytest.mark.parametrize("value", ["[1, 2]", '{"a": 1}', "[sic]", "[", "[]", "{a, b}", "['a'] or ['b']"])
-def test_other_texts_in_brackets_stay_texts(tmp_path: Path, value: str) -> None:
-    content = jsonl([{"q": f"q {i}", "a": value} for i in range(6)])
-    assert texts(task(tmp_path, "rows.jsonl", content, GENERATION)) == {(f"q {i}", value) for i in range(6)}
-
-
-def test_the_print_of_an_array_is_refused_also_as_references(tmp_path: Path) -> None:
-    content = "q,a\n" + "".join(f"q {i},\"['yes' 'no']\"\n" for i in range(6))
-    for changes in ({}, {"references": "a"}):
-        assert "the print of a NumPy array" in refused(task(tmp_path, "rows.csv", content, GENERATION, **changes))
-
-
-def test_a_list_of_objects_is_refused_with_a_path_into_it(tmp_path: Path) -> None:
-    rows = [{"q": f"q {i}", "instances": [{"input": "", "output": f"a {i}"}]} for i in range(6)]
-    message = refused(task(tmp_path, "rows.jsonl", jsonl(rows), GENERATION, completion="{instances}"))
-    assert "is a list, not a text" in message and "fields: {input: instances.0.input}" in message
-    fields = {"a": "instances.0.output"}
-    assert texts(task(tmp_path, "rows.jsonl", jsonl(rows), GENERATION, fields=fields)) == ANSWERS
-
-
-def test_texts_inside_objects_are_references_by_their_path(tmp_path: Path) -> None:
-    rows = [{"q": f"q {i}", "answers": [{"text": "yes"}, {"text": "of course"}]} for i in range(6)]
-    path = task(tmp_path, "rows.jsonl", jsonl(rows), GENERATION, fields={"a": "answers.text"}, references="a")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert {e.references for e in data.load(path).test} == {("yes", "of course")}
-
-
-# --- dialogues -------------------------------------------------------------------------------------------------------
-
-
-def openai(i: int) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": f"q {i}"}, {"role": "assistant", "content": f"a {i}"}]
-
-
-def sharegpt(i: int) -> list[dict[str, Any]]:
-    return [{"from": "human", "value": f"q {i}"}, {"from": "gpt", "value": f"a {i}"}]
-
-
-@pytest.mark.parametrize("turns", [openai, sharegpt])
-@pytest.mark.parametrize("ending", ["jsonl", "json", "parquet", "csv"])
-def test_a_list_of_turns_is_prompt_and_answer(tmp_path: Path, turns: Any, ending: str) -> None:
-    rows = [{"chat": turns(i)} for i in range(6)]
-    path = tmp_path / f"rows.{ending}"
-    match ending:
-        case "jsonl":
-            path.write_text(jsonl(rows))
-        case "json":
-            path.write_text(json.dumps(rows))
-        case "parquet":
-            pq.write_table(pa.Table.from_pylist(rows), path)
-        case "csv":  # as pandas writes it
-            path.write_text("id,chat\n" + "".join(f'{i},"{turns(i)}"\n' for i in range(6)))
-    assert texts(task(tmp_path, path.name, None, DIALOGUE, dialogue="chat")) == ANSWERS
-
-
-def test_several_turns_are_read_up_to_the_last_answer(tmp_path: Path) -> None:
-    rows = [
-        {
-            "messages": [
-                {"role": "system", "content": "Be kind."},
-                *openai(7),
-                *openai(i),
-                {"role": "user", "content": "?"},
-            ]
-        }
-        for i in range(6)
-    ]
-    (first, *_) = examples(task(tmp_path, "rows.jsonl", jsonl(rows), DIALOGUE, dialogue="messages"))
-    assert first.prompt == "system: Be kind.\nuser: q 7\nassistant: a 7\nuser: q 0" and first.completion == "a 0"
-
-
-def test_a_dialogue_without_an_answer_is_left_out(tmp_path: Path) -> None:
-    rows = [{"messages": openai(i)[: 1 if i == 3 else 2]} for i in range(7)]
-    with pytest.warns(UserWarning, match="1 of 7 rows are left out: 'answer' is empty or missing"):
-        data.load(task(tmp_path, "rows.jsonl", jsonl(rows), DIALOGUE, dialogue="messages"))
-
-
-@pytest.mark.parametrize(
-    ("turns", "message"),
-    [
-        (
-            [{"role": "usr", "content": "x"}],
-            "line 4: column 'messages': dialogue: role: unknown name 'usr'; did you mean",
-        ),
-        ([{"role": "tool", "content": "x"}, *openai(1)], "role: unknown name 'tool'"),
-        ([{"role": "user", "content": None}, *openai(1)], "a list of turns with 'role' and 'content' is needed"),
-        ("hello", "a list of turns with 'role' and 'content' is needed, not 'hello'"),
-        (["hello", "you"], "a list of turns with 'role' and 'content' is needed"),
-        ({"role": "user", "content": "x"}, "a list of turns with 'role' and 'content' is needed"),
-    ],
-)
-def test_what_is_no_dialogue_is_told_with_its_line(tmp_path: Path, turns: Any, message: str) -> None:
-    rows = [{"messages": turns if i == 3 else openai(i)} for i in range(7)]
-    assert message in refused(task(tmp_path, "rows.jsonl", jsonl(rows), DIALOGUE, dialogue="messages"))
-
-
-@pytest.mark.parametrize("texts_of", [{"prompt": "{m}"}, {"prompt": "{q}", "completion": "{m}"}, {"prompt": "{m} {q}"}])
-def test_the_json_of_a_dialogue_is_never_a_text(tmp_path: Path, texts_of: dict[str, str]) -> None:
-    """Neither as a list, nor as its print."""
-    for turns in (lambda i: [*openai(i), *openai(9), {"role": "user", "content": "?"}][:5], openai):
-        for write in (list, json.dumps, str):
-            rows = [{"q": f"q {i}", "a": "a", "m": write(turns(i))} for i in range(6)]
-            path = task(tmp_path, "rows.jsonl", jsonl(rows), {**GENERATION, **texts_of})
-            try:
-                loaded = examples(path)
-            except InputError as error:
-                assert "dialogue: m" in str(error)
-            else:
-                assert not any("role" in e.prompt + e.completion or "[" in e.completion for e in loaded)
-
-
-def test_parts_of_a_turn_are_joined(tmp_path: Path) -> None:
-    rows = [
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": f"q {i}"}]}, openai(i)[1]]}
-        for i in range(6)
-    ]
-    assert texts(task(tmp_path, "rows.jsonl", jsonl(rows), DIALOGUE, dialogue="messages")) == ANSWERS
-
-
-@pytest.mark.parametrize("form", ["texts", "lists", "whole", "implicit"])
-def test_pairs_may_be_texts_or_dialogues(tmp_path: Path, form: str) -> None:
-    def row(i: int) -> dict[str, Any]:
-        question, good = openai(i)
-        bad = {**good, "content": f"b {i}"}
-        forms: dict[str, dict[str, Any]] = {
-            "texts": {"prompt": f"q {i}", "chosen": f"a {i}", "rejected": f"b {i}"},
-            "lists": {"prompt": [question], "chosen": [good], "rejected": [bad]},
-            "whole": {"prompt": f"q {i}", "chosen": [question, good], "rejected": [question, bad]},
-            "implicit": {"chosen": [question, good], "rejected": [question, bad]},
-        }
-        return forms[form]
-
-    base = {k: v for k, v in PAIRS.items() if k not in ("prompt", "completion")} if form == "implicit" else PAIRS
-    changes = {"dialogue": "chosen"} if form == "implicit" else {}
-    loaded = examples(task(tmp_path, "rows.jsonl", jsonl([row(i) for i in range(6)]), base, **changes))
-    assert {(e.prompt, e.completion, e.rejected) for e in loaded} == {(f"q {i}", f"a {i}", f"b {i}") for i in range(6)}
-
-
-def test_answers_to_two_dialogues_are_no_pair(tmp_path: Path) -> None:
-    rows = [{"chosen": openai(i), "rejected": openai(i + 1)} for i in range(6)]
-    base = {k: v for k, v in PAIRS.items() if k not in ("prompt", "completion")}
-    message = refused(task(tmp_path, "rows.jsonl", jsonl(rows), base, dialogue="chosen"))
-    assert "line 1: 'rejected' answers another dialogue than 'chosen'" in message
 
 
 # --- folders of texts ------------------------------------------------------------------------------------------------
@@ -467,7 +253,20 @@ def test_the_likely_encoding_is_named_and_works(tmp_path: Path, encoding: str, t
         ("rows.xlsx", b"PK\x03\x04rest", "save the sheet as a CSV file"),
         ("rows.csv.zip", b"PK\x03\x04rest", "unpack it first"),
         ("rows.csv", b"PAR1rest", "set reader.format: parquet"),
-        ("rows.txt", b"a\nb\n", "set reader.format: lines with a pattern"),
+        (
+            "rows.txt",
+            b"a\nb\n",
+            "for columns set reader.format: tsv or csv; for a text in each line",
+        ),
+        ("rows.csv", b"version https://git-lfs.github.com/spec/v1\n", "run 'git lfs pull'"),
+        ("rows.csv", b"<html><body>404</body></html>", "it is a web page"),
+        ("rows.csv", b'{"body": "x", "team": "tech"}\n', "it looks like JSON; set reader.format"),
+        ("rows.json", b"[" * 100_000, "nested too deeply"),
+        ("rows.jsonl", b"[" * 100_000, "line 1: lists or objects are nested too deeply"),
+        ("rows.jsonl", b'{"body": ' + b"9" * 5000 + b"}", "line 1: a number has too many digits"),
+        ("rows.jsonl", b'{"body": "\\ud800", "team": "tech"}\n' * 9, "line 1: column 'body' holds half of a surrogate"),
+        ("rows.jsonl", b"{}\n" * 9, "no row has a column with a name"),
+        ("rows.parquet", b"PAR1", "rows.parquet: cannot be read as parquet"),
         ("rows.csv", b"", "there is no row in this file"),
         ("rows.csv", b"body,team\n", "there is no row in this file"),
     ],
@@ -476,56 +275,9 @@ def test_what_is_no_data_file_is_told(tmp_path: Path, name: str, content: bytes,
     assert message in refused(task(tmp_path, name, content, CLASSES))
 
 
-# --- mistakes that the data cannot show ------------------------------------------------------------------------------
-
-CORPUS: dict[str, Any] = {"kind": "corpus", "splits": SPLITS}
-
-
-@pytest.mark.parametrize(
-    ("base", "changes", "message"),
-    [
-        (CLASSES, {"prompt": "{body} {team}"}, "prompt: it gives the label away"),
-        (CLASSES, {"prompt": "{body} {label_word}"}, "prompt: it gives the label away"),
-        (CLASSES, {"text": "{body} {team}"}, "text: it gives the label away"),
-        (CLASSES, {"input": ["body", "team"]}, "input: it gives the label away"),
-        (CLASSES, {"prompt": "hello"}, "prompt: it holds no field"),
-        (CLASSES, {"prompt": ""}, "prompt: it holds no field"),
-        (CLASSES, {"text": "hello"}, "text: it holds no field"),
-        (CLASSES, {"completion": "yes"}, "completion: it must hold {label_word}"),
-        (CLASSES, {"completion": ""}, "completion: it must hold {label_word}"),
-        (CLASSES, {"labels": {"billing": " ", "tech": "t"}}, "labels: a label's word is empty"),
-        (CLASSES, {"labels": {"billing": "t ", "tech": "t"}}, "labels: two labels have the same word"),
-        (CLASSES, {"metrics": ["rouge_l"]}, "metrics: 'rouge_l' does not rate a classification task; valid: accuracy"),
-        (CLASSES, {"metrics": ["accuracy", "accuracy"]}, "metrics: a name is there twice"),
-        (CLASSES, {"answer_pattern": "(x)"}, "answer_pattern: a classification task has no free answers"),
-        (CLASSES, {"max_new_tokens": 10**9}, "max_new_tokens"),
-        (CLASSES, {"extract": {"body": "abc"}}, "extract: body: the expression has no named group"),
-        (CLASSES, {"fields": {"words": "nothing"}}, "fields: words: unknown name 'nothing'"),
-        (CLASSES, {"splits": {"validation": 0.1, "test": 2}}, "no share"),
-        (CLASSES, {"splits": {"validation": "10%", "test": 2}}, "no share"),
-        (CLASSES, {"splits": {"validation": True, "test": 2}}, "no share"),
-        (CLASSES, {"splits": {"train": "a.csv", "validation": 2, "test": "./a.csv"}}, "two splits have the same file"),
-        (CLASSES, {"reader": {"file": "rows.csv"}}, "has no file 'rows.csv' in it; give its folder"),
-        (CLASSES, {"reader": {"encoding": "utf9"}}, "unknown encoding 'utf9'; did you mean 'utf-8'"),
-        (CLASSES, {"reader": {"records": "data"}}, "reader.records belongs to json, and this file is read as csv"),
-        (CLASSES, {"reader": {"columns": ["a", "a"]}}, "columns: a name is there twice"),
-        (CLASSES, {"reader": {"delimiter": ";;"}}, "delimiter"),
-        (GENERATION, {"reader": {"columns": ["q"], "format": "jsonl"}}, "reader.columns belongs to csv, tsv"),
-        (GENERATION, {"reader": {"quotes": True, "format": "jsonl"}}, "reader.quotes belongs to csv, tsv"),
-        (GENERATION, {"metrics": ["perplexity"]}, "'perplexity' does not rate a generation task"),
-        (GENERATION, {"completion": "hello"}, "completion: it holds no field"),
-        (GENERATION, {"completion": "{q}"}, "prompt: it gives the answer away"),
-        (GENERATION, {"labels": {"x": "x", "y": "y"}}, "labels: belongs to kind 'classification'"),
-        (GENERATION, {"label": "a"}, "label: belongs to kind 'classification'"),
-        (GENERATION, {"optional": ["a"]}, "optional: 'a' is all of 'completion'"),
-        (PAIRS, {"rejected": "{chosen}"}, "rejected: it is the same as 'completion'"),
-        (CORPUS, {"prompt": "{q}"}, "prompt: a corpus has none"),
-        (CORPUS, {"metrics": ["accuracy"]}, "'accuracy' does not rate a corpus task; valid: perplexity"),
-        (CORPUS, {"dialogue": "m"}, "dialogue: a corpus task has no answers"),
-        ({"kind": "generation", "completion": "{a}", "splits": SPLITS}, {}, "'prompt' is missing"),
-    ],
-)
-def test_parts_of_a_task_go_together(
-    tmp_path: Path, base: dict[str, Any], changes: dict[str, Any], message: str
-) -> None:
-    assert message in refused(task(tmp_path, "rows.csv", tickets(","), base, **changes))
+def test_a_pipe_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.csv")
+    path = task(tmp_path, "rows.csv", None, CLASSES)
+    assert "is a pipe or a device" in refused(path)
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        load_spec(path).full_version()

@@ -21,11 +21,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import specfile
 from harness.errors import InputError
 from harness.sources.fetch import HubSource, LocalSource, PackageSource
 from harness.tasks import data
-from harness.tasks.metrics import METRICS
 from harness.tasks.spec import TaskSpec, load_spec, names
 from harness.tasks.templates import placeholders
 from harness.trial import Budget
@@ -320,15 +318,6 @@ def test_planning_imports_no_torch() -> None:
         "print([name for name in ('torch', 'evaluate', 'transformers') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
-
-
-def test_the_examples_of_the_documentation_are_tasks() -> None:
-    page = Path(__file__).parents[2] / "docs" / "own_data.md"
-    blocks = [block.split("```")[0] for block in page.read_text(encoding="utf-8").split("```yaml\n")[1:]]
-    tasks = [block for block in blocks if "\nmodels:" not in block]  # that one is a sweep
-    specs = [specfile.parse(TaskSpec, yaml.safe_load(block), page.name) for block in tasks]
-    assert [spec.kind for spec in specs] == ["classification", "preference"]
-    assert set(METRICS) <= set(page.read_text(encoding="utf-8").replace("`", " ").split())
 
 
 SIZES = {
