@@ -172,7 +172,7 @@ def _interval(table: Floats, clusters: Sequence[Hashable] | None, *, of_differen
     if not known.any():
         return Interval(None, None, None, None, "none")
     if clusters is not None:
-        clusters = [one for one, kept in zip(clusters, examples, strict=True) if kept]
+        clusters = [one for one, kept in zip(clusters, examples.tolist(), strict=True) if kept]
     table, missing = _filled(table[seeds][:, examples])
     estimate = float(table.mean())
     table = _by_cluster(table, clusters)
@@ -221,7 +221,8 @@ def _by_cluster(table: Floats, clusters: Sequence[Hashable] | None) -> Floats:
     center = table.mean()
     sums = np.zeros((table.shape[0], len(places)))
     np.add.at(sums.T, [places[cluster] for cluster in clusters], (table - center).T)
-    return center + sums * len(places) / table.shape[1]
+    found: Floats = center + sums * len(places) / table.shape[1]
+    return found
 
 
 def _crossed(table: Floats, missing: int = 0) -> Error:
