@@ -41,17 +41,18 @@ def power(comparison: Comparison) -> Power | None:
     # Holm compares the smallest p that is left with the level over the number that is left.
     decided = sum(1 for pair in judged.values() if pair.p is not None and pair.p <= 1 - CONFIDENCE)
     level = (1 - CONFIDENCE) / max(len(judged) - decided, 1)
-    visible = sorted(_visible(pair.difference.error, level) for pair in open_.values())
+    visible = sorted(_visible(pair.difference.error, pair.pooled, level) for pair in open_.values())
     closest = min(open_, key=lambda key: (open_[key].difference.p or 0.0, key))
     seeds, examples = _needed(open_[closest], level)
     return Power(len(open_), len(judged), visible[len(visible) // 2], closest, seeds, examples)
 
 
-def _visible(error: Error, level: float) -> float:
+def _visible(error: Error, pooled: Error, level: float) -> float:
     """The difference that is seen with a probability of 80 %: the half-width and the quantile of that power."""
     assert error.stderr is not None  # noqa: S101  (power() saw to it)
-    least = min(part.df for part in error.parts)
-    return (error.half_width(level) or 0.0) + students_t(2 * (1 - POWER), least) * error.stderr
+    least = min(part.df for part in pooled.parts)
+    half = max(error.half_width() or 0.0, pooled.half_width(level) or 0.0)
+    return half + students_t(2 * (1 - POWER), least) * error.stderr
 
 
 def _needed(pair: Pair, level: float) -> tuple[int | None, int | None]:
@@ -59,7 +60,8 @@ def _needed(pair: Pair, level: float) -> tuple[int | None, int | None]:
     wanted = abs(d.estimate or 0.0)
 
     def decides(seeds: int, examples: int) -> bool:
-        return wanted > 0 and _visible(_scaled(d.error, d.seeds, d.examples, seeds, examples), level) <= wanted
+        own, pooled = (_scaled(one, d.seeds, d.examples, seeds, examples) for one in (d.error, pair.pooled))
+        return wanted > 0 and _visible(own, pooled, level) <= wanted
 
     more_seeds = _first(lambda n: decides(n, d.examples), max(d.seeds, SPREAD_SEEDS), _MOST_SEEDS)
     more_examples = _first(lambda n: decides(d.seeds, n), max(d.examples, 2), _MOST_EXAMPLES)
@@ -75,8 +77,9 @@ def _scaled(error: Error, seeds: int, examples: int, new_seeds: int, new_example
 
     of_seeds, of_examples, alone = error.of_seeds, error.of_examples, error.examples_alone
     own = of_seeds.variance - error.rest if of_seeds else 0.0
+    gained = of_seeds.df - (seeds - 1) if of_seeds else 0.0
     return Error(
-        part(of_seeds, fewer * (own + error.rest * shorter), new_seeds - 1),
+        part(of_seeds, fewer * (max(own, 0.0) + error.rest * shorter), new_seeds - 1 + gained),
         part(of_examples, shorter * of_examples.variance if of_examples else 0.0, new_examples - 1),
         part(alone, shorter * alone.variance if alone else 0.0, new_examples - 1),
         error.rest * fewer * shorter,

@@ -1,9 +1,10 @@
 """Which method is better: verdicts on pairs of rows, groups of rows that cannot be told apart, and power.
 
 A verdict is *better*, *worse*, *equivalent* or *cannot tell* (protocol, rules 3 to 5). Two rows are compared on the
-same examples and the same seeds (:func:`harness.judgement.intervals.paired_difference`), and the p of all pairs of one
-comparison are corrected together (Holm 1979). Where scores of single examples are missing, the two means are compared
-by their standard errors, as if they shared no example, which errs on the side of doubt.
+same examples and the same seeds (:func:`harness.judgement.intervals.paired_difference`). One is better if the interval
+of the pair leaves zero out, and if it does so after a correction for all pairs of the comparison too (Holm 1979), for
+which the spreads over seeds are pooled (:mod:`harness.judgement.pooling`). Where scores of single examples are missing,
+the two means are compared by their standard errors, as if they shared no example, which errs on the side of doubt.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import combinations
 from typing import Any
@@ -31,6 +32,7 @@ from harness.judgement.intervals import (
     interval,
     paired_difference,
 )
+from harness.judgement.pooling import moderated
 from harness.judgement.statistics import CELL, aggregate
 from harness.results.baseline import BASELINE, SAME_QUESTIONS
 from harness.results.files import Tables
@@ -58,12 +60,14 @@ _OPPOSITE = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
 class Pair:
     """One row against another; the difference is positive where the first is better, whatever the metric's direction.
 
-    ``p`` is corrected for the pairs of the comparison, the interval is not.
+    ``p`` is corrected for the pairs of the comparison, the interval is not. ``pooled`` is the error that the correction
+    goes by.
     """
 
     difference: Interval
     verdict: Verdict = Verdict.CANNOT_TELL
     p: float | None = None
+    pooled: Error = field(default=Error(), repr=False)
     paired: bool = True
     """False: the scores of single examples are missing, and the two means were compared by their standard errors."""
     one_seed: bool = False
@@ -205,12 +209,46 @@ def _comparison(rows: pd.DataFrame, scores: dict[tuple[str, ...], Scores | None]
         (i, j): _pair(listed[i], listed[j], scores, 1.0 if higher else -1.0, span)
         for i, j in combinations(range(len(rows)), 2)
     }
-    adjusted = holm([None if pair.one_seed else pair.difference.p for pair in raw.values()])
+    spreads = _spreads(listed, scores)
     pairs = {
-        key: replace(pair, p=p, verdict=_verdict(pair, p, margin))
-        for (key, pair), p in zip(raw.items(), adjusted, strict=True)
+        key: replace(pair, pooled=_pooled(pair, [spreads.get(place) for place in key])) for key, pair in raw.items()
     }
+    adjusted = holm([_p(pair) for pair in pairs.values()])
+    for (key, pair), p in zip(pairs.items(), adjusted, strict=True):
+        # The interval of the pair, which assumes nothing of other methods, has a say too.
+        both = None if p is None else max(p, pair.difference.p or 0.0)
+        pairs[key] = replace(pair, p=both, verdict=_verdict(pair, both, margin))
     return Comparison(rows, pairs, margin)
+
+
+def _spreads(listed: list[Any], scores: dict[tuple[str, ...], Scores | None]) -> dict[int, Part]:
+    """By the number of a row: how much the mean score of one seed varies, learnt from all rows together."""
+    own: dict[int, Part] = {}
+    for place, row in enumerate(listed):
+        known = scores[row.trial_ids]
+        if known is not None and len(known.seeds) >= SPREAD_SEEDS and not _is_without_seeds(row):
+            own[place] = Part(float(np.nanmean(known.table, axis=1).var(ddof=1)), len(known.seeds) - 1)
+    return dict(zip(own, moderated(list(own.values())), strict=True))
+
+
+def _pooled(pair: Pair, spreads: list[Part | None]) -> Error:
+    """The error of a pair with a seeds' part from the comparison's spreads, where those are known and not smaller."""
+    error, seeds = pair.difference.error, pair.difference.seeds
+    known = [Part(one.variance / seeds, one.df) for one in spreads if one is not None] if seeds else []
+    if not pair.paired or pair.one_seed or error.of_seeds is None or not known:
+        return error
+    pooled = _sum(known)
+    assert pooled is not None  # noqa: S101  (there is at least one)
+    return replace(error, of_seeds=Part(max(pooled.variance, error.of_seeds.variance), pooled.df))
+
+
+def _p(pair: Pair) -> float | None:
+    """The p that the correction goes by; None where nothing may be called better."""
+    d = pair.difference
+    if pair.one_seed or d.p is None or d.estimate is None:
+        return None
+    # Where all differences are the same, the width is no standard error's.
+    return d.p if not d.error.stderr else pair.pooled.p(d.estimate)
 
 
 def _verdict(pair: Pair, p: float | None, margin: float | None) -> Verdict:

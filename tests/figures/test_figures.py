@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from harness.figures import DESCRIPTIONS, FIGURES, save
 from harness.figures.decode_latency import finding as latency_finding
-from harness.figures.findings import answer, caution, cheapest_good, standing
+from harness.figures.findings import answer, caution, cheapest_good, standings
 from harness.figures.labels import spread
 from harness.figures.panels import Tables, labelled, title_of
 from harness.figures.style import (
@@ -136,7 +136,13 @@ def chosen(**columns: list[object]) -> pd.DataFrame:
         **{name: [None] * size for name in SAME_QUESTIONS},
         "task": ["t"] * size,
         "model": ["m"] * size,
+        "objective": ["sft"] * size,
         "method_args": ["{}"] * size,
+        "objective_args": ["{}"] * size,
+        "trial_ids": [(str(place),) for place in range(size)],
+        "has_examples": [False] * size,
+        "primary_metric": ["rouge_l"] * size,
+        "majority_score": [np.nan] * size,
         "seeds": [3] * size,
         "seed_stderr": [0.01] * size,
         "test_stderr": [0.01] * size,
@@ -153,6 +159,19 @@ def chosen(**columns: list[object]) -> pd.DataFrame:
     return labelled(pd.DataFrame({**usual, **columns}))
 
 
+NO_TABLES = {"trials": pd.DataFrame(columns=["trial_id", "primary_metric", "test_score", "seed"])}
+
+
+def standing(frame: pd.DataFrame) -> str:
+    """The standing of rows of which only means and standard errors are known."""
+    return standings(frame, NO_TABLES)
+
+
+def brief(frame: pd.DataFrame) -> list[str]:
+    (said,) = answer(frame, NO_TABLES).values()
+    return said
+
+
 def one_seed(**columns: list[object]) -> pd.DataFrame:
     size = len(columns["method"])
     return chosen(**{"seeds": [1] * size, "seed_stderr": [np.nan] * size, **columns})
@@ -161,8 +180,7 @@ def one_seed(**columns: list[object]) -> pd.DataFrame:
 def test_training_time_is_that_of_the_whole_chain() -> None:
     """BitDelta's own 26 s come on top of the 100 s of the fine-tune that it compresses."""
     frame = chosen(method=["full", "bitdelta"], chain_train_s=[100.0, 126.0], train_s=[100.0, 26.0])
-    (said,) = answer(frame).values()
-    assert "full scores 0.500, and no method needs less training time" in said
+    assert "full scores 0.500, and no method needs less training time" in brief(frame)
 
 
 def test_the_finding_gives_the_scores_of_the_cheapest_good_method_and_of_full() -> None:
@@ -182,13 +200,13 @@ def test_the_finding_gives_the_scores_of_the_cheapest_good_method_and_of_full() 
 @pytest.mark.parametrize(
     ("scores", "base", "higher", "finding"),
     [
-        ([0.8, 0.5], 0.2, True, "full scores 0.800; of those with less cost, lora comes nearest: 0.500"),
+        ([0.8, 0.5], 0.2, True, "full scores 0.800; of those with less cost, lora scores highest: 0.500"),
         ([0.8, 0.9], 0.2, True, "lora scores 0.900 with 1 % of full’s cost; full scores 0.800"),
         ([0.100, 0.102], 0.9, False, "lora scores 0.102 with 1 % of full’s cost; full scores 0.100"),
-        ([0.100, 0.150], np.nan, False, "full scores 0.100; of those with less cost, lora comes nearest: 0.150"),
-        ([-0.5, -0.9], np.nan, True, "full scores -0.500; of those with less cost, lora comes nearest: -0.900"),
+        ([0.100, 0.150], np.nan, False, "full scores 0.100; of those with less cost, lora scores lowest: 0.150"),
+        ([-0.5, -0.9], np.nan, True, "full scores -0.500; of those with less cost, lora scores highest: -0.900"),
         ([-0.5, -0.5], np.nan, True, "lora scores -0.500 with 1 % of full’s cost; full scores -0.500"),
-        ([0.2, 0.19], 0.3, True, "full scores 0.200; of those with less cost, lora comes nearest: 0.190"),
+        ([0.2, 0.19], 0.3, True, "full scores 0.200; of those with less cost, lora scores highest: 0.190"),
     ],
 )
 def test_the_finding_says_what_the_scores_say(scores: list[float], base: float, higher: bool, finding: str) -> None:
@@ -210,49 +228,56 @@ def test_a_share_of_a_cost_has_no_more_digits_than_a_measurement() -> None:
     assert cheapest_good(equal, "trainable_params", "cost") == "full scores 0.500, and no method needs less cost"
 
 
-def test_ahead_is_what_the_difference_says_and_not_overlap() -> None:
-    # Intervals half as wide again as the difference of b's mean: they overlap, and a is ahead all the same.
+def test_better_is_what_the_difference_says_and_not_overlap() -> None:
+    # Intervals half as wide again as the difference of b's mean: they overlap, and a is better all the same.
     frame = chosen(
         method=["a", "b", "c"],
         test_score=[0.90, 0.84, 0.5],
-        seed_stderr=[0.0, 0.0, 0.0],
-        test_stderr=[0.02, 0.02, 0.02],
+        seed_stderr=[0.001] * 3,
+        test_stderr=[0.015] * 3,
         ci_low=[0.86, 0.80, 0.46],
         ci_high=[0.94, 0.88, 0.54],
     )
-    assert standing(frame) == "a scores best: 0.900 [0.860, 0.940], ahead of both others"
+    assert standing(frame) == "a scores best: 0.900 [0.860, 0.940], better than both others"
     frame["seed_stderr"] = 0.02
-    assert standing(frame) == "a has the highest score, 0.900 [0.860, 0.940], and is not shown to be ahead of b"
+    assert standing(frame) == (
+        "a has the highest score, 0.900 [0.860, 0.940], better than c, and not shown to be better than b"
+    )
 
 
-def test_one_seed_is_never_ahead() -> None:
-    frame = one_seed(method=["a", "b"], test_score=[0.9, 0.1])
-    assert standing(frame) == "a has the highest score, 0.900, and is not shown to be ahead of b (one seed)"
+def test_one_seed_is_never_better() -> None:
+    said = "a has the highest score, 0.900, and not shown to be better than b (one seed)"
+    assert standing(one_seed(method=["a", "b"], test_score=[0.9, 0.1])) == said
     mixed = chosen(method=["a", "b"], test_score=[0.9, 0.1], seeds=[3, 1], seed_stderr=[0.01, np.nan])
-    assert standing(mixed) == "a has the highest score, 0.900, and is not shown to be ahead of b (one seed)"
+    assert standing(mixed) == said
     untrained = chosen(method=["a", "baseline"], test_score=[0.9, 0.1], seeds=[3, 1], seed_stderr=[0.01, np.nan])
-    assert standing(untrained) == "a scores best: 0.900, ahead of the other"
+    assert standing(untrained) == "a scores best: 0.900, better than the other"
 
 
 @pytest.mark.parametrize(
     ("columns", "finding"),
     [
-        ({"test_score": [0.5, 0.5]}, "a has the highest score, 0.500, and is not shown to be ahead of b"),
+        ({"test_score": [0.5, 0.5]}, "a has the highest score, 0.500, and not shown to be better than b"),
         (
-            {"test_score": [0.1, 0.9], "higher_is_better": [False] * 2},
-            "a scores best: 0.100, ahead of the other",
+            {"test_score": [0.5, 0.5], "seed_stderr": [1e-4] * 2, "test_stderr": [1e-3] * 2},
+            "a has the highest score, 0.500, and equivalent to b (apart by less than 0.01)",
         ),
-        ({"test_score": [-0.1, -0.9]}, "a scores best: -0.100, ahead of the other"),
+        ({"test_score": [0.1, 0.9], "higher_is_better": [False] * 2}, "a scores best: 0.100, better than the other"),
+        ({"test_score": [-0.1, -0.9]}, "a scores best: -0.100, better than the other"),
         (
             {"test_score": [0.9, 0.1], "seed_stderr": [0.0] * 2, "test_stderr": [np.nan] * 2},
-            "a has the highest score, 0.900, and is not shown to be ahead of b",
+            "a has the highest score, 0.900, and not shown to be better than b",
         ),
         (
             {"test_score": [0.9, 0.1], "task_version": ["1", "2"]},
-            "a has the highest score, 0.900, and is not shown to be ahead of b",
+            "a scores 0.900; b scores 0.100",
+        ),
+        (
+            {"test_score": [0.9, 0.1], "objective": ["reward", "dpo"]},
+            "reward model a scores 0.900; b scores 0.100",
         ),
     ],
-    ids=["a tie", "lower is better", "negative", "no known error", "other questions"],
+    ids=["a tie", "equivalent", "lower is better", "negative", "no known error", "other questions", "a reward model"],
 )
 def test_the_standing_of_odd_tables(columns: dict[str, list[object]], finding: str) -> None:
     assert standing(chosen(method=["a", "b"], **columns)) == finding
@@ -269,7 +294,51 @@ def test_the_answer_warns_of_one_seed_first() -> None:
 
 def test_the_answer_gives_the_untrained_model_as_it_was_measured() -> None:
     frame = chosen(method=["full", "lora"], base_score=[0.2, 0.25])
-    assert answer(frame)["t", "m"][-1] == "the untrained model scores 0.200 to 0.250"
+    assert "the untrained model scores 0.200 to 0.250" in brief(frame)
+    frame = chosen(method=["full", "lora"], base_score=[np.nan] * 2)
+    assert "the untrained model was not scored, so no gain is known" in brief(frame)
+
+
+def test_the_answer_tells_when_every_method_is_below_the_untrained_model() -> None:
+    frame = chosen(method=["baseline", "full", "lora"], test_score=[0.5, 0.3, 0.49], seeds=[1, 3, 3])
+    assert brief(frame)[0] == (
+        "baseline has the highest score, 0.500, better than full, and not shown to be better than lora"
+    )
+    assert (
+        "the untrained model scores 0.500; every trained method scores below it; worse than it: full; "
+        "not told apart from it: lora"
+    ) in brief(frame)
+
+
+def test_untrained_models_stand_beside_the_trained_ones_and_few_shot_is_named() -> None:
+    frame = chosen(
+        method=["baseline", "baseline", "quantized", "lora"],
+        method_args=['{"shots": 0}', '{"shots": 4}', "{}", "{}"],
+        test_score=[0.2, 0.5, 0.3, 0.4],
+        seeds=[1, 3, 1, 3],
+        trainable_params=[0.0, 0.0, 0.0, 5.0],
+    )
+    said = brief(frame)
+    assert said[0] == "baseline, shots 4 scores best: 0.500, better than all 3 others"
+    assert any("the untrained model scores 0.200; better than it: lora" in one for one in said)
+    assert caution(frame) is None, "what does not train has no spread between runs"
+
+
+def test_what_one_label_for_every_example_gets_is_said() -> None:
+    columns = {"test_score": [0.6, 0.7], "ci_low": [0.55, 0.65], "ci_high": [0.65, 0.75], "majority_score": [0.6] * 2}
+    said = "one label for every example scores 0.600; the interval of {} lies above that"
+    assert said.format("lora") in brief(chosen(method=["full", "lora"], **columns))
+    columns["ci_low"] = [0.55, 0.59]
+    assert said.format("no trained method") in brief(chosen(method=["full", "lora"], **columns))
+
+
+def test_the_answer_says_what_could_have_been_seen_and_what_would_decide() -> None:
+    frame = chosen(method=["full", "lora"], test_score=[0.52, 0.5], seed_stderr=[0.001] * 2)
+    (said,) = [one for one in brief(frame) if "undecided" in one]
+    # Half-width of the pair: t of about 198 degrees of freedom times 0.0141, and 0.84 times as much for the power.
+    assert "the pair is undecided; a difference of 0.0" in said
+    assert "(full and lora, 0.020 apart)" in said and "test examples" in said
+    assert any(one.startswith("scores of single examples are missing of full and lora") for one in brief(frame))
 
 
 def times(**columns: list[object]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.fake_records import START, make_sweep
+from helpers.trials_table import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,38 +17,7 @@ from harness.judgement import verdicts
 from harness.ledger.records import read_records
 from harness.results import tables
 from harness.results.record import Record
-from harness.results.schema import TRIALS
 from harness.trial import PROTOCOL_VERSION, Budget, Trial
-
-
-def trials(*rows: dict[str, object]) -> pd.DataFrame:
-    """A trials table with sensible values for whatever a row leaves out."""
-    usual = {
-        "sweep": "s",
-        "model": "m",
-        "task": "t",
-        "objective": "sft",
-        "method": "lora",
-        "notebook": "methods/lora",
-        "method_args": "{}",
-        "objective_args": "{}",
-        "parent_settings": "{}",
-        "epochs": 1,
-        "device": "cpu",
-        "requested_device": "cpu",
-        "protocol_version": 1,
-        "dtype": "float32",
-        "learning_rate": 1e-3,
-        "train_examples": 8,
-        "batch_size": 8,
-        "max_length": 64,
-        "status": "ok",
-        "seed": 0,
-        "higher_is_better": True,
-    }
-    frame = pd.DataFrame([{**usual, **row} for row in rows], columns=[c.name for c in TRIALS.columns])
-    floats = {c.name: "float64" for c in TRIALS.columns if c.kind == "float"}
-    return frame.astype({**floats, "higher_is_better": "boolean"})
 
 
 def aggregate(frame: pd.DataFrame) -> pd.DataFrame:

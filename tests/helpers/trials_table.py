@@ -1,0 +1,37 @@
+"""A trials table from a few cells."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.results.schema import TRIALS
+
+
+def trials(*rows: dict[str, object]) -> pd.DataFrame:
+    """A trials table with sensible values for whatever a row leaves out."""
+    usual = {
+        "sweep": "s",
+        "model": "m",
+        "task": "t",
+        "objective": "sft",
+        "method": "lora",
+        "notebook": "methods/lora",
+        "method_args": "{}",
+        "objective_args": "{}",
+        "parent_settings": "{}",
+        "epochs": 1,
+        "device": "cpu",
+        "requested_device": "cpu",
+        "protocol_version": 1,
+        "dtype": "float32",
+        "learning_rate": 1e-3,
+        "train_examples": 8,
+        "batch_size": 8,
+        "max_length": 64,
+        "status": "ok",
+        "seed": 0,
+        "higher_is_better": True,
+    }
+    frame = pd.DataFrame([{**usual, **row} for row in rows], columns=[c.name for c in TRIALS.columns])
+    floats = {c.name: "float64" for c in TRIALS.columns if c.kind == "float"}
+    return frame.astype({**floats, "higher_is_better": "boolean"})
