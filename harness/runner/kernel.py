@@ -15,6 +15,10 @@ from pathlib import Path
 
 from harness.processes.lifetime import Forked, die_with, fork, reap
 
+#: The environment of a kernel whose output holds what its notebook prints. Otherwise the debugger warns of modules that
+#: Python has frozen, and tokenizers of processes that the notebook forks.
+QUIET = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TOKENIZERS_PARALLELISM": "false"}
+
 
 def main() -> None:
     """Tie this process to its parent, then serve until told to stop."""

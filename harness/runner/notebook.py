@@ -27,6 +27,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from harness.files import write_atomically
 from harness.processes.lifetime import Forked, kill_group
+from harness.results import ownership
 from harness.runner import endings
 from harness.runner import kernel as kernels
 from harness.runner.endings import Ending
@@ -58,6 +59,7 @@ class TrialKernel(AsyncKernelManager):
     """Starts ``sys.executable``, whatever the kernelspecs of this machine say, and logs its raw output."""
 
     log_file: IO[str]
+    trial_dir: Path
     process: Popen[bytes] | Forked | None = None
 
     @property
@@ -77,6 +79,7 @@ class TrialKernel(AsyncKernelManager):
         )
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        kw["env"] = {**kernels.QUIET, **kw["env"], ownership.VARIABLE: str(self.trial_dir)}
         await super()._async_launch_kernel(kernel_cmd, stdout=self.log_file, stderr=self.log_file, **kw)
         self.process = self.provisioner.process  # type: ignore[union-attr]
 
@@ -98,13 +101,14 @@ class TrialKernel(AsyncKernelManager):
         return code
 
 
-def _kernel(folder: Path, log: IO[str]) -> TrialKernel:
+def _kernel(folder: Path, trial_dir: Path, log: IO[str]) -> TrialKernel:
     """A kernel on sockets in ``folder``: private, and no other process can take a port from it."""
     # The system limits the path of a socket to about 100 characters.
     short = os.name == "posix" and len(str(folder)) < 80
     wires = {"transport": "ipc", "connection_file": str(folder / "kernel.json")} if short else {}
     kernel = TrialKernel(**wires)
     kernel.log_file = log
+    kernel.trial_dir = trial_dir
     kernel.provisioner = TrialProvisioner(parent=kernel, kernel_spec=kernel.kernel_spec)
     return kernel
 
@@ -160,7 +164,7 @@ class Run:
         """Run the notebook in a new kernel; None if the kernel failed before the first cell."""
         self._cell = None
         with TemporaryDirectory(prefix="tunebench-") as wires:
-            kernel = self._kernel = _kernel(Path(wires), self._log)
+            kernel = self._kernel = _kernel(Path(wires), self._folder, self._log)
             try:
                 return self._papermill(kernel, parameters, part)
             finally:
