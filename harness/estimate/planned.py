@@ -22,12 +22,14 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache as once
 from importlib import metadata
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from harness import catalog
 from harness.estimate.fits import GB, parse_bytes
@@ -52,8 +54,10 @@ _ROOMS = ("estimate", "methods", "networks", "models", "measure")
 
 #: The memory of a device, such as 'auto'; None: no trial is skipped for its size.
 LimitOf = Callable[[str], MemoryLimit | None]
-#: Peak bytes of each setting; None where it cannot be traced.
-Estimator = Callable[[list["Setting"]], dict["Setting", int | None]]
+#: Hears how many settings are estimated, of how many: first 0 of them.
+Watch = Callable[[int, int], None]
+#: Peak bytes of each setting; None where it cannot be traced. It tells the watch of each.
+Estimator = Callable[[list["Setting"], Watch], dict["Setting", int | None]]
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,16 @@ class Setting:
         return hashlib.sha256(inputs.encode()).hexdigest()[:24]
 
 
-def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = None) -> Plan:
+def _unwatched(estimated: int, of: int) -> None:
+    return
+
+
+def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = None, watch: Watch = _unwatched) -> Plan:
     """``plan`` with the estimated peak of each trial; trials above the ``limit`` of their device are skipped.
 
-    A trial is skipped too if all candidates for one of its parents are.
+    A trial is skipped too if all candidates for one of its parents are. ``watch`` hears of what the cache lacks.
     """
-    estimates = _estimates([row.trial for row in plan.runnable], estimator or _in_processes)
+    estimates = _estimates([row.trial for row in plan.runnable], estimator or _in_processes, watch)
     limit = once(limit)
     skipped: set[str] = set()
     rows = []
@@ -144,7 +152,7 @@ def _lost_parent(row: Planned, skipped: Collection[str]) -> str | None:
     return None
 
 
-def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int | None]:
+def _estimates(trials: Iterable[Trial], estimator: Estimator, watch: Watch) -> dict[str, int | None]:
     """Id of each trial -> estimated bytes; one call of ``estimator`` covers whatever the cache lacks."""
     settings = {trial.trial_id: setting for trial in trials if (setting := Setting.of(trial)) is not None}
     files = {
@@ -152,33 +160,41 @@ def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int |
     }
     known = {setting: size for setting, file in files.items() for size in _cached(file)}
     if missing := [setting for setting in files if setting not in known]:
-        if len(missing) > 1:
-            print(f"estimating the memory of {len(missing)} settings, once", file=sys.stderr)
-        for setting, size in estimator(missing).items():
+        watch(0, len(missing))
+        for setting, size in estimator(missing, watch).items():
             known[setting] = size
             _store(files[setting], size)
     return {trial_id: known.get(setting) for trial_id, setting in settings.items()}
 
 
-def _in_processes(settings: list[Setting]) -> dict[Setting, int | None]:
-    """Trace ``settings`` in separate processes; the settings of a process that dies stay out of the answer."""
+def _in_processes(settings: list[Setting], watch: Watch = _unwatched) -> dict[Setting, int | None]:
+    """Trace ``settings`` in separate processes; what a process that dies has not traced stays out of the answer."""
     workers = min(os.cpu_count() or 1, _MOST_WORKERS, math.ceil(len(settings) / _WORTH_A_WORKER))
+    estimated = count(1)  # its next() is atomic
+
+    def trace(some: list[Setting]) -> dict[Setting, int | None]:
+        sizes = {}
+        for setting, size in zip(some, _in_a_process(some), strict=False):
+            sizes[setting] = size
+            watch(next(estimated), len(settings))
+        return sizes
+
     with ThreadPoolExecutor(workers) as pool:
-        answers = pool.map(_in_a_process, [settings[start::workers] for start in range(workers)])
+        answers = pool.map(trace, [settings[start::workers] for start in range(workers)])
     return {setting: size for answer in answers for setting, size in answer.items()}
 
 
-def _in_a_process(settings: list[Setting]) -> dict[Setting, int | None]:
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.estimate.worker"],
-        input=json.dumps([asdict(setting) for setting in settings]),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        return {}
-    return dict(zip(settings, json.loads(done.stdout.splitlines()[-1]), strict=True))
+def _in_a_process(settings: list[Setting]) -> Iterator[int | None]:
+    """The size of one setting after the other, as the process tells them; it may end early."""
+    command = [sys.executable, "-m", "harness.estimate.worker"]
+    with TemporaryFile("w+", encoding="utf-8") as questions:
+        json.dump([asdict(setting) for setting in settings], questions)
+        questions.seek(0)
+        with subprocess.Popen(
+            command, stdin=questions, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            for line in process.stdout or ():
+                yield json.loads(line)
 
 
 def _cached(file: Path) -> list[int | None]:

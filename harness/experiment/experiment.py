@@ -203,8 +203,8 @@ class Experiment:
     def save_and_reload(self, artifact_dir: str | None = None) -> StoredBytes:
         """Save the checkpoint, load it into a fresh base, and compare the outputs; returns the bytes on disk.
 
-        The checkpoint stays in ``artifact_dir`` for later trials. It is deleted if that is None, or the folder of a trial
-        that this process does not run. Raises AssertionError if the reloaded model answers differently.
+        The checkpoint stays in ``artifact_dir`` for later trials. It is deleted if that is None, or the folder of a
+        trial that this process does not run. Raises AssertionError if the reloaded model answers differently.
         """
         tuned = self.applied()
         self._tell("save and reload")

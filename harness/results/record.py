@@ -78,8 +78,8 @@ def write_outcome(
 ) -> Outcome:
     """Validate what a notebook measured and, under a runner, hand it over.
 
-    Nothing is written, and the outcome is only returned, when a person runs the notebook: then ``trial_dir`` is None, or
-    another process ran that trial. Raises ValueError for a column or table that the schema does not have.
+    Nothing is written, and the outcome is only returned, when a person runs the notebook: then ``trial_dir`` is None,
+    or another process ran that trial. Raises ValueError for a column or table that the schema does not have.
     """
     outcome = Outcome(
         columns={name: _finite(value) for name, value in columns.items()},

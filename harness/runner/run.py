@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ def run(
     pending = {row.trial_id for row in plan.runnable if row.trial_id in wanted and heads[row.trial_id] is None}
     if pending:
         durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
+        ended = Counter(head.status for name, head in heads.items() if name in wanted and head is not None)
         with display.make(log_json, durations) as watcher, interruptible():
+            watcher.begins(ended, len(pending))
             drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher, sweep.keep_artifacts)
     heads |= {trial_id: ledger.head(trial_id) for trial_id in pending}
     return Finished(ledger, [head for name, head in heads.items() if name in wanted and head is not None], len(pending))

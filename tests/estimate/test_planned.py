@@ -52,7 +52,7 @@ class Stub:
         self.size = size
         self.asked: list[Setting] = []
 
-    def __call__(self, settings: list[Setting]) -> dict[Setting, int | None]:
+    def __call__(self, settings: list[Setting], watch: planned.Watch) -> dict[Setting, int | None]:
         self.asked += settings
         return dict.fromkeys(settings, self.size)
 
@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_skipped_with_the_estimate_and_the_limit(
 
 
 def test_a_trial_whose_parent_does_not_fit_is_skipped_too(made: Callable[..., Plan]) -> None:
-    def full_is_large(settings: list[Setting]) -> dict[Setting, int | None]:
+    def full_is_large(settings: list[Setting], watch: planned.Watch) -> dict[Setting, int | None]:
         return {setting: 9 * GB if setting.method == "full" else GB for setting in settings}
 
     judged = planned.judge(made(methods={"bitdelta": {}, "lora": {}}), at(4 * GB), full_is_large)
