@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from harness import catalog, methods, objectives
+from harness.experiment import quiet
 from harness.experiment.parallel import launch
 from harness.experiment.stored import StoredBytes
 from harness.files import PROGRESS_FILE, write_atomically
@@ -82,10 +83,7 @@ class Experiment:
         scalar = catalog.objective(objective).scalar
         self.seed = seed
         self.learning_rate = learning_rate
-        self.data = tasks.load(task, self.budget, seed)
-        for notice in self.data.notices:
-            if not notice.lost:  # of those that are, a warning has told
-                print(notice)
+        self.data = self.read(task)
         labels = self.data.label_words if self.data.kind == "classification" else None
         self.base = models.load(
             model, labels=tuple(labels) if labels else None, scalar=scalar, dtype=dtype, device=device, seed=seed
@@ -103,6 +101,15 @@ class Experiment:
         self._together: str | None = None
         self._trial_dir = place_of_record(trial_dir)
         self.setup_s = time.perf_counter() - start
+
+    def read(self, task: str) -> tasks.TaskData:
+        """The data of ``task`` under this trial's budget and seed; prints what a reader should know about its rows."""
+        with quiet.plain_warnings():
+            data = tasks.load(task, self.budget, self.seed)
+        for notice in data.notices:
+            if not notice.lost:  # of those that are, a warning has told
+                print(notice)
+        return data
 
     def show_examples(self, shots: int) -> None:
         """Put ``shots`` solved training examples before every prompt of validation and test (k-shot in context).

@@ -1,19 +1,35 @@
-"""No advice of libraries to their developers in a notebook: it is no part of what the notebook shows."""
+"""What a notebook prints is its own: no advice of libraries to their developers, no warnings with a line of code."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-#: Libraries that call each other's older names, which a reader of a notebook cannot mend.
-_LIBRARIES = r"(accelerate|bitsandbytes|datasets|peft|torch|transformers|trl)\."
+#: Libraries whose warnings are about each other's older names, or about what the harness does on purpose.
+_LIBRARIES = r"(accelerate|bitsandbytes|datasets|peft|transformers|trl)\."
 
 #: On some processors it recommends a package that fetches compiled code, as soon as it is imported.
 _ADVISES = "bitsandbytes.backends.cpu.ops"
 
 
 def quiet_libraries() -> None:
-    """Silence what the libraries say of coming changes, for the rest of this process; errors stay."""
-    for category in (FutureWarning, DeprecationWarning):
-        warnings.filterwarnings("ignore", category=category, module=_LIBRARIES)
-    logging.getLogger(_ADVISES).setLevel(logging.ERROR)
+    """Silence the warnings of libraries for the rest of this process; their errors stay."""
+    warnings.filterwarnings("ignore", module=_LIBRARIES)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
+    for name in (_ADVISES, "trl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from transformers.utils import logging as of_transformers
+
+    of_transformers.set_verbosity_error()
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print the messages of the own warnings, without the place in the code."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", module=r"harness\.")
+        yield
+    for warning in caught:
+        print(warning.message)

@@ -157,6 +157,29 @@ def test_a_process_that_dies_leaves_no_estimate_behind(
     assert not list(cache.rglob("*.json"))
 
 
+def worker(path: Path, *lines: str) -> str:
+    """A program that stands for the interpreter and whatever it is told to run: it prints ``lines`` and fails."""
+    path.write_text("#!/bin/sh\n" + "".join(f"echo {line}\n" for line in lines) + "exit 1\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_watch_hears_of_each_setting_and_what_was_traced_before_a_process_died_stays(
+    made: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", worker(tmp_path / "python", "5000", "null"))
+    heard: list[tuple[int, int]] = []
+    judged = planned.judge(made(), at(GB), watch=lambda estimated, of: heard.append((estimated, of)))
+    assert heard == [(0, 3), (1, 3), (2, 3)]
+    estimated = {json.loads(Setting.of(row.trial).method_args).get("r"): row.estimated_bytes for row in judged.rows}  # type: ignore[union-attr]
+    assert estimated == {None: 5000, 4: None, 8: None}
+    heard.clear()
+    planned.judge(made(), at(GB), Stub(), lambda estimated, of: heard.append((estimated, of)))
+    assert heard == [(0, 1)], "only the one that died is asked again"
+    planned.judge(made(), at(GB), Stub(), lambda estimated, of: heard.append((estimated, of)))
+    assert heard == [(0, 1)], "nothing is told when nothing lacks"
+
+
 @pytest.mark.slow
 def test_the_process_traces_what_can_be_traced_and_says_null_for_the_rest(made: Callable[..., Plan]) -> None:
     from harness.estimate.estimate import estimate
