@@ -1,4 +1,4 @@
-"""An executed notebook that a person runs again, in place, from a copy or after a move: the results stay as they are."""
+"""An executed notebook that a person runs again, in place, from a copy or after a move: the results do not change."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from helpers import tiny_models as tiny
 
+from harness.errors import InputError
 from harness.ledger.ledger import Ledger
 from harness.runner.executors import process
 from harness.sweeps import expand as matrix
@@ -18,7 +19,7 @@ from harness.sweeps import spec as sweep
 
 #: What a trial does with its folders, without torch: a checkpoint, a parent's checkpoint, an outcome.
 CELLS = (
-    "from pathlib import Path\nfrom harness.results.ownership import own\nfrom harness.results.record import write_outcome\n"
+    "from harness.results.ownership import own\nfrom harness.results.record import write_outcome\n"
     "if place := own(artifact_dir):\n    place.mkdir(parents=True)\n    (place / 'weights').write_text('1')",
     "act = 'ok'\n" + tiny.OUTCOME,
 )
@@ -51,6 +52,11 @@ def run_again(notebook: Path) -> str:
     place = {"metadata": {"path": str(notebook.parent)}}
     nbclient.NotebookClient(book, kernel_name="python3", resources=place, timeout=120).execute()
     return "".join(output.text for cell in book.cells for output in cell.get("outputs", ()) if "text" in output)
+
+
+def test_a_mistake_is_one_line_in_a_notebook() -> None:
+    """IPython asks an exception how to show itself."""
+    assert InputError("task: unknown name 'trek'")._render_traceback_() == ["InputError: task: unknown name 'trek'"]
 
 
 def test_a_notebook_that_is_run_again_changes_no_results(ledger: Ledger, tmp_path: Path) -> None:

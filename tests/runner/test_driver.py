@@ -394,7 +394,10 @@ def scored(status: Status = "ok", **columns: float) -> Record:
 @pytest.mark.parametrize(
     ("record", "told"),
     [
-        (scored(valid_score=0.8125, test_score=2 / 3), "ok after 1 min 23 s: accuracy 0.8125 on validation, 0.6667 on test"),
+        (
+            scored(valid_score=0.8125, test_score=2 / 3),
+            "ok after 1 min 23 s: accuracy 0.8125 on validation, 0.6667 on test",
+        ),
         (scored(valid_score=0.5), "ok after 1 min 23 s: accuracy 0.5 on validation"),
         (scored(test_score=0.0), "ok after 1 min 23 s: accuracy 0 on test"),
         (scored(), "ok after 1 min 23 s"),
