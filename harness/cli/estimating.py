@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 class Estimating:
     """Watches :func:`harness.estimate.planned.judge`, and tells it on the standard error stream.
 
-    It says nothing if the cache lacks nothing.
+    It says nothing if the cache lacks nothing, and has no lines for a single setting, which takes seconds.
     """
 
     def __init__(self) -> None:
-        self._settings = ""
+        self._settings = 0
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -28,11 +28,11 @@ class Estimating:
     def __call__(self, estimated: int, of: int) -> None:
         """``estimated`` settings are done; any thread may say so."""
         if not estimated:
-            self._settings = "1 setting" if of == 1 else f"{of} settings"
+            self._settings = of
             if sys.stderr.isatty():
                 self._bar = _bar(of)
-            else:
-                self._say(f"estimating the memory of {self._settings}, once")
+            elif of > 1:
+                self._say(f"estimating the memory of {of} settings, once")
         elif self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=estimated)
 
@@ -43,8 +43,8 @@ class Estimating:
 
         if self._bar is not None:
             self._bar.stop()
-        if self._settings and error is None:
-            self._say(f"estimated the memory of {self._settings} in {clock(time.monotonic() - self._began)}")
+        if self._settings > 1 and error is None:
+            self._say(f"estimated the memory of {self._settings} settings in {clock(time.monotonic() - self._began)}")
 
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -121,6 +121,20 @@ def test_trials_run_in_the_order_of_the_plan(tmp_path: Path) -> None:
     assert {record.status for record in records.values()} == {"ok"}
 
 
+def test_the_watcher_hears_what_was_measured(tmp_path: Path) -> None:
+    row = Planned(trial(0))
+
+    class Scores(Instant):
+        def one(self, trial_dir: Path) -> Instant.Job:
+            self.ledger.finish(scored(valid_score=0.5))
+            return super().one(trial_dir)
+
+    ledger = Ledger.create(tmp_path, Plan("s", (row,)), "name: s\n")
+    stream = io.StringIO()
+    drive(ledger, [row.trial_id], Scores(ledger, lambda _: "ok", 1), 1, display.Lines(stream))
+    assert stream.getvalue().endswith(f"{row.trial_id} ok after 1 min 23 s: accuracy 0.5 on validation\n")
+
+
 def test_jobs_run_together(tmp_path: Path) -> None:
     executor, records, _ = run(tmp_path, [Planned(trial(n)) for n in range(5)], lambda _: "ok", jobs=3)
     assert executor.together == 3
