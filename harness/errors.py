@@ -14,8 +14,12 @@ if TYPE_CHECKING:  # the command line imports this file at its start, which must
 class InputError(ValueError):
     """Something the user wrote is not valid. Its message is one line: where, what, and what would be valid.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with code 2; a notebook shows it without one, too.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 #: A longer list of valid names would drown the message.

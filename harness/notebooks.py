@@ -22,7 +22,8 @@ COMMON = ("model", "task", "objective", "seed", "learning_rate", "budget", "dtyp
 
 #: The runner fills these in where the notebook declares them. ``trial_dir``: the trial's folder; ``artifact_dir``: the
 #: folder for a checkpoint that later trials or the user want to load, ``None`` when nobody does; ``parent_dirs``:
-#: role -> the artifact folder of a parent. All are ``None`` or empty when a user runs the notebook by hand.
+#: role -> the artifact folder of a parent. All are ``None`` or empty when a user runs the notebook by hand. In one that
+#: a trial has executed they name its folders, which that trial alone writes (:mod:`harness.results.ownership`).
 RUNNER = ("trial_dir", "artifact_dir", "parent_dirs")
 
 #: The notebook of an objective takes the method's name, and the method's arguments as one mapping.

@@ -64,8 +64,8 @@ def outcome(sweep_dir: Path, records: Sequence[Record]) -> Lines:
     if len(records) > MANY:
         return _outcome_by_cell(records)
     columns = ("seed", "learning_rate", "status", "primary_metric", "valid_score", "test_score", "train_s")
-    header = (*_CELL, "seed", "lr", "status", "metric", "valid", "test", "train s")
-    return Lines(header, _measured(sweep_dir, [record.trial_id for record in records], (*_CELL, *columns)))
+    header = ("trial", *_CELL, "seed", "lr", "status", "metric", "valid", "test", "train s")
+    return Lines(header, _measured(sweep_dir, [record.trial_id for record in records], ("trial_id", *_CELL, *columns)))
 
 
 def _outcome_by_cell(records: Sequence[Record]) -> Lines:
@@ -82,10 +82,10 @@ def _measured(sweep_dir: Path, trial_ids: Sequence[str], columns: Sequence[str])
 
     from harness.results.files import find
 
-    table = pq.read_table(find(sweep_dir) / "trials.parquet", columns=["trial_id", *columns])
+    table = pq.read_table(find(sweep_dir) / "trials.parquet", columns=list(columns))
     rows: dict[str, dict[str, Any]] = {row["trial_id"]: row for row in table.to_pylist()}
     return [
-        [number(value) if isinstance(value, float) else value for value in map(rows[trial_id].get, columns)]
+        [_shown(name, value) for name, value in zip(columns, map(rows[trial_id].get, columns), strict=True)]
         for trial_id in trial_ids
         if trial_id in rows
     ]
@@ -98,6 +98,12 @@ def reasons(records: Sequence[Record]) -> Iterator[str]:
         yield f"{record.trial_id} {record.status}: {record.reason}"
     if len(bad) > _REASONS:
         yield f"and {len(bad) - _REASONS} more; tables/trials.csv has every reason"
+
+
+def _shown(column: str, value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return f"{value:,.1f}" if column.endswith("_s") else number(value)
 
 
 def number(value: object) -> str:

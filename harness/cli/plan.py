@@ -24,6 +24,7 @@ def plan(
     """Show which trials would run, with their estimated memory, and which are skipped and why."""
     from dataclasses import replace
 
+    from harness.cli.estimating import Estimating
     from harness.estimate import planned
     from harness.sweeps import expand as matrix
     from harness.sweeps import spec as sweeps
@@ -35,7 +36,8 @@ def plan(
         ids = sweep_plan.matching(wanted)
         sweep_plan = replace(sweep_plan, rows=tuple(row for row in sweep_plan.rows if row.trial_id in ids))
     data = check.tasks(row.trial for row in sweep_plan.runnable)
-    sweep_plan = planned.judge(sweep_plan, limit)
+    with Estimating() as watch:
+        sweep_plan = planned.judge(sweep_plan, limit, watch=watch)
     if as_json:
         print_json({**sweep_plan.document(), "data": {name: [str(one) for one in said] for name, said in data.items()}})
     else:

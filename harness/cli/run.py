@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,12 @@ import typer
 from harness.cli.app import ForceOption, MemoryOption, OnlyOption, SetOption, SweepArgument, parse_only, stoppable
 from harness.cli.output import print_table, say
 from harness.cli.report import write_report
+
+_NEXT = """\
+results in {folder}
+next:
+  tunebench report {folder}   # one page with figures and comparisons
+  tunebench lab {folder}      # the executed notebook of each trial: trials/<trial>/notebook.ipynb"""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,6 +50,7 @@ def run(
     ] = None,
 ) -> None:
     """Run the trials of a sweep that have no result yet."""
+    from harness.cli.estimating import Estimating
     from harness.estimate import planned
     from harness.runner.run import run as run_sweep
     from harness.sweeps import spec as sweeps
@@ -58,7 +66,8 @@ def run(
         """The plan, when its tasks can be read; what they leave out goes to the standard error stream."""
         for line in check.lines(check.tasks(row.trial for row in plan.runnable)):
             say(line, sys.stderr)
-        return planned.judge(plan, limit)
+        with Estimating() as watch:
+            return planned.judge(plan, limit, watch=watch)
 
     with stoppable():
         finished = run_sweep(
@@ -86,6 +95,7 @@ def run(
         print_table(lines.header, lines.rows)
         for line in console_tables.reasons(finished.records):
             say(line)
+        say(_NEXT.format(folder=shlex.quote(str(folder))))
     if report is not None:
         write_report(folder, report)
     if not finished.all_well:

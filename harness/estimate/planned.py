@@ -22,11 +22,12 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache as once
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 
 from harness import catalog
@@ -54,8 +55,12 @@ _ROOMS = ("estimate", "methods", "networks", "models", "measure")
 
 #: The memory of a device, such as 'auto'; None: no trial is skipped for its size.
 LimitOf = Callable[[str], MemoryLimit | None]
-#: Peak bytes of each setting; None where it cannot be traced; a text says why the method refuses its arguments.
-Estimator = Callable[[list["Setting"]], dict["Setting", int | str | None]]
+#: Hears how many settings are estimated, of how many: first 0 of them.
+Watch = Callable[[int, int], None]
+#: Peak bytes of a setting; None where it cannot be traced; a text says why the method refuses its arguments.
+Peak = int | str | None
+#: The peak of each setting. It tells the watch of each.
+Estimator = Callable[[list["Setting"], Watch], dict["Setting", Peak]]
 
 
 @dataclass(frozen=True)
@@ -93,13 +98,18 @@ class Setting:
         return hashlib.sha256(inputs.encode()).hexdigest()[:24]
 
 
-def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = None) -> Plan:
+def _unwatched(estimated: int, of: int) -> None:
+    return
+
+
+def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = None, watch: Watch = _unwatched) -> Plan:
     """``plan`` with the estimated peak of each trial; trials above the ``limit`` of their device are skipped.
 
     A trial is skipped too if all candidates for one of its parents are, and if its model cannot take the method's
-    arguments. Raises :class:`harness.errors.InputError` if that leaves nothing to run.
+    arguments. ``watch`` hears of what the cache lacks. Raises :class:`harness.errors.InputError` if that leaves nothing
+    to run.
     """
-    estimates = _estimates([row.trial for row in plan.runnable], estimator or _in_processes)
+    estimates = _estimates([row.trial for row in plan.runnable], estimator or _in_processes, watch)
     limit = once(limit)
     skipped: set[str] = set()
     refused: list[str] = []
@@ -156,7 +166,7 @@ def _lost_parent(row: Planned, skipped: Collection[str]) -> str | None:
     return None
 
 
-def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int | str | None]:
+def _estimates(trials: Iterable[Trial], estimator: Estimator, watch: Watch) -> dict[str, Peak]:
     """Id of each trial -> estimated bytes; one call of ``estimator`` covers whatever the cache lacks."""
     settings = {trial.trial_id: setting for trial in trials if (setting := Setting.of(trial)) is not None}
     files = {
@@ -164,23 +174,32 @@ def _estimates(trials: Iterable[Trial], estimator: Estimator) -> dict[str, int |
     }
     known = {setting: size for setting, file in files.items() for size in _cached(file)}
     if missing := [setting for setting in files if setting not in known]:
-        if len(missing) > 1:
-            print(f"estimating the memory of {len(missing)} settings, once", file=sys.stderr)
-        for setting, size in estimator(missing).items():
+        watch(0, len(missing))
+        for setting, size in estimator(missing, watch).items():
             known[setting] = size
             _store(files[setting], size)
     return {trial_id: known.get(setting) for trial_id, setting in settings.items()}
 
 
-def _in_processes(settings: list[Setting]) -> dict[Setting, int | str | None]:
-    """Trace ``settings`` in separate processes; the settings of a process that dies stay out of the answer."""
+def _in_processes(settings: list[Setting], watch: Watch = _unwatched) -> dict[Setting, Peak]:
+    """Trace ``settings`` in separate processes; what a process that dies has not traced stays out of the answer."""
     workers = min(os.cpu_count() or 1, _MOST_WORKERS, math.ceil(len(settings) / _WORTH_A_WORKER))
     shares = [settings[start::workers] for start in range(workers)]
     processes = [_worker() for _ in shares]
+    estimated = count(1)  # its next() is atomic
+
+    def trace(process: subprocess.Popen[str], some: list[Setting]) -> dict[Setting, Peak]:
+        sizes = {}
+        for setting, size in zip(some, _answers(process, some), strict=False):
+            sizes[setting] = size
+            watch(next(estimated), len(settings))
+        return sizes
+
     with ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as ended:
         for process in processes:  # also after an interrupt, for which the pool would wait
+            ended.callback(process.wait)
             ended.callback(process.kill)
-        answers = pool.map(_ask, processes, shares)
+        answers = pool.map(trace, processes, shares)
         return {setting: size for answer in answers for setting, size in answer.items()}
 
 
@@ -191,14 +210,16 @@ def _worker() -> subprocess.Popen[str]:
     )
 
 
-def _ask(process: subprocess.Popen[str], settings: list[Setting]) -> dict[Setting, int | str | None]:
-    output, _ = process.communicate(json.dumps([asdict(setting) for setting in settings]))
-    if process.returncode:
-        return {}
-    return dict(zip(settings, json.loads(output.splitlines()[-1]), strict=True))
+def _answers(process: subprocess.Popen[str], settings: list[Setting]) -> Iterator[Peak]:
+    """The size of one setting after the other, as the process tells them; it may end early."""
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101
+    with contextlib.suppress(BrokenPipeError), process.stdin as questions:
+        json.dump([asdict(setting) for setting in settings], questions)
+    for line in process.stdout:
+        yield json.loads(line)
 
 
-def _cached(file: Path) -> list[int | str | None]:
+def _cached(file: Path) -> list[Peak]:
     """The estimate in a cache file, as a list of one; empty if the file is missing or unreadable."""
     try:
         return [json.loads(file.read_text(encoding="utf-8"))["total_bytes"]]

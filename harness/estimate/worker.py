@@ -1,7 +1,8 @@
-"""Estimates for a plan, in a process of its own: settings as JSON on standard input, bytes as JSON on the last line."""
+"""Estimates for a plan, in a process of its own: settings as JSON on standard input, the bytes of each on a line."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -41,11 +42,12 @@ def total_bytes(setting: Mapping[str, Any]) -> int | str | None:
 
 
 def main() -> None:
-    """Answer what stands on standard input."""
+    """Answer what stands on standard input, one setting after the other."""
     settings = json.load(sys.stdin)
-    with quick_start():
-        answers = [total_bytes(setting) for setting in settings]
-    print(json.dumps(answers))
+    answers = sys.stdout
+    with quick_start(), contextlib.redirect_stdout(sys.stderr):  # libraries may print
+        for setting in settings:
+            print(json.dumps(total_bytes(setting)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from harness import catalog, methods, objectives
+from harness.experiment import quiet
 from harness.experiment.parallel import launch
 from harness.experiment.stored import StoredBytes
 from harness.files import PROGRESS_FILE, write_atomically
@@ -39,6 +40,7 @@ from harness.models import load as models
 from harness.networks.precision import as_served
 from harness.networks.tuned import Tuned
 from harness.processes.together import processes
+from harness.results.ownership import own, place_of_record
 from harness.results.record import Outcome, write_outcome
 from harness.tasks import data as tasks
 from harness.tasks.encode import prompt_text
@@ -72,6 +74,7 @@ class Experiment:
     ) -> None:
         """Load the data and the base checkpoint; ``trial_dir`` is None when a person runs the notebook.
 
+        A trial's folder is written by that trial alone (:mod:`harness.results.ownership`).
         Raises :class:`harness.errors.InputError` for unknown names, and for an invalid budget.
         """
         start = time.perf_counter()
@@ -80,10 +83,7 @@ class Experiment:
         scalar = catalog.objective(objective).scalar
         self.seed = seed
         self.learning_rate = learning_rate
-        self.data = tasks.load(task, self.budget, seed)
-        for notice in self.data.notices:
-            if not notice.lost:  # of those that are, a warning has told
-                print(notice)
+        self.data = self.read(task)
         labels = self.data.label_words if self.data.kind == "classification" else None
         self.base = models.load(
             model, labels=tuple(labels) if labels else None, scalar=scalar, dtype=dtype, device=device, seed=seed
@@ -99,8 +99,17 @@ class Experiment:
         self.eval_s: float | None = None
         self.forgetting: float | None = None
         self._together: str | None = None
-        self._trial_dir = Path(trial_dir) if trial_dir else None
+        self._trial_dir = place_of_record(trial_dir)
         self.setup_s = time.perf_counter() - start
+
+    def read(self, task: str) -> tasks.TaskData:
+        """The data of ``task`` under this trial's budget and seed; prints what a reader should know about its rows."""
+        with quiet.plain_warnings():
+            data = tasks.load(task, self.budget, self.seed)
+        for notice in data.notices:
+            if not notice.lost:  # of those that are, a warning has told
+                print(notice)
+        return data
 
     def show_examples(self, shots: int) -> None:
         """Put ``shots`` solved training examples before every prompt of validation and test (k-shot in context).
@@ -201,8 +210,8 @@ class Experiment:
     def save_and_reload(self, artifact_dir: str | None = None) -> StoredBytes:
         """Save the checkpoint, load it into a fresh base, and compare the outputs; returns the bytes on disk.
 
-        The checkpoint stays in ``artifact_dir`` for later trials, and is deleted if that is None. Raises AssertionError
-        if the reloaded model answers differently.
+        The checkpoint stays in ``artifact_dir`` for later trials. It is deleted if that is None, or the folder of a
+        trial that this process does not run. Raises AssertionError if the reloaded model answers differently.
         """
         tuned = self.applied()
         self._tell("save and reload")
@@ -211,7 +220,7 @@ class Experiment:
         probe = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         before = tuned.model(**probe).logits
         with tempfile.TemporaryDirectory() as temporary:
-            folder = artifact_dir or temporary
+            folder = own(artifact_dir) or temporary
             self.checkpoint_bytes = tuned.save(folder)
             after = load(self.base, folder).model(**probe).logits
         # Kernels may differ in the last bits when tensors lie elsewhere in memory.

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from harness.networks.tuned import Tuned
 
 
+#: What to do about a parent that is not where an executed notebook says.
+_WHERE_ELSE = (
+    "set parent_dirs to where the parent's checkpoint lies now, or to {} to train a parent in the notebook "
+    "(a sweep with 'keep_artifacts: true' keeps all checkpoints)"
+)
+
+
 def arguments(name: str) -> Mapping[str, inspect.Parameter]:
     """The arguments of the method called ``name``, without the base; InputError if there is no such method."""
     return dict(list(inspect.signature(_module(name).apply).parameters.items())[1:])
@@ -59,12 +66,16 @@ def apply(name: str, base: Base, /, *, train_steps: int | None = None, **args: A
 def load(base: Base, folder: str | Path) -> Tuned:
     """Rebuild the network that :meth:`harness.networks.tuned.Tuned.save` wrote in ``folder``, from ``base``.
 
-    Raises ValueError if the folder belongs to another model, or lacks a tensor.
+    Raises :class:`harness.errors.InputError` if the folder holds no checkpoint, such as that of a parent whose results
+    have moved, and ValueError if it belongs to another model, or lacks a tensor.
     """
     from harness.networks.checkpoint import Description, restore
     from harness.networks.precision import hold_master_weights
 
-    description = Description.read(Path(folder))
+    try:
+        description = Description.read(Path(folder))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"there is no folder with a checkpoint at {folder}; {_WHERE_ELSE}") from error
     if description.model != base.spec.name:
         raise ValueError(f"{folder} was trained on {description.model}, not on {base.spec.name}")
     return hold_master_weights(restore(apply(description.method, base, **description.args), Path(folder)))

@@ -18,7 +18,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -186,8 +185,6 @@ def apply(base: Base, parent: str | None = None, embeddings: bool = True) -> Tun
 
 def load_parent(base: Base, parent: str) -> nn.Module:
     """The full fine-tune of ``base`` in the folder ``parent``; :class:`harness.errors.InputError` if it is not one."""
-    if not Path(parent).is_dir():
-        raise InputError(f"bitdelta.parent: there is no folder '{parent}'")
     try:
         fine_tune = methods.load(base, parent)
     except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from harness import plain
 from harness.files import OUTCOME_FILE, write_atomically
+from harness.results.ownership import place_of_record
 from harness.results.schema import LONG_TABLES, SCHEMA_VERSION, TRIALS, Status
 from harness.trial import Trial
 
@@ -81,8 +82,8 @@ def write_outcome(
 ) -> Outcome:
     """Validate what a notebook measured and, under a runner, hand it over.
 
-    ``trial_dir`` is null when a notebook is run by hand: then nothing is written and the outcome is only returned.
-    Raises ValueError for a column or table that the schema does not have.
+    Nothing is written, and the outcome is only returned, when a person runs the notebook: then ``trial_dir`` is None,
+    or another process ran that trial. Raises ValueError for a column or table that the schema does not have.
     """
     outcome = Outcome(
         columns={name: _finite(value) for name, value in columns.items()},
@@ -90,6 +91,6 @@ def write_outcome(
             name: [{key: _finite(value) for key, value in row.items()} for row in rows] for name, rows in tables.items()
         },
     )
-    if trial_dir is not None:
-        write_atomically(Path(trial_dir) / OUTCOME_FILE, json.dumps(outcome.model_dump(mode="json"), allow_nan=False))
+    if (place := place_of_record(trial_dir)) is not None:
+        write_atomically(place / OUTCOME_FILE, json.dumps(outcome.model_dump(mode="json"), allow_nan=False))
     return outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness import plain
 from harness.results.record import Record
+from harness.results.schema import Status
 from harness.runner.driver import Board, Watcher
 from harness.sweeps.plan import Planned
 
@@ -27,6 +28,9 @@ _COLOURS = {"ok": "green", "skipped": "dim", "failed": "red", "oom": "red", "tim
 
 class Display(Watcher, Protocol):
     """A watcher that is opened for the length of a run."""
+
+    def begins(self, ended: Mapping[Status, int], waiting: int) -> None:
+        """Before the first trial: how those that have ended did (status -> trials), and how many are to run."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -59,6 +63,23 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def begins(ended: Mapping[Status, int], waiting: int) -> str:
+    """What a run has before it, in words: '12 of 40 trials done, 3 skipped, 25 to run'."""
+    done = sum(count for status, count in ended.items() if status != "skipped")
+    skipped = ended.get("skipped", 0)
+    to_run = [f"{done} of {done + skipped + waiting} trials done"] if done else []
+    to_run += [f"{skipped} skipped"] if skipped else []
+    return ", ".join([*to_run, f"{waiting} to run"])
+
+
+def score(record: Record) -> str:
+    """What a trial scored: 'accuracy 0.8125 on validation, 0.798 on test'; empty where it was not scored."""
+    columns = record.outcome.columns if record.outcome is not None else {}
+    values = {"validation": columns.get("valid_score"), "test": columns.get("test_score")}
+    told = ", ".join(f"{value:.4g} on {split}" for split, value in values.items() if isinstance(value, int | float))
+    return f"{columns.get('primary_metric')} {told}" if told else ""
+
+
 def time_left(durations: list[float], elapsed: Iterable[float], waiting: int, jobs: int) -> float | None:
     """Seconds until all is done, if trials go on taking what they took so far; None while none has ended.
 
@@ -89,13 +110,16 @@ class Lines(_Quiet):
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
+    def begins(self, ended: Mapping[Status, int], waiting: int) -> None:
+        self._say(begins(ended, waiting))
+
     def started(self, row: Planned) -> None:
         self._say(f"{row.trial_id} started  {label(row)}")
 
     def ended(self, record: Record) -> None:
         took = "" if record.duration_s is None else f" after {clock(record.duration_s)}"
-        why = "" if record.reason is None else f": {record.reason}"
-        self._say(f"{record.trial_id} {record.status}{took}{why}")
+        why = record.reason or score(record)
+        self._say(f"{record.trial_id} {record.status}{took}{': ' if why else ''}{why}")
 
     def tick(self, board: Board) -> None:
         return
@@ -111,10 +135,14 @@ class JsonLines(_Quiet):
         self._stream = stream
         self._last: dict[str, object] = {}
 
+    def begins(self, ended: Mapping[Status, int], waiting: int) -> None:
+        return
+
     def started(self, row: Planned) -> None:
         self._say("started", row.facts())
 
     def ended(self, record: Record) -> None:
+        columns = record.outcome.columns if record.outcome is not None else {}
         self._say(
             "ended",
             {
@@ -123,6 +151,7 @@ class JsonLines(_Quiet):
                 "reason": record.reason,
                 "attempt": record.attempt,
                 "duration_s": record.duration_s,
+                **{name: columns.get(name) for name in ("primary_metric", "valid_score", "test_score")},
             },
         )
 
@@ -156,6 +185,9 @@ class LiveBoard:
     ) -> None:
         self._live.stop()
 
+    def begins(self, ended: Mapping[Status, int], waiting: int) -> None:
+        self._live.console.print(begins(ended, waiting), highlight=False)
+
     def started(self, row: Planned) -> None:
         return
 
@@ -168,6 +200,8 @@ class LiveBoard:
         line = Text.assemble((f"{record.status:<8} ", _COLOURS[record.status]), plain.line(label(row)))
         if record.duration_s is not None:
             line.append(f"  {clock(record.duration_s)}", style="dim")
+        if scored := score(record):
+            line.append(f"  {scored}")
         if record.reason is not None:
             line.append(f"\n         {plain.line(record.reason)}", style="dim")
         self._live.console.print(line)

@@ -11,10 +11,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
 
+from harness.errors import InputError
 from harness.files import PROGRESS_FILE
 from harness.ledger.ledger import Ledger
 from harness.results.record import Record
@@ -60,7 +62,7 @@ class Watcher(Protocol):
 
     def started(self, row: Planned) -> None: ...
     def ended(self, record: Record) -> None:
-        """``record`` comes without its outcome."""
+        """``record`` comes with its outcome where it can be read."""
 
     def tick(self, board: Board) -> None: ...
 
@@ -221,7 +223,7 @@ class _Driver:
         del self._waiting[record.trial_id]
         self.board.ended[record.status] += 1
         self._consequences.has_ended(row, record)
-        self._watcher.ended(record)
+        self._watcher.ended(_whole(self._ledger, record))
         for child in self._schedule.ended(record.trial_id):
             if record.status != "ok" and self._consequences.obstacle(child) is not None:
                 self._may_start(child)  # told at once, room or not
@@ -233,6 +235,15 @@ def _of_attempts(attempts: int, last: Ending) -> Ending:
         return last
     how = "" if last.reason is None else f" (at last, {last.reason})"
     return Ending("failed", f"the trial ended {attempts} times without a record{how}; see log.txt")
+
+
+def _whole(ledger: Ledger, record: Record) -> Record:
+    """``record`` with what was measured, if it ended well and can be read: what is wrong with it, the tables tell."""
+    if record.status != "ok":
+        return record
+    with suppress(InputError):
+        return ledger.record(record.trial_id) or record
+    return record
 
 
 def _progress(ledger: Ledger, trial_id: str) -> dict[str, Any] | None:

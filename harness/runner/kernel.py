@@ -13,6 +13,10 @@ import tempfile
 from harness.processes.guard import Order
 from harness.processes.guarded import Guarded
 
+#: The environment of a kernel whose output holds what its notebook prints. Otherwise the debugger warns of modules that
+#: Python has frozen, and tokenizers of processes that the notebook forks.
+QUIET = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TOKENIZERS_PARALLELISM": "false"}
+
 
 def main() -> None:
     """Serve until told to stop."""

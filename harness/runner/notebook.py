@@ -26,6 +26,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from harness.files import write_atomically
 from harness.processes.guarded import Guarded
+from harness.results import ownership
 from harness.runner import endings
 from harness.runner import kernel as kernels
 from harness.runner.endings import Ending
@@ -42,11 +43,13 @@ class TrialProvisioner(LocalProvisioner):
     """Starts the kernel under its guard."""
 
     guarded: Guarded
+    trial_dir: Path
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         self.cwd = kwargs.get("cwd") or str(Path.cwd())
         # The variable names the parent of another kernel, in which this command was typed.
         environment = {name: value for name, value in kwargs["env"].items() if name != "JPY_PARENT_PID"}
+        environment = {**kernels.QUIET, **environment, ownership.VARIABLE: str(self.trial_dir)}
         self.guarded.start(cmd, environment, self.cwd)
         self.process = self.guarded  # type: ignore[assignment]
         self.pid = self.guarded.pid
@@ -87,7 +90,7 @@ class TrialKernel(AsyncKernelManager):
         return code
 
 
-def _kernel(guarded: Guarded) -> TrialKernel:
+def _kernel(guarded: Guarded, trial_dir: Path) -> TrialKernel:
     """A kernel on sockets in the folder of ``guarded``: private, and no other process can take a port from it."""
     # The system limits the path of a socket to about 100 characters.
     folder = guarded.folder
@@ -95,7 +98,7 @@ def _kernel(guarded: Guarded) -> TrialKernel:
     kernel = TrialKernel(connection_file=str(folder / "kernel.json"), transport="ipc" if short else "tcp")
     kernel.guarded = guarded
     kernel.provisioner = provisioner = TrialProvisioner(parent=kernel, kernel_spec=kernel.kernel_spec)
-    provisioner.guarded = guarded
+    provisioner.guarded, provisioner.trial_dir = guarded, trial_dir
     return kernel
 
 
@@ -148,7 +151,7 @@ class Run:
     def _attempt(self, parameters: Mapping[str, Any], part: Path) -> Ending | None:
         """Run the notebook in a new kernel; None if the kernel failed before the first cell."""
         self._cell = None
-        kernel = self._kernel = _kernel(kernels.take() or Guarded.waiting(self._log))
+        kernel = self._kernel = _kernel(kernels.take() or Guarded.waiting(self._log), self._folder)
         try:
             return self._papermill(kernel, parameters, part)
         finally:

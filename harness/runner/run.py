@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,8 +89,10 @@ def run(
         heads |= dict.fromkeys(ledger.set_aside_parents(wanted))
         pending = {trial_id for trial_id in runnable if heads[trial_id] is None}
         if pending:
+            done = [head for name, head in heads.items() if name in wanted and head is not None]
             durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
             with display.make(log_json, durations) as watcher, interruptible():
+                watcher.begins(Counter(head.status for head in done), len(pending))
                 drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher, sweep.keep_artifacts)
         ran |= pending
         heads |= {trial_id: ledger.ended(trial_id) for trial_id in pending}

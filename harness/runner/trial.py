@@ -50,7 +50,6 @@ def run_trial(trial_dir: Path) -> Record | None:
         return None
     clock = time.monotonic()
     os.environ[together.VARIABLE] = str(settings.resources.together)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the kernel forks; its tokenizers would warn
     try:
         with os.fdopen(open_log(trial_dir / LOG_FILE), "a", encoding="utf-8") as log:
             print(

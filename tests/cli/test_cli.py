@@ -130,6 +130,7 @@ def test_run_only_then_the_rest_then_nothing(call: Call, tmp_path: Path) -> None
     assert ledger.status() == {"ok": 1, "skipped": 2, "pending": 2}
     code, out, _ = call("run", "tiny.yaml", "--out", "here", "--jobs", "2")
     assert code == 0, out
+    assert " 1 of 5 trials done, 2 skipped, 2 to run\n" in out
     assert call("status", "here", "--json")[1] == '{\n "ok": 3,\n "skipped": 2\n}\n'
     assert call("run", "tiny.yaml", "--out", "here")[:2] == (0, "nothing to do: 5 trials done in here\n")
     code, out, _ = call("tables", "here")

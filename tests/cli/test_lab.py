@@ -1,7 +1,9 @@
-"""A notebook opened by hand: JupyterLab behind its token, in a real browser, from the first cell to the last."""
+"""A notebook opened by hand: JupyterLab behind its token, and results that stay as they are in it."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
 import re
 import shutil
@@ -9,13 +11,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
+import nbformat
 import pytest
+from helpers import tiny_models as tiny
+from tornado.web import HTTPError
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+from harness.cli import lab as command
+from harness.cli.contents import ResultsStay
+from harness.errors import InputError
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)"
@@ -23,20 +31,29 @@ ALL_RAN = f"() => {{ const p = {PROMPTS}; return p.length > 0 && p.every(t => /^
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
-    """Address of a running lab, token included; over a copy, because running a notebook saves it."""
-    shutil.copytree(NOTEBOOKS / "methods", tmp_path / "methods")
-    log = tmp_path / "lab.log"
-    with log.open("w") as stream:
-        command = [sys.executable, "-m", "harness.cli", "lab", str(tmp_path)]
-        # A settings folder of its own: a workspace that someone left open would be opened again.
-        settings = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path / "settings")}
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=settings)
-    try:
-        yield _address(process, log)
-    finally:
+def open_lab(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
+    """Starts a lab over a folder; its address, token included. What it says goes into ``lab.log``."""
+    log, processes = tmp_path / "lab.log", []
+
+    def started(folder: Path) -> str:
+        with log.open("w") as stream:
+            arguments = [sys.executable, "-m", "harness.cli", "lab", str(folder)]
+            # A settings folder of its own: a workspace that someone left open would be opened again.
+            settings = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path / "settings")}
+            processes.append(subprocess.Popen(arguments, stdout=stream, stderr=subprocess.STDOUT, env=settings))
+        return _address(processes[-1], log)
+
+    yield started
+    for process in processes:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, open_lab: Callable[[Path], str]) -> str:
+    """Address of a lab over a copy of the notebooks of methods: running one saves it."""
+    shutil.copytree(NOTEBOOKS / "methods", tmp_path / "copy" / "methods")
+    return open_lab(tmp_path / "copy")
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
@@ -51,30 +68,67 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     pytest.fail(f"the lab did not start: {log.read_text()[-500:]}")
 
 
-def test_a_notebook_runs_from_top_to_bottom_behind_the_token(lab: str) -> None:
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A real one."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium on this machine")
     from playwright.sync_api import sync_playwright
 
-    host, token = lab.split("/lab?token=")
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        stranger = browser.new_context().new_page()
-        stranger.goto(f"{host}/lab/tree/methods/head.ipynb")
-        assert "/login" in stranger.url, "the lab must ask a stranger for the token"
-        page = browser.new_page()
-        page.goto(f"{host}/lab/tree/methods/head.ipynb?token={token}")
-        page.wait_for_selector(".jp-Notebook", timeout=60_000)
-        page.wait_for_selector("#jp-main-statusbar :text('| Idle')", timeout=60_000)  # the kernel is there
-        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
-        page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
-        page.wait_for_function(ALL_RAN, timeout=240_000)
-        assert page.locator("text=Traceback (most recent call last)").count() == 0
+        yield browser
         browser.close()
 
 
+def run_all(browser: Any, address: str, notebook: str) -> Any:
+    """Open a notebook in the lab and run all of its cells; the page."""
+    host, token = address.split("/lab?token=")
+    page = browser.new_page()
+    page.goto(f"{host}/lab/tree/{notebook}?token={token}")
+    page.wait_for_selector(".jp-Notebook", timeout=60_000)
+    page.wait_for_selector("#jp-main-statusbar :text('| Idle')", timeout=60_000)  # the kernel is there
+    page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+    page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
+    page.wait_for_function(ALL_RAN, timeout=240_000)
+    assert page.locator("text=Traceback (most recent call last)").count() == 0
+    return page
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_notebook_runs_from_top_to_bottom_behind_the_token(lab: str, browser: Any) -> None:
+    stranger = browser.new_context().new_page()
+    stranger.goto(f"{lab.split('/lab?')[0]}/lab/tree/methods/head.ipynb")
+    assert "/login" in stranger.url, "the lab must ask a stranger for the token"
+    run_all(browser, lab, "methods/head.ipynb")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_trial_runs_again_in_the_lab_and_its_results_stay(
+    tmp_path: Path, open_lab: Callable[[Path], str], browser: Any
+) -> None:
+    tiny.bench(tmp_path)
+    assert tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))[0] == 0
+    results = tmp_path / "results" / "tiny"
+    (notebook,) = results.glob("trials/*/notebook.ipynb")
+    before = {path: path.is_file() and hashlib.sha256(path.read_bytes()).digest() for path in results.rglob("*")}
+    page = run_all(browser, open_lab(results), str(notebook.relative_to(results)))
+    page.get_by_text(f"run by hand: {notebook.parent} stays as it was recorded").wait_for()
+    page.keyboard.press("Control+s")
+    page.get_by_text("notebook.ipynb is read-only").wait_for()
+    assert page.get_by_text("Jupyter news").count() == 0, "nobody asked for news"
+    after = {path: path.is_file() and hashlib.sha256(path.read_bytes()).digest() for path in results.rglob("*")}
+    assert after == before
+    log = (tmp_path / "lab.log").read_text()
+    assert "frozen modules" not in log and "without encryption" not in log
+
+
+@pytest.mark.browser
+@pytest.mark.slow
 def test_the_lab_listens_on_this_machine_only(lab: str) -> None:
     port = int(re.search(r":(\d+)/", lab)[1])  # type: ignore[index]
     assert urlopen(lab, timeout=10).status == 200  # noqa: S310 - loopback
@@ -84,3 +138,49 @@ def test_the_lab_listens_on_this_machine_only(lab: str) -> None:
             with socket.socket() as probe:
                 probe.settimeout(2)
                 assert probe.connect_ex((address, port)) != 0, f"reachable at {address}"
+
+
+@pytest.fixture
+def sweep_dir(tmp_path: Path) -> Path:
+    """Results of one trial, as far as a file browser sees them."""
+    folder = tmp_path / "results" / "tiny"
+    (folder / "trials" / "a1").mkdir(parents=True)
+    (folder / "plan.json").write_text("{}")
+    nbformat.write(nbformat.v4.new_notebook(), folder / "trials" / "a1" / "notebook.ipynb")
+    return folder
+
+
+def test_what_a_trial_recorded_is_read_only_and_nothing_else_is(sweep_dir: Path) -> None:
+    manager = ResultsStay(root_dir=str(sweep_dir))
+    book: dict[str, Any] = {"type": "notebook", "content": nbformat.v4.new_notebook(metadata={"mine": 1})}
+    recorded = sweep_dir / "trials" / "a1" / "notebook.ipynb"
+    before = recorded.read_bytes()
+    for path in ("trials/a1/notebook.ipynb", "trials/a1/record.json", "trials/a1/log.txt", "plan.json", "sweep.yaml"):
+        assert not manager.is_writable(path)
+        with pytest.raises(HTTPError, match="results stay as they were recorded; save it under another name"):
+            asyncio.run(manager.save(book, path))
+    assert not asyncio.run(manager.get("trials/a1/notebook.ipynb"))["writable"]
+    assert asyncio.run(manager.list_checkpoints("trials/a1/notebook.ipynb")) == []
+    assert recorded.read_bytes() == before and [path.name for path in recorded.parent.iterdir()] == ["notebook.ipynb"]
+    for path in ("trials/a1/mine.ipynb", "mine.ipynb"):
+        assert asyncio.run(manager.save(book, path))["writable"]
+        assert asyncio.run(manager.list_checkpoints(path)), "an own notebook has its earlier version"
+
+
+def test_a_notebook_outside_of_results_is_saved_as_ever(tmp_path: Path) -> None:
+    manager = ResultsStay(root_dir=str(tmp_path))
+    book = {"type": "notebook", "content": nbformat.v4.new_notebook()}
+    assert asyncio.run(manager.save(book, "notebook.ipynb"))["writable"]
+    assert asyncio.run(manager.save(book, "notebook.ipynb"))["writable"]
+
+
+def test_the_lab_opens_a_folder_or_a_notebook_and_says_what_it_cannot_open(sweep_dir: Path) -> None:
+    notebook = sweep_dir / "trials" / "a1" / "notebook.ipynb"
+    assert f"--ServerApp.root_dir={sweep_dir}" in command._settings(sweep_dir)
+    of_notebook = command._settings(notebook)
+    assert f"--ServerApp.root_dir={notebook.parent}" in of_notebook
+    assert "--LabApp.default_url=/lab/tree/notebook.ipynb" in of_notebook
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        command.lab(sweep_dir / "nowhere")
+    with pytest.raises(InputError, match=r"plan\.json: not a notebook; give a notebook, or a folder"):
+        command.lab(sweep_dir / "plan.json")

@@ -52,7 +52,7 @@ class Stub:
         self.size = size
         self.asked: list[Setting] = []
 
-    def __call__(self, settings: list[Setting]) -> dict[Setting, int | str | None]:
+    def __call__(self, settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
         self.asked += settings
         return dict.fromkeys(settings, self.size)
 
@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_skipped_with_the_estimate_and_the_limit(
 
 
 def test_a_trial_whose_parent_does_not_fit_is_skipped_too(made: Callable[..., Plan]) -> None:
-    def full_is_large(settings: list[Setting]) -> dict[Setting, int | str | None]:
+    def full_is_large(settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
         return {setting: 9 * GB if setting.method == "full" else GB for setting in settings}
 
     judged = planned.judge(made(methods={"bitdelta": {}, "lora": {}}), at(4 * GB), full_is_large)
@@ -155,6 +155,29 @@ def test_a_process_that_dies_leaves_no_estimate_behind(
     judged = planned.judge(made(), at(1))
     assert not judged.skipped
     assert not list(cache.rglob("*.json"))
+
+
+def worker(path: Path, *lines: str) -> str:
+    """A program that stands for the interpreter and whatever it is told to run: it prints ``lines`` and fails."""
+    path.write_text("#!/bin/sh\n" + "".join(f"echo {line}\n" for line in lines) + "exit 1\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_watch_hears_of_each_setting_and_what_was_traced_before_a_process_died_stays(
+    made: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", worker(tmp_path / "python", "5000", "null"))
+    heard: list[tuple[int, int]] = []
+    judged = planned.judge(made(), at(GB), watch=lambda estimated, of: heard.append((estimated, of)))
+    assert heard == [(0, 3), (1, 3), (2, 3)]
+    estimated = {json.loads(Setting.of(row.trial).method_args).get("r"): row.estimated_bytes for row in judged.rows}  # type: ignore[union-attr]
+    assert estimated == {None: 5000, 4: None, 8: None}
+    heard.clear()
+    planned.judge(made(), at(GB), Stub(), lambda estimated, of: heard.append((estimated, of)))
+    assert heard == [(0, 1)], "only the one that died is asked again"
+    planned.judge(made(), at(GB), Stub(), lambda estimated, of: heard.append((estimated, of)))
+    assert heard == [(0, 1)], "nothing is told when nothing lacks"
 
 
 @pytest.mark.slow

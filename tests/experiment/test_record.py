@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from harness.experiment.experiment import Experiment
 from harness.measure.latency import Latencies, Latency
 from harness.measure.memory import Peak
 from harness.measure.training import Step
+from harness.results import ownership
 from harness.sources.fetch import LocalSource
 from harness.tasks.evaluate import Answer, Evaluation
 from harness.tasks.metrics import Score
@@ -213,6 +215,20 @@ def test_evaluation_runs_validation_then_test(run: Experiment, monkeypatch: pyte
     assert asked == [("validation", 32), ("test", 32)]
     columns = run.record().columns
     assert (columns["valid_score"], columns["test_score"]) == (0.9, 0.1)
+
+
+def test_a_checkpoint_is_kept_by_its_own_trial_and_where_a_person_says(
+    run: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ownership.VARIABLE, raising=False)
+    of_trial, of_person = tmp_path / "s" / "artifacts" / "a1", tmp_path / "mine"
+    assert run.save_and_reload(str(of_trial)) > 0
+    assert not of_trial.exists(), "another process ran that trial"
+    assert run.save_and_reload(str(of_person)) > 0
+    assert of_person.is_dir()
+    monkeypatch.setenv(ownership.VARIABLE, str(tmp_path / "s" / "trials" / "a1"))
+    assert run.save_and_reload(str(of_trial)) > 0
+    assert of_trial.is_dir()
 
 
 @torch.no_grad()

@@ -172,6 +172,18 @@ def test_what_cannot_be_folded_without_loss_is_not_offered_to(llama: Base, metho
     assert methods.apply(method, llama).merge is None
 
 
+def test_a_checkpoint_that_is_not_where_the_notebook_says_is_one_line(base: Base, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "moved", tmp_path / "empty"):
+        with pytest.raises(InputError) as caught:
+            load(base, folder)
+        assert str(caught.value) == (
+            f"there is no folder with a checkpoint at {folder}; "
+            "set parent_dirs to where the parent's checkpoint lies now, or to {} to train a parent in the notebook "
+            "(a sweep with 'keep_artifacts: true' keeps all checkpoints)"
+        )
+
+
 def test_a_checkpoint_of_another_model_is_refused(llama: Base, tmp_path: Path) -> None:
     methods.apply("lora", llama).save(tmp_path)
     other = load_base("tiny-bert", labels=("a", "b"), device="cpu")

@@ -20,7 +20,8 @@ from rich.console import Console
 from harness.errors import InputError
 from harness.ledger.claims import LEASE_S
 from harness.ledger.ledger import Ledger
-from harness.results.record import Record
+from harness.results.record import Outcome, Record
+from harness.results.schema import Status
 from harness.runner import display, driver, endings, executors
 from harness.runner.driver import Board, Running, drive
 from harness.runner.endings import OK, Ending
@@ -118,6 +119,20 @@ def test_trials_run_in_the_order_of_the_plan(tmp_path: Path) -> None:
     assert executor.together == 1
     assert executor.closed
     assert {record.status for record in records.values()} == {"ok"}
+
+
+def test_the_watcher_hears_what_was_measured(tmp_path: Path) -> None:
+    row = Planned(trial(0))
+
+    class Scores(Instant):
+        def one(self, trial_dir: Path) -> Instant.Job:
+            self.ledger.finish(scored(valid_score=0.5))
+            return super().one(trial_dir)
+
+    ledger = Ledger.create(tmp_path, Plan("s", (row,)), "name: s\n")
+    stream = io.StringIO()
+    drive(ledger, [row.trial_id], Scores(ledger, lambda _: "ok", 1), 1, display.Lines(stream))
+    assert stream.getvalue().endswith(f"{row.trial_id} ok after 1 min 23 s: accuracy 0.5 on validation\n")
 
 
 def test_jobs_run_together(tmp_path: Path) -> None:
@@ -373,6 +388,69 @@ def test_the_live_board_shows_counts_progress_and_time_left() -> None:
     shown = stream.getvalue()
     assert "full × sft, m, t, seed 0 lr 0.001  train  step 3/16  loss 1.500  5 s" in shown
     assert "2 ok  1 oom  1 running  2 waiting  about 25 s left" in shown
+
+
+def scored(status: Status = "ok", **columns: float) -> Record:
+    """The record of a trial that took 83 seconds and measured ``columns``."""
+    row = trial(0)
+    return Record(
+        trial_id=row.trial_id,
+        sweep="s",
+        trial=row,
+        status=status,
+        reason=None if status == "ok" else "why",
+        started_at=datetime.now(UTC),
+        duration_s=83.2,
+        outcome=Outcome(columns={"primary_metric": "accuracy", **columns}) if columns else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        (
+            scored(valid_score=0.8125, test_score=2 / 3),
+            "ok after 1 min 23 s: accuracy 0.8125 on validation, 0.6667 on test",
+        ),
+        (scored(valid_score=0.5), "ok after 1 min 23 s: accuracy 0.5 on validation"),
+        (scored(test_score=0.0), "ok after 1 min 23 s: accuracy 0 on test"),
+        (scored(), "ok after 1 min 23 s"),
+        (scored("failed"), "failed after 1 min 23 s: why"),
+    ],
+)
+def test_the_line_of_an_ended_trial_has_its_score(record: Record, told: str) -> None:
+    stream = io.StringIO()
+    display.Lines(stream).ended(record)
+    assert stream.getvalue().split(" ", 1)[1] == f"{record.trial_id} {told}\n"
+
+
+def test_the_live_board_and_the_json_lines_tell_the_score() -> None:
+    record = scored(valid_score=0.8125, test_score=0.75)
+    stream = io.StringIO()
+    display.LiveBoard(Console(file=stream, width=120, color_system=None), []).ended(record)
+    assert "seed 0 lr 0.001  1 min 23 s  accuracy 0.8125 on validation, 0.75 on test" in stream.getvalue()
+    stream = io.StringIO()
+    display.JsonLines(stream).ended(record)
+    event = json.loads(stream.getvalue())
+    assert [event[name] for name in ("primary_metric", "valid_score", "test_score")] == ["accuracy", 0.8125, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("ended", "waiting", "told"),
+    [
+        ({}, 4, "4 to run"),
+        ({"ok": 2, "failed": 1}, 4, "3 of 7 trials done, 4 to run"),
+        ({"ok": 12, "skipped": 3}, 25, "12 of 40 trials done, 3 skipped, 25 to run"),
+        ({"skipped": 1}, 1, "1 skipped, 1 to run"),
+    ],
+)
+def test_a_run_says_first_what_is_done_and_what_is_left(ended: Counter[Status], waiting: int, told: str) -> None:
+    streams = io.StringIO(), io.StringIO(), io.StringIO()
+    display.Lines(streams[0]).begins(ended, waiting)
+    display.LiveBoard(Console(file=streams[1], width=120), []).begins(ended, waiting)
+    display.JsonLines(streams[2]).begins(ended, waiting)
+    assert streams[0].getvalue().split(" ", 1)[1] == streams[1].getvalue() == f"{told}\n"
+    assert streams[2].getvalue() == ""
 
 
 @given(

@@ -90,6 +90,9 @@ def test_every_ending_is_a_row(tmp_path: Path) -> None:
         r.environment["torch_version"] and r.duration_s and r.attempt == 1 for r in found.values() if r.duration_s
     )
     assert "ValueError: first line" in out
+    assert " 1 skipped, 7 to run\n" in out
+    assert f"{found['ok'].trial_id} ok after" in out and ": accuracy 0.5 on validation\n" in out
+    assert "results in results/tiny\nnext:\n  tunebench report results/tiny " in out
 
     failed = tmp_path / "results" / "tiny" / "trials" / found["raise"].trial_id
     assert "acting raise" in (failed / "log.txt").read_text()
