@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from harness import notebooks
 from harness.errors import InputError
 from harness.files import LOG_FILE, OUTCOME_FILE, PROGRESS_FILE, SWEEP_FILE
+from harness.ledger import parents
 from harness.ledger.claims import LEASE_S, Claim
 from harness.ledger.ledger import Ledger
 from harness.processes import together
@@ -43,7 +44,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     ledger, is_parent = Ledger.of_trial(trial_dir)
     row = ledger.row(trial_dir.name)
     settings = sweep.load(ledger.folder / SWEEP_FILE)
-    ledger.require_parents(row.trial)
+    parents.require(ledger, row.trial)
     claim = ledger.claim(row.trial_id)
     if claim is None:
         return None
