@@ -37,7 +37,6 @@ from harness.files import (
     SWEEP_FILE,
     TRIALS_DIR,
     create_atomically,
-    damaged_file,
     missing_file,
     remove_dead_parts,
     write_atomically,
@@ -94,7 +93,7 @@ class Ledger:
         (folder / TRIALS_DIR).mkdir(parents=True, exist_ok=True)
         document = documents.plan_document(plan)
         if not earlier and (folder / PLAN_FILE).exists():
-            _say(f"{folder / PLAN_FILE}: cannot be read; written anew")
+            say(f"{folder / PLAN_FILE}: cannot be read; written anew")
         ledger._add(document["trials"], documents.trial_documents(earlier))
         side_by_side(lambda planned: ledger._settle(*planned), list(zip(plan.rows, heads, strict=True)))
         remove_dead_parts(folder)
@@ -243,21 +242,6 @@ class Ledger:
                 chosen[role] = best.trial_id
         return chosen
 
-    def require_parents(self, trial: Trial) -> None:
-        """Raise :class:`InputError` if a parent has to run first: its record is gone, or its artefact is damaged.
-
-        The record of the parent with the damaged artefact is set aside.
-        """
-        chosen = self.chosen_parents(trial)
-        lost = [parent for parent in trial.parent_ids if self.ended(parent) is None]
-        for parent in dict.fromkeys(chosen.values()):
-            folder = self.artifact_dir(parent)
-            if (name := damaged_file(folder)) is not None and self.set_aside(parent) is not None:
-                _say(f"{folder / name}: not what its checksum says; trial {parent} runs again")
-                lost.append(parent)
-        if lost:
-            raise InputError(f"trial {trial.trial_id}: its parent {lost[0]} has to run first; run the sweep again")
-
     def heads(self) -> list[Record | None]:
         """How each planned trial ended, in the order of the plan; None if it has not ended. See :meth:`ended`."""
         return side_by_side(lambda row: self.ended(row.trial_id), self.plan.rows)
@@ -325,7 +309,7 @@ class Ledger:
             if (record := self.head(row.trial_id)) is not None:
                 return record.status
         except Damaged as damage:
-            _say(str(damage))
+            say(str(damage))
         return "running" if self.is_claimed(row.trial_id) else "pending"
 
     def _lacks_artifact(self, trial_id: str) -> bool:
@@ -380,7 +364,7 @@ class Ledger:
                 with suppress(FileExistsError):
                     create_atomically(self.trial_dir(trial_id) / RECORD_FILE, aside.read_text(encoding="utf-8"))
                 return
-        _say(f"{damage.fault}; set aside as {aside.name}, and the trial runs again")
+        say(f"{damage.fault}; set aside as {aside.name}, and the trial runs again")
 
     def _last_claim(self, trial_id: str) -> Path | None:
         folder = self.trial_dir(trial_id)
@@ -392,5 +376,6 @@ def _attempt(claim: Path) -> int:
     return int(claim.name.split(".")[1])
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell the user, without mixing with what a command prints; in the process of a trial, its log."""
     print(line, file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from harness import notebooks
 from harness.errors import InputError
 from harness.files import LOG_FILE, OUTCOME_FILE, PROGRESS_FILE, SWEEP_FILE, open_log
+from harness.ledger import parents
 from harness.ledger.claims import LEASE_S, Claim
 from harness.ledger.ledger import Ledger
 from harness.processes import together
@@ -44,7 +45,7 @@ def run_trial(trial_dir: Path) -> Record | None:
     row = ledger.row(trial_dir.name)
     notebooks.check_name(row.trial.notebook)
     settings = sweep.load(ledger.folder / SWEEP_FILE)
-    ledger.require_parents(row.trial)
+    parents.require(ledger, row.trial)
     claim = ledger.claim(row.trial_id)
     if claim is None:
         return None

@@ -18,6 +18,7 @@ from helpers import tiny_models as tiny
 from harness import cli
 from harness.estimate import planned
 from harness.files import damaged_file, missing_file, write_checksums
+from harness.ledger import parents
 from harness.ledger.ledger import Ledger
 from harness.results import tables
 from harness.results.files import where
@@ -637,7 +638,7 @@ def test_a_parent_whose_artefact_is_damaged_runs_again(
 
     def act(ledger: Ledger, trial_id: str) -> Ending | None:
         try:
-            ledger.require_parents(ledger.row(trial_id).trial)  # as the process of a trial does before its claim
+            parents.require(ledger, ledger.row(trial_id).trial)  # as the process of a trial does before its claim
         except ValueError:
             return of_process(2)
         return saves(ledger, trial_id)  # type: ignore[func-returns-value]
@@ -647,6 +648,22 @@ def test_a_parent_whose_artefact_is_damaged_runs_again(
     assert (code, [trial for trial in here.ran if trial == parent]) == (0, [parent]), err
     assert here.ran[-2:] == [parent, child]
     assert damaged_file(folder) is None
+
+
+def test_an_artefact_that_went_away_while_its_child_waits_is_made_again(
+    family: tuple[Path, str, str], here: Here
+) -> None:
+    out, parent, child = family
+    ledger = Ledger.open(out)
+    trial = ledger.row(child).trial
+    shutil.rmtree(ledger.artifact_dir(parent))
+    parents.require(ledger, trial)  # this parent has never said that it saved one
+    ledger.set_aside(parent)
+    saved = Outcome(columns={"checkpoint_bytes": 7})
+    ledger.finish(a_record(ledger, parent).model_copy(update={"outcome": saved}))
+    with pytest.raises(ValueError, match=f"trial {child}: its parent {parent} has to run first"):
+        parents.require(ledger, trial)
+    assert not ledger.is_done(parent)
 
 
 def test_checksums_tell_what_is_missing_and_what_is_damaged(tmp_path: Path) -> None:
