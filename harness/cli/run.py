@@ -56,7 +56,8 @@ def run(
 
     def judged(plan: Plan) -> Plan:
         """The plan, when its tasks can be read; what they leave out goes to the standard error stream."""
-        for line in check.lines(check.tasks(row.trial for row in plan.runnable)):
+        trials = (row.trial for row in plan.runnable)
+        for line in check.lines(check.tasks(trials, must_be_here=executor == "local")):
             print(line, file=sys.stderr)
         return planned.judge(plan, limit)
 
