@@ -64,7 +64,8 @@ def run(
 
     def judged(plan: Plan) -> Plan:
         """The plan, when its tasks can be read; what they leave out goes to the standard error stream."""
-        for line in check.lines(check.tasks(row.trial for row in plan.runnable)):
+        trials = (row.trial for row in plan.runnable)
+        for line in check.lines(check.tasks(trials, must_be_here=executor == "local")):
             say(line, sys.stderr)
         with Estimating() as watch:
             return planned.judge(plan, limit, watch=watch)

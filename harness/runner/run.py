@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,9 +73,9 @@ def run(
     plan = matrix.plan(sweep)
     make_executor.check(sweep.resources)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
-    if judge is not None:
-        plan = judge(plan)
     with _writable(folder):
+        if judge is not None:
+            plan = judge(plan)
         ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
     runnable = {row.trial_id for row in plan.runnable if row.trial_id in wanted}
     heads = dict(zip((row.trial_id for row in plan.rows), ledger.heads(), strict=True))
@@ -110,12 +110,18 @@ def run(
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Turn what is wrong with the folder into one line, before anything runs."""
+    """Turn what is wrong with the folder into one line, before anything runs; bad input leaves no new folder."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if free < _LEAST_FREE_BYTES:
             raise InputError(f"{folder}: only {free // 1024**2} MB are free on this disk; make room or choose --out")
         yield
+    except InputError:
+        for place in new:
+            with suppress(OSError):  # it holds something by now
+                place.rmdir()
+        raise
     except OSError as error:
         raise InputError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error

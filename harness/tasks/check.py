@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness import catalog
 from harness.errors import InputError
-from harness.sources import here
+from harness.sources import fetch, here
 from harness.sources.fetch import LocalSource
 from harness.tasks import data
 from harness.tasks.spec import TaskSpec, load_spec
@@ -15,11 +15,12 @@ from harness.tasks.usable import Notice
 from harness.trial import Trial
 
 
-def tasks(trials: Iterable[Trial]) -> dict[str, tuple[Notice, ...]]:
+def tasks(trials: Iterable[Trial], must_be_here: bool = False) -> dict[str, tuple[Notice, ...]]:
     """The notices about the data of each task of ``trials`` that is on this machine, by the name of the task.
 
     It opens each task once, and downloads nothing: data that is not here yet is left to ``tunebench fetch`` and the
-    trials. Raises :class:`harness.errors.InputError` for an own file that is missing, for data that is unreadable or
+    trials; ``must_be_here`` refuses what no download brings. Of the package's tasks, only the rows that are left out
+    are told. Raises :class:`harness.errors.InputError` for an own file that is missing, for data that is unreadable or
     does not fit its task, for a dialogue with an unknown speaker, for a training split smaller than the budget, and for
     a file of whose rows more than ``reader.max_left_out`` would be left out.
     """
@@ -31,7 +32,10 @@ def tasks(trials: Iterable[Trial]) -> dict[str, tuple[Notice, ...]]:
     for address, train_examples in wanted.items():
         spec = load_spec(address)
         if is_here(spec):
-            said[spec.name] = _looked_at(spec, train_examples)
+            seen = _looked_at(spec, train_examples)
+            said[spec.name] = seen if spec.file is not None else tuple(notice for notice in seen if notice.lost)
+        elif must_be_here and isinstance(spec.source, LocalSource):
+            fetch.resolve(spec.source)  # it says what is missing
     return said
 
 

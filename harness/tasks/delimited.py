@@ -15,9 +15,8 @@ _ROWS_BY_FORM = 4
 #: A column with at most this many different values is a class or the like: a line that ends in one looks like a row.
 _FEW_VALUES = 20
 
-#: Signs that separate values in practice, and the number of lines in which they are looked for.
+#: Signs that separate values in practice.
 _DELIMITERS = (";", "\t", "|", ",")
-_LOOKED_AT = 50
 
 Cells = Sequence[str]
 #: First line, last line and values of a row.
@@ -54,19 +53,12 @@ def rows(
 
 
 def likely(lines: Sequence[str], delimiter: str) -> str | None:
-    """Another delimiter by which the first lines have equal numbers of values, where ``delimiter`` finds one alone."""
+    """Another delimiter that the header holds, if ``delimiter`` finds a single column there; texts may hold any."""
     csv.field_size_limit(sys.maxsize)
-    head = [line for line in lines[:_LOOKED_AT] if line.strip()]
-    if not head or len(next(csv.reader(head[:1], delimiter=delimiter))) > 1:
-        return None
-    for other in _DELIMITERS:
-        counts = {len(cells) for cells in csv.reader(head, delimiter=other)}
-        if other != delimiter and len(counts) == 1 and counts.pop() > 1:
-            return other
-    # Long texts may hold it too: the header tells.
-    counted = {other: len(next(csv.reader(head[:1], delimiter=other))) for other in _DELIMITERS if other != delimiter}
-    best = max(counted, key=counted.__getitem__)
-    return best if counted[best] > 1 else None
+    header = next(([line] for line in lines if line.strip()), [""])
+    sizes = {sign: len(next(csv.reader(header, delimiter=sign))) for sign in (*_DELIMITERS, delimiter)}
+    best = max(_DELIMITERS, key=sizes.__getitem__)
+    return best if sizes[delimiter] <= 1 < sizes[best] else None
 
 
 def _without_trailing(columns: Cells, table: Sequence[_Parsed]) -> tuple[Cells, Sequence[_Parsed]]:

@@ -96,6 +96,8 @@ def test_a_task_of_the_package_is_opened_where_its_data_is_here(
     tiny.bench(tmp_path, tasks=["sst2"], budget={"train_examples": 8})
     monkeypatch.setenv("TUNEBENCH_DATA", str(tmp_path / "data"))
     assert call("plan", "tiny.yaml", "--force")[0] == 0, "elsewhere its data may be"
+    code, out, err = call("run", "tiny.yaml", "--force")
+    assert (code, out, err.count("\n")) == (2, "", 1) and "sst2 does not exist" in err
     (tmp_path / "data" / "sst2").mkdir(parents=True)
     for split in ("train", "dev", "test"):
         (tmp_path / "data" / "sst2" / f"{split}.tsv").write_text("good\t1\nbad\t2\n")

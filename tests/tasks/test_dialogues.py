@@ -157,6 +157,14 @@ def test_the_json_of_a_dialogue_is_never_a_text(tmp_path: Path, texts_of: dict[s
                 assert not any("role" in e.prompt + e.completion or "[" in e.completion for e in loaded)
 
 
+def test_a_dialogue_in_a_prompt_must_not_hold_the_answer(tmp_path: Path) -> None:
+    rows = [{"m": openai(i), "a": "yes"} for i in range(6)]
+    message = refused(task(tmp_path, "rows.jsonl", jsonl(rows), GENERATION, prompt="{m}"))
+    assert "line 1: column 'm' ends with an answer" in message and "write dialogue: m" in message
+    asked = [{"m": openai(i)[:1], "a": f"a {i}"} for i in range(6)]
+    assert texts(task(tmp_path, "rows.jsonl", jsonl(asked), GENERATION, prompt="{m}")) == ANSWERS
+
+
 def test_parts_of_a_turn_are_joined(tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": [{"type": "text", "text": f"q {i}"}]}, openai(i)[1]]}
