@@ -26,6 +26,7 @@ from harness.judgement.intervals import (
     CONFIDENCE,
     SPREAD_SEEDS,
     Error,
+    Floats,
     Interval,
     Part,
     holm,
@@ -204,30 +205,35 @@ def _comparison(rows: pd.DataFrame, scores: dict[tuple[str, ...], Scores | None]
     bounded = metric is not None and math.isfinite(metric.maximum)
     margin = MARGIN * metric.maximum if metric is not None and bounded else None
     span = metric.maximum - metric.minimum if metric is not None and bounded else None
-    listed = list(_rows(rows))
-    raw = {
-        (i, j): _pair(listed[i], listed[j], scores, 1.0 if higher else -1.0, span)
-        for i, j in combinations(range(len(rows)), 2)
-    }
-    spreads = _spreads(listed, scores)
-    pairs = {
-        key: replace(pair, pooled=_pooled(pair, [spreads.get(place) for place in key])) for key, pair in raw.items()
-    }
+    sides, sources = _sides(list(_rows(rows)), scores)
+    return Comparison(rows, _pairs(sides, sources, 1.0 if higher else -1.0, span, margin), margin)
+
+
+def _pairs(
+    sides: list[_Side], sources: list[str] | None, sign: float, span: float | None, margin: float | None
+) -> dict[tuple[int, int], Pair]:
+    """A verdict on every pair of rows, corrected for all of them together."""
+    spreads = _spreads(sides)
+    pairs = {}
+    for i, j in combinations(range(len(sides)), 2):
+        pair = _pair(sides[i], sides[j], sources, sign, span)
+        pairs[i, j] = replace(pair, pooled=_pooled(pair, [spreads.get(place) for place in (i, j)]))
     adjusted = holm([_p(pair) for pair in pairs.values()])
     for (key, pair), p in zip(pairs.items(), adjusted, strict=True):
         # The interval of the pair, which assumes nothing of other methods, has a say too.
         both = None if p is None else max(p, pair.difference.p or 0.0)
         pairs[key] = replace(pair, p=both, verdict=_verdict(pair, both, margin))
-    return Comparison(rows, pairs, margin)
+    return pairs
 
 
-def _spreads(listed: list[Any], scores: dict[tuple[str, ...], Scores | None]) -> dict[int, Part]:
+def _spreads(sides: list[_Side]) -> dict[int, Part]:
     """By the number of a row: how much the mean score of one seed varies, learnt from all rows together."""
     own: dict[int, Part] = {}
-    for place, row in enumerate(listed):
-        known = scores[row.trial_ids]
-        if known is not None and len(known.seeds) >= SPREAD_SEEDS and not _is_without_seeds(row):
-            own[place] = Part(float(np.nanmean(known.table, axis=1).var(ddof=1)), len(known.seeds) - 1)
+    for place, side in enumerate(sides):
+        if side.table is not None and not side.fixed:
+            means = [float(np.nanmean(one)) for one in side.table if not np.isnan(one).all()]
+            if len(means) >= SPREAD_SEEDS:
+                own[place] = Part(float(np.var(means, ddof=1)), len(means) - 1)
     return dict(zip(own, moderated(list(own.values())), strict=True))
 
 
@@ -262,39 +268,38 @@ def _verdict(pair: Pair, p: float | None, margin: float | None) -> Verdict:
     return Verdict.BETTER if d.estimate > 0 else Verdict.WORSE
 
 
-def _pair(a: Any, b: Any, scores: dict[tuple[str, ...], Scores | None], sign: float, span: float | None) -> Pair:
-    first, second = scores[a.trial_ids], scores[b.trial_ids]
-    fixed = [_is_without_seeds(row) for row in (a, b)]
-    if first is None or second is None:
-        difference = _unpaired(a, b, fixed, sign)
-        one_seed = any(row.seeds < SPREAD_SEEDS and not still for row, still in zip((a, b), fixed, strict=True))
-        return Pair(difference, paired=False, one_seed=one_seed)
-    seeds = _common_seeds(first, second, fixed)
-    known = set(second.examples)
-    examples = [one for one in first.examples if one in known]
-    tables = [
-        np.broadcast_to(one.at(one.seeds[:1], examples), (len(seeds), len(examples)))
-        if still and seeds
-        else one.at(seeds, examples)
-        for one, still in zip((first, second), fixed, strict=True)
-    ]
-    if not seeds or not examples:
-        return Pair(Interval(None, None, None, None, "none"), one_seed=True)
-    difference = paired_difference(sign * tables[0], sign * tables[1], clusters(examples))
-    one_seed = difference.seeds < SPREAD_SEEDS and not all(fixed)
-    return Pair(_with_least_width(difference, span), one_seed=one_seed)
+@dataclass(frozen=True)
+class _Side:
+    """One row of a comparison, with its scores at every seed and example that any row has; NaN where it has none."""
+
+    row: Any
+    table: Floats | None
+    fixed: bool
+    """Every seed gives the same answers, so one trial stands for all."""
 
 
-def _common_seeds(a: Scores, b: Scores, fixed: list[bool]) -> tuple[int, ...]:
-    """The seeds of a pair: those of both; an untrained model gives under every seed what it gave under one."""
-    match fixed:
-        case [True, True]:
-            return a.seeds[:1]
-        case [True, False]:
-            return b.seeds
-        case [False, True]:
-            return a.seeds
-    return tuple(seed for seed in a.seeds if seed in b.seeds)
+def _sides(listed: list[Any], scores: dict[tuple[str, ...], Scores | None]) -> tuple[list[_Side], list[str] | None]:
+    """The rows, and the source of each example; None where each is its own."""
+    known = [scores[row.trial_ids] for row in listed]
+    seeds = tuple(sorted({seed for one in known if one for seed in one.seeds}))
+    examples = list(dict.fromkeys(example for one in known if one for example in one.examples))
+    sides = []
+    for row, one in zip(listed, known, strict=True):
+        fixed = _is_without_seeds(row)
+        table = None if one is None else one.at(one.seeds[:1] if fixed else seeds, examples)
+        sides.append(_Side(row, table if table is None or not fixed else table.repeat(len(seeds), axis=0), fixed))
+    sources = clusters(examples)
+    return sides, None if len(set(sources)) == len(sources) else sources
+
+
+def _pair(a: _Side, b: _Side, sources: list[str] | None, sign: float, span: float | None) -> Pair:
+    if a.table is None or b.table is None:
+        one_seed = any(side.row.seeds < SPREAD_SEEDS and not side.fixed for side in (a, b))
+        return Pair(_unpaired(a, b, sign), paired=False, one_seed=one_seed)
+    still = a.fixed and b.fixed
+    first, second = (side.table[:1] if still else side.table for side in (a, b) if side.table is not None)
+    difference = paired_difference(sign * first, sign * second, sources)
+    return Pair(_with_least_width(difference, span), one_seed=difference.seeds < SPREAD_SEEDS and not still)
 
 
 def _with_least_width(d: Interval, span: float | None) -> Interval:
@@ -311,12 +316,13 @@ def _with_least_width(d: Interval, span: float | None) -> Interval:
     return replace(d, low=d.estimate - half, high=d.estimate + half, p=p)
 
 
-def _unpaired(a: Any, b: Any, fixed: list[bool], sign: float) -> Interval:
+def _unpaired(first: _Side, second: _Side, sign: float) -> Interval:
     """The difference of two means by their standard errors."""
+    a, b = first.row, second.row
     seeds = [
-        Part(row.seed_stderr**2, row.seeds - 1)
-        for row, still in zip((a, b), fixed, strict=True)
-        if not still and not pd.isna(row.seed_stderr)
+        Part(side.row.seed_stderr**2, side.row.seeds - 1)
+        for side in (first, second)
+        if not side.fixed and not pd.isna(side.row.seed_stderr)
     ]
     examples = [Part(row.test_stderr**2, max(row.test_examples - 1, 1)) for row in (a, b)]
     known = not any(math.isnan(part.variance) or math.isnan(part.df) for part in examples)
