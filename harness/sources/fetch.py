@@ -32,6 +32,8 @@ from harness.errors import InputError
 from harness.sources import cache
 from harness.trial import Frozen
 
+#: A commit of the hub: a revision that cannot move.
+COMMIT = re.compile(r"[0-9a-f]{40}")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="64 hexadecimal digits")]
 
 
@@ -95,7 +97,7 @@ class HubSource(Frozen):
     @property
     def is_pinned(self) -> bool:
         """Whether the revision is a commit, which cannot move."""
-        return re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None
+        return COMMIT.fullmatch(self.revision) is not None
 
 
 class LocalSource(Frozen):
@@ -236,38 +238,9 @@ def _parts(source: PartsSource, verify: bool) -> Path:
 
 
 def _hub(source: HubSource) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from harness.sources import hub
 
-    where = f"fetch: {source.hub}@{source.revision}"
-    try:
-        return Path(
-            snapshot_download(
-                source.hub,
-                revision=source.revision,
-                repo_type=source.repository,
-                allow_patterns=list(source.files) or None,
-            )
-        )
-    except GatedRepoError as error:
-        raise InputError(f"{where}: access must be granted on the hub first, then 'hf auth login'") from error
-    except RevisionNotFoundError as error:
-        raise InputError(f"{where}: the hub has no such revision") from error
-    except RepositoryNotFoundError as error:
-        raise InputError(f"{where}: the hub has no such repository, or it is private ('hf auth login')") from error
-    except LocalEntryNotFoundError as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise InputError(
-            f"{where}: the hub cannot be reached{offline} and the files are not in its cache; "
-            "run 'tunebench fetch' where it can, or use a model or task from a package"
-        ) from error
-    except Exception as error:  # whatever the HTTP stack raises
-        raise InputError(f"{where}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+    return hub.snapshot(source.hub, source.revision, source.files, source.repository)
 
 
 def _local(source: LocalSource) -> Path:
