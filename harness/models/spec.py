@@ -138,7 +138,7 @@ class ModelSpec(Frozen):
         from transformers import AutoConfig
 
         if isinstance(self.source, LocalSource):
-            return AutoConfig.from_pretrained(self.source.local, **changes)
+            return AutoConfig.from_pretrained(self.source.local, **changes).get_text_config()
         return AutoConfig.for_model(self.architecture, **{**self.config, **changes})
 
 
@@ -257,13 +257,19 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"model: {path}: not the configuration of a transformers model") from error
-    return config
+    return _text_part(config)
 
 
 def _described(name: str, config: dict[str, Any], source: LocalSource | HubSource) -> ModelSpec:
     """What a ``config.json`` says about a model that the registry does not know."""
     architecture = str(config["model_type"])
     return ModelSpec(name=name, family=architecture, architecture=architecture, kind=_kind_of(config), source=source)
+
+
+def _text_part(config: dict[str, Any]) -> dict[str, Any]:
+    """The part for text of the ``config.json`` of a model that reads pictures or sounds, too; else all of it."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) and "model_type" in part else config
 
 
 _ENCODERS = frozenset(
@@ -285,5 +291,5 @@ _ENCODERS = frozenset(
 
 def _kind_of(config: dict[str, Any]) -> ModelKind:
     if config.get("is_encoder_decoder"):
-        return "seq2seq"
+        return "encoder_decoder"
     return "encoder" if config["model_type"] in _ENCODERS and not config.get("is_decoder") else "decoder"

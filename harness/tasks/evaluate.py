@@ -96,16 +96,17 @@ def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batc
     The completions are those of training: the label inside the task's sentence, closed by the end token. The
     log-likelihoods of their tokens are summed, not averaged, so the sum is that of the whole completion.
     """
-    tokenizer = tuned.base.tokenizer
+    tokenizer, apart = tuned.base.tokenizer, tuned.base.reads_apart
     rows = []
     for example in examples:
-        ids = [tuple(completion_ids(tokenizer, example.prompt, one)) for one in example.candidates]
-        prompt = tuple(cut_prompt(tokenizer, example.prompt, max_length, max(map(len, ids))))
+        ids = [tuple(completion_ids(tokenizer, example.prompt, one, apart)) for one in example.candidates]
+        prompt = tuple(cut_prompt(tokenizer, example.prompt, max_length, max(map(len, ids)), apart))
         rows += [Encoded(prompt, one) for one in ids]
     totals = [0.0] * len(rows)
     order = _by_length([len(row.prompt) + len(row.completion) for row in rows])
     for part in _chunks(len(order), batch_size):
-        batch = completion_batch([rows[i] for i in order[part]], tokenizer.pad_token_id, tuned.base.device)
+        ranked, start = [rows[i] for i in order[part]], tuned.base.decoder_start_id
+        batch = completion_batch(ranked, tokenizer.pad_token_id, tuned.base.device, start)
         for i, total in zip(order[part], sequence_logprobs(tuned.model, batch)[0].tolist(), strict=True):
             totals[i] = total
     table = torch.tensor(totals).view(len(examples), -1)
@@ -116,13 +117,17 @@ def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batc
 def generate_ids(
     tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 32
 ) -> list[list[int]]:
-    """Greedy continuations of token ids, up to but not including the first token that ends an answer."""
-    tokenizer, ends = tuned.base.tokenizer, stop_ids(tuned)
+    """Greedy continuations of token ids, up to but not including the first token that ends an answer.
+
+    An encoder-decoder reads prompts as in training, padded behind the text, and answers from its start token on.
+    """
+    tokenizer, ends, apart = tuned.base.tokenizer, stop_ids(tuned), tuned.base.reads_apart
     answers: list[list[int]] = [[] for _ in prompts]
     order = _by_length([len(ids) for ids in prompts])
     for part in _chunks(len(order), batch_size):
         rows = order[part]
-        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, tuned.base.device, side="left")
+        side = "right" if apart else "left"
+        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, tuned.base.device, side)
         output = tuned.model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -131,7 +136,7 @@ def generate_ids(
             eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
-        for i, answer in zip(rows, output[:, ids.shape[1] :].tolist(), strict=True):
+        for i, answer in zip(rows, output[:, 1 if apart else ids.shape[1] :].tolist(), strict=True):
             answers[i] = list(itertools.takewhile(lambda token: token not in ends, answer))
     return answers
 
@@ -146,9 +151,10 @@ def stop_ids(tuned: Tuned) -> list[int]:
 
 def generate(tuned: Tuned, prompts: Sequence[str], max_new_tokens: int, max_length: int) -> list[str]:
     """Greedy answers, without special tokens and outer white space; each prompt is cut as in training."""
-    tokenizer = tuned.base.tokenizer
+    tokenizer, apart = tuned.base.tokenizer, tuned.base.reads_apart
     room = free_answer_tokens(max_new_tokens, max_length)
-    answers = generate_ids(tuned, [cut_prompt(tokenizer, one, max_length, room) for one in prompts], max_new_tokens)
+    cut = [cut_prompt(tokenizer, one, max_length, room, apart) for one in prompts]
+    answers = generate_ids(tuned, cut, max_new_tokens)
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 
 

@@ -46,7 +46,18 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "albert": {**_SHAPE, "embedding_size": 16},
     "electra": {**_SHAPE, "embedding_size": 16},
 }
-SHAPES = {**DECODERS, **ENCODERS}
+ENCODER_DECODERS: dict[str, dict[str, Any]] = {
+    "t5": {
+        **{"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": 272},
+        **{"decoder_start_token_id": 260, "initializer_factor": 4.0, "feed_forward_proj": "gated-gelu"},
+    },
+    "bart": {
+        **{"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "encoder_layers": 2, "decoder_layers": 2},
+        **{"encoder_attention_heads": 4, "decoder_attention_heads": 4, "vocab_size": 272, "init_std": 0.2},
+        **{"max_position_embeddings": 96, "decoder_start_token_id": 262},
+    },
+}
+SHAPES = {**DECODERS, **ENCODERS, **ENCODER_DECODERS}
 
 #: Ids of the special tokens.
 PAD, CLS, END, SEP, MASK = 260, 261, 262, 263, 264

@@ -54,6 +54,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hubs.Hub]:
     """A hub with ``org/tiny``, and nothing cached; the current folder is empty."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "here" / "notebooks"))
     with hubs.serve() as served:
         served.add("org/tiny", _repository(tmp_path / "tiny"))
         _point_to(served.url, tmp_path / "hf", monkeypatch)

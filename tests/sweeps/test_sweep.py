@@ -141,7 +141,7 @@ def test_arguments_that_the_model_cannot_take_are_skipped_alone(plan: Planner, m
 def test_encoder_decoders_are_skipped_with_the_reason(plan: Planner) -> None:
     made = plan(models=["t5-small"])
     (skipped,) = made.skipped
-    assert skipped.reason == "no objective is written for seq2seq models yet; 't5-small' is one"
+    assert skipped.reason == "no objective is written for encoder_decoder models yet; 't5-small' is one"
     assert not made.runnable
 
 
