@@ -33,7 +33,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class Restriction:
-    """An argument of a method that only some kinds of models allow to differ from its ``neutral`` value."""
+    """An argument of a method or objective that only some kinds of models allow to differ from ``neutral``."""
 
     argument: str
     neutral: JsonValue
@@ -82,6 +82,7 @@ class Objective:
     """Trials whose artefact it starts from, or is judged by; planned by themselves, and shared between children."""
     shards: bool = False
     """Several processes can share a batch of it."""
+    restrictions: tuple[Restriction, ...] = ()
     scalar: bool = False
     """The network ends in a single number for a text instead of the next token."""
 
@@ -232,6 +233,10 @@ OBJECTIVES: dict[str, Objective] = {
             "Ouyang et al. 2022, arXiv:2203.02155",
             task_kinds=("generation", "preference"),
             model_kinds=("decoder", "encoder_decoder"),
+            restrictions=(
+                Restriction("packing", False, _DECODER, "an encoder-decoder reads prompts and answers apart"),
+                Restriction("dialogue_field", None, _DECODER, "an encoder-decoder reads prompts and answers apart"),
+            ),
             shards=True,
         ),
         Objective(

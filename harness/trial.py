@@ -64,7 +64,9 @@ class Trial(Frozen):
     method_args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments of the method")
     objective: str = Field(description="which loss trains them")
     objective_args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments of the objective")
-    model: str = Field(description="short name: of the registry, ORG/NAME of the hub, or the base name of an own folder")
+    model: str = Field(
+        description="short name: of the registry, ORG/NAME of the hub, or the base name of an own folder"
+    )
     task: str = Field(description="short name: of a task that comes along, or the one in a YAML file of one's own")
     model_revision: str | None = Field(
         None, description="which weights: the hub's revision, or 12 digits of a SHA-256; null: random ones"

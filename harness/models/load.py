@@ -160,6 +160,7 @@ class Base:
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self.decoder_start_id is not None:
             inputs["decoder_input_ids"] = torch.full_like(ids[:, :1], self.decoder_start_id)
+            inputs["decoder_attention_mask"] = torch.ones_like(inputs["decoder_input_ids"])
         return inputs
 
     @property

@@ -225,7 +225,9 @@ def _of_hub(name: str, where: str) -> ModelSpec:
     try:
         source = HubSource(hub=repository, revision=revision or "main")
     except ValueError as error:
-        raise InputError(f"{where}{name}: not the name of a model; valid: hub:ORG/NAME or hub:ORG/NAME@REVISION") from error
+        raise InputError(
+            f"{where}{name}: not the name of a model; valid: hub:ORG/NAME or hub:ORG/NAME@REVISION"
+        ) from error
     folder = _configured(source, f"{where}{repository}@{source.revision}")
     config = _read_config(folder / "config.json")
     spec = _described(name, config, source.model_copy(update={"revision": folder.name}))
@@ -236,12 +238,12 @@ def _configured(source: HubSource, where: str) -> Path:
     """The folder of the hub's cache, named like its commit, that holds the model's ``config.json``."""
     from harness.sources import hub
 
-    if not source.is_pinned and (listing := hub.look(source.hub, source.revision, where=where)) is not None:
-        if listing.has("config.json") and not listing.has(HUB_WEIGHTS):
-            raise InputError(
-                f"{where}: has no {HUB_WEIGHTS}, and pickled weights are never read; valid: a revision that has, such "
-                "as a conversion, refs/pr/NUMBER"
-            )
+    listing = None if source.is_pinned else hub.look(source.hub, source.revision, where=where)
+    if listing is not None and listing.has("config.json") and not listing.has(HUB_WEIGHTS):
+        raise InputError(
+            f"{where}: has no {HUB_WEIGHTS}, and pickled weights are never read; valid: a revision that has, such as "
+            "a conversion, refs/pr/NUMBER"
+        )
     folder = hub.snapshot(source.hub, source.revision, ("config.json",), where=where, quiet=True)
     if not (folder / "config.json").is_file():
         raise InputError(f"{where}: has no config.json, so it is not a model for transformers (an adapter has none)")

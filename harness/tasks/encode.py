@@ -116,9 +116,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, apart: bool = Fa
     return [*start_ids(tokenizer), *text, *(closing_ids(tokenizer) if apart else ())]
 
 
-def completion_ids(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, apart: bool = False
-) -> list[int]:
+def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, apart: bool = False) -> list[int]:
     """Token ids of ``completion`` behind ``prompt``, closed by :func:`end_id`.
 
     If it continues plain text, a space stands between the two, unless the prompt ends with a line break.

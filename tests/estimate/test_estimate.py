@@ -80,7 +80,7 @@ def test_16_bit_tensors_too(model: str, method: str) -> None:
     found = estimate(model, method, batch_size=2, length=24, dtype="bfloat16", optimizer_dtype=None)
     if method in ("bitfit", "adapter"):
         # A norm with 32-bit parameters that reads 16 bits: the real kernel keeps its two statistics in another format.
-        assert found.activations_bytes == pytest.approx(measured.pop("activations_bytes"), rel=0.005)
+        assert found.activations_bytes == pytest.approx(measured.pop("activations_bytes"), rel=0.006)
     assert {name: getattr(found, name) for name in measured} == measured
     # What trains is held in 32 bits, with its gradients; the papers count 16 for both.
     assert found.gradients_bytes == 4 * found.trainable_params

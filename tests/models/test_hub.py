@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -89,7 +88,11 @@ def test_a_commit_that_is_cached_is_never_asked_for_again(hub: hubs.Hub) -> None
 def test_another_revision_is_another_model(hub: hubs.Hub, tmp_path: Path) -> None:
     old = hub.revisions["org/tiny"]["main"]
     new = hub.add("org/tiny", _repository(tmp_path / "new", b"other", hidden_size=32), "v2")
-    assert [load_spec(name).revision() for name in ("org/tiny", "org/tiny@v2", f"hub:org/tiny@{new}")] == [old, new, new]
+    assert [load_spec(name).revision() for name in ("org/tiny", "org/tiny@v2", f"hub:org/tiny@{new}")] == [
+        old,
+        new,
+        new,
+    ]
     assert load_spec("org/tiny@v2").transformers_config().hidden_size == 32
 
 
@@ -154,11 +157,17 @@ def test_no_network_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hub:org/none", "model: hub:org/none@main: the hub has no such repository, or it is private ('hf auth login')"),
+        (
+            "hub:org/none",
+            "model: hub:org/none@main: the hub has no such repository, or it is private ('hf auth login')",
+        ),
         ("org/none", "model: there is no folder 'org/none', and hub:org/none@main: the hub has no such repository"),
         ("hub:org/tiny@v9", "model: hub:org/tiny@v9: the hub has no such revision"),
         ("hub:org/shut", "model: hub:org/shut@main: access must be granted on the hub first, then 'hf auth login'"),
-        ("hub:org/pickled", "model: hub:org/pickled@main: has no model*.safetensors, and pickled weights are never read"),
+        (
+            "hub:org/pickled",
+            "model: hub:org/pickled@main: has no model*.safetensors, and pickled weights are never read",
+        ),
         ("hub:org/adapter", "model: hub:org/adapter@main: has no config.json, so it is not a model for transformers"),
         ("hub:org/untold", "config.json: not the configuration of a transformers model"),
         ("hub:a/b/c", "model: hub:a/b/c: not the name of a model; valid: hub:ORG/NAME or hub:ORG/NAME@REVISION"),

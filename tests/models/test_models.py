@@ -91,7 +91,9 @@ def test_the_output_layer_of_flan_t5_is_its_own(tmp_path: Path) -> None:
     network.save_pretrained(tmp_path)
     # As Google published it: transformers writes more.
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**{k: config[k] for k in config if k != "scale_decoder_outputs"}, "tie_word_embeddings": False}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({**{k: config[k] for k in config if k != "scale_decoder_outputs"}, "tie_word_embeddings": False})
+    )
     counted = from_shape(transformers.AutoModelForSeq2SeqLM, load_spec(str(tmp_path)).transformers_config())
     read = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     assert torch.equal(read.lm_head.weight, network.lm_head.weight) and read.lm_head.weight is not read.shared.weight
