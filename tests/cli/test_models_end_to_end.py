@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 SWEEP = {
     "name": "mine",
-    "models": ["t5", "org/tiny"],
+    "models": ["./t5", "org/tiny"],
     "tasks": ["teams.yaml", "shout.yaml"],
     "budget": {"train_examples": 16, "batch_size": 4, "max_length": 64, "eval_examples": 4},
     "methods": {

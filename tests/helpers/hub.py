@@ -79,8 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
             what, revision = (rest[0], "/".join(rest[1:])) if rest else ("revision", "main")
             self._describe(f"{organisation}/{name}", what, revision)
         else:
-            repository, _, rest = path.partition("/resolve/")
-            revision, _, file = rest.partition("/")
+            repository, _, place = path.partition("/resolve/")
+            revision, _, file = place.partition("/")
             self._file(repository, revision, file)
 
     def _describe(self, repository: str, what: str, revision: str) -> None:

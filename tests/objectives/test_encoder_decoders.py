@@ -134,7 +134,7 @@ def test_the_loss_is_transformers_own(base: Base) -> None:
     assert -total.sum().item() / tokens.sum().item() == pytest.approx(theirs.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("method", ["full", "adapter", "prompt", "prefix", "lora"])
 def test_padding_changes_nothing(base: Base, method: str) -> None:
     model = methods.apply(method, base, **CASES[method]).model
     with torch.no_grad():
@@ -153,6 +153,7 @@ def test_nothing_changes_at_first(base: Base, method: str) -> None:
     torch.testing.assert_close(logits(methods.apply(method, base, **CASES[method])), untouched, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", CASES)
 def test_training_moves_what_is_declared_and_the_checkpoint_keeps_it(base: Base, method: str, tmp_path: Path) -> None:
     tuned = methods.apply(method, base, **CASES[method])
@@ -168,6 +169,7 @@ def test_training_moves_what_is_declared_and_the_checkpoint_keeps_it(base: Base,
     torch.testing.assert_close(logits(methods.load(base, tmp_path)), logits(tuned), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", MERGEABLE)
 def test_merged_equals_unmerged(base: Base, method: str) -> None:
     tuned = methods.apply(method, base, **CASES[method])
@@ -179,6 +181,7 @@ def test_merged_equals_unmerged(base: Base, method: str) -> None:
     assert torch.equal(logits(tuned), expected)
 
 
+@pytest.mark.slow
 def test_bitdelta_distils_from_a_full_fine_tune(base: Base, tmp_path: Path) -> None:
     full = methods.apply("full", base)
     objectives.fit("sft", full, ANSWERS, settings(1e-3))
@@ -237,6 +240,7 @@ def test_labels_are_ranked_by_their_likelihood(base: Base) -> None:
     assert prefers_chosen(tuned, PAIRS.test[:3], 64, 8) == prefers_chosen(tuned, PAIRS.test[:3], 64, 8, batch_size=1)
 
 
+@pytest.mark.slow
 def test_it_learns_to_classify_by_text(base: Base) -> None:
     data = CLASSES
     tuned = methods.apply("full", base)
@@ -251,6 +255,7 @@ def test_what_needs_one_row_is_told(base: Base, args: dict[str, Any]) -> None:
         sft.fit(methods.apply("full", base), ANSWERS, settings(), **args)
 
 
+@pytest.mark.slow
 def test_the_counted_tokens_are_those_of_both_parts(base: Base) -> None:
     tuned = methods.apply("lora", base, r=2)
     data = ANSWERS
