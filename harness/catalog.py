@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from harness.errors import unknown
 
-ModelKind = Literal["encoder", "decoder", "seq2seq"]
+ModelKind = Literal["encoder", "decoder", "encoder_decoder"]
 TaskKind = Literal["classification", "multiple_choice", "generation", "preference", "corpus"]
 
 
@@ -33,7 +33,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class Restriction:
-    """An argument of a method that only some kinds of models allow to differ from its ``neutral`` value."""
+    """An argument of a method or objective that only some kinds of models allow to differ from ``neutral``."""
 
     argument: str
     neutral: JsonValue
@@ -53,7 +53,7 @@ class Method:
     """False: nothing is updated, so there is no learning rate and no objective to vary."""
     seeded_by: str | None = None
     """Argument that makes the seed count though nothing trains, unless it is 0: how many examples the seed draws."""
-    model_kinds: tuple[ModelKind, ...] = ("encoder", "decoder")
+    model_kinds: tuple[ModelKind, ...] = ("encoder", "decoder", "encoder_decoder")
     families: tuple[str, ...] = ()
     """Architectures (transformers' ``model_type``) that it works on; empty: all of the kinds above."""
     objectives: tuple[str, ...] = ()
@@ -82,6 +82,7 @@ class Objective:
     """Trials whose artefact it starts from, or is judged by; planned by themselves, and shared between children."""
     shards: bool = False
     """Several processes can share a batch of it."""
+    restrictions: tuple[Restriction, ...] = ()
     scalar: bool = False
     """The network ends in a single number for a text instead of the next token."""
 
@@ -99,7 +100,12 @@ METHODS = _methods(
         trains=False,
         seeded_by="shots",
         restrictions=(
-            Restriction("shots", 0, ("decoder",), "an encoder reads one text and no solved examples before it"),
+            Restriction(
+                "shots",
+                0,
+                ("decoder", "encoder_decoder"),
+                "an encoder reads one text and no solved examples before it",
+            ),
         ),
     ),
     Method(
@@ -215,10 +221,10 @@ OBJECTIVES: dict[str, Objective] = {
     for entry in (
         Objective(
             "classification",
-            "cross-entropy of the right label: a head on encoders, the label's words on decoders",
+            "cross-entropy of the right label: a head on encoders, the label's words on the others",
             "Devlin et al. 2019, arXiv:1810.04805",
             task_kinds=("classification",),
-            model_kinds=("encoder", "decoder"),
+            model_kinds=("encoder", "decoder", "encoder_decoder"),
             shards=True,
         ),
         Objective(
@@ -226,7 +232,11 @@ OBJECTIVES: dict[str, Objective] = {
             "supervised fine-tuning: cross-entropy of the completion's tokens, the prompt's left out",
             "Ouyang et al. 2022, arXiv:2203.02155",
             task_kinds=("generation", "multiple_choice", "preference"),
-            model_kinds=_DECODER,
+            model_kinds=("decoder", "encoder_decoder"),
+            restrictions=(
+                Restriction("packing", False, _DECODER, "an encoder-decoder reads prompts and answers apart"),
+                Restriction("dialogue_field", None, _DECODER, "an encoder-decoder reads prompts and answers apart"),
+            ),
             shards=True,
         ),
         Objective(

@@ -88,7 +88,9 @@ class Trial(Frozen):
     method_args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments of the method")
     objective: str = Field(description="which loss trains them")
     objective_args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments of the objective")
-    model: str = Field(description="short name: of the registry, or the base name of a folder of one's own")
+    model: str = Field(
+        description="short name: of the registry, ORG/NAME of the hub, or the base name of an own folder"
+    )
     task: str = Field(description="short name: of a task that comes along, or the one in a YAML file of one's own")
     model_revision: str | None = Field(
         None, description="which weights: the hub's revision, or 12 digits of a SHA-256; null: random ones"
@@ -108,7 +110,8 @@ class Trial(Frozen):
     protocol_version: int = PROTOCOL_VERSION
     paths: dict[str, str] = Field(
         default_factory=dict,
-        description="'model', 'task' -> absolute path of an own file; no part of the identity: it differs by host",
+        description="'model', 'task' -> what finds it where the name does not: the absolute path of an own file, or "
+        "hub:ORG/NAME@COMMIT; no part of the identity: a path differs by host, and the commit is the revision",
     )
 
     @field_validator("parents", mode="before")
@@ -138,7 +141,7 @@ class Trial(Frozen):
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     def address(self, axis: Literal["model", "task"]) -> str:
-        """What finds the model or task from any folder: the absolute path of an own file, else the name."""
+        """What finds the model or task from any folder: an own file's absolute path, a hub's commit, else the name."""
         name: str = getattr(self, axis)
         return self.paths.get(axis, name)
 

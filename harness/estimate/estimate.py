@@ -14,7 +14,7 @@ from torch import nn
 
 from harness import methods
 from harness.errors import InputError, unknown
-from harness.estimate.meta import MetaBase, meta_base
+from harness.estimate.meta import LAYER_COUNTS, MetaBase, meta_base
 from harness.estimate.trace import Trace, trace
 from harness.models.configuration import refused
 from harness.models.spec import ModelSpec, at_path
@@ -84,7 +84,8 @@ def estimate(
 
     By default the papers' accounting: 16-bit weights and gradients, 32-bit Adam states. ``optimizer_dtype`` None is
     what a run does: what trains is held in float32, with its gradients and states. An encoder classifies into
-    ``labels`` classes. Nothing is fetched, and neither weights nor an accelerator are needed.
+    ``labels`` classes. An encoder-decoder reads ``length`` tokens and writes half as many, the most that a prompt
+    leaves for an answer. Nothing is fetched, and neither weights nor an accelerator are needed.
 
     Raises :class:`harness.errors.InputError` for an unknown model, method, argument or format, and for a length beyond
     the model's positions.
@@ -194,7 +195,8 @@ def _check_length(tuned: Tuned, length: int, model: str) -> None:
     virtual = sum(c.num_virtual_tokens for c in configs if isinstance(c, PromptLearningConfig))
     for name, module in tuned.model.named_modules():
         if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS:
-            places = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            places = module.num_embeddings - getattr(module, "offset", unused)
             if length + virtual > places:
                 beside = f" and {virtual} virtual tokens" if virtual else ""
                 raise InputError(f"length: {length}{beside} are more than the {places} positions of {model}")
@@ -218,6 +220,8 @@ def _shallow(base: MetaBase, applied: Callable[[int | None], Tuned]) -> int | No
     """
     config = base.config()
     layers = config.num_hidden_layers
+    if any(getattr(config, name, layers) != layers for name in LAYER_COUNTS):
+        return None
     types = getattr(config, "layer_types", None) or ["all alike"] * layers
     period = next(p for p in range(1, layers + 1) if all(types[i] == types[i - p] for i in range(p, layers)))
     few = max(period, 2)

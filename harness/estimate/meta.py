@@ -10,12 +10,14 @@ import transformers
 from torch import nn
 from transformers import BitsAndBytesConfig, PretrainedConfig
 
-from harness.errors import InputError
 from harness.models.load import Base
+from harness.models.shape import from_shape
 from harness.models.spec import ModelSpec
 
 #: Elements that share a scale (Dettmers et al. 2023, section 3), and scales that share one of the second level.
 BLOCK, NESTED_BLOCK = 64, 256
+#: What configurations call the number of layers; an encoder-decoder has one for each part.
+LAYER_COUNTS = ("num_hidden_layers", "num_decoder_layers", "decoder_layers")
 
 
 @dataclass(frozen=True)
@@ -31,21 +33,19 @@ class MetaBase(Base):
         if self.has_head:
             config.num_labels = 1 if self.scalar else len(self.labels or ())
         if self.layers is not None:
-            config.num_hidden_layers = self.layers
+            for name in LAYER_COUNTS:
+                if hasattr(config, name):
+                    setattr(config, name, self.layers)
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[: self.layers]
         return config
 
     def build(self, **load_args: Any) -> nn.Module:
         """The network on the meta device; with a ``quantization_config``, with packed weights and their scales."""
-        if self.kind == "encoder" and not self.has_head:
-            raise InputError(f"model: '{self.spec.name}' is an encoder and needs labels")
-        if self.kind == "seq2seq":
-            raise InputError(f"model: '{self.spec.name}' is an encoder-decoder; the estimate does not support these")
-        auto = transformers.AutoModelForSequenceClassification if self.has_head else transformers.AutoModelForCausalLM
+        auto = self._auto
         quantization: BitsAndBytesConfig | None = load_args.pop("quantization_config", None)
         with self.device:
-            model = auto.from_config(self.config(), dtype=self.dtype, trust_remote_code=False, **load_args)
+            model = from_shape(auto, self.config(), dtype=self.dtype, **load_args)
             if quantization is not None:
                 quantise(model, quantization)
         return self.settled(model)

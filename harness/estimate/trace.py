@@ -110,6 +110,9 @@ def trace(tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing:
         ids = torch.zeros(batch_size, length, dtype=torch.long)
         labels = torch.zeros(batch_size, dtype=torch.long) if tuned.base.has_head else ids
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        if tuned.base.reads_apart:
+            answers = ids[:, : max(length // 2, 1)].contiguous()
+            batch |= {"decoder_input_ids": answers, "labels": answers}
         model.train()
         own = {storage_key(t.untyped_storage()) for t in (*model.parameters(), *model.buffers())}
         with _recurrent_inputs(model) as recurrent, _MemoryAndFlopsWatch(own) as watch:

@@ -159,7 +159,7 @@ class Experiment:
         self.scores.setdefault(split, []).extend(scores)
 
     def inputs(self, examples: int) -> dict[str, torch.Tensor]:
-        """Token ids and mask of the first test examples for the model, padded on the right."""
+        """What the model reads of the first test examples: token ids and mask, padded on the right."""
         head = self.base.has_head
         texts = [e.text if head else prompt_text(self.base.tokenizer, e.prompt) for e in self.data.test[:examples]]
         batch = self.base.tokenizer(
@@ -171,7 +171,7 @@ class Experiment:
             add_special_tokens=head or self.base.tokenizer.chat_template is None,
             return_tensors="pt",
         ).to(self.base.device)
-        return {name: batch[name] for name in ("input_ids", "attention_mask")}
+        return self.base.reading(batch["input_ids"], batch["attention_mask"])
 
     def evaluate(self, *splits: str) -> Evaluation:
         """Score validation, which selects the settings, then test; returns the last of ``splits``."""
@@ -217,7 +217,7 @@ class Experiment:
         self._tell("save and reload")
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(10, self.base.tokenizer.vocab_size, (2, 16), generator=generator).to(self.base.device)
-        probe = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        probe = self.base.reading(ids, torch.ones_like(ids))
         before = tuned.model(**probe).logits
         with tempfile.TemporaryDirectory() as temporary:
             folder = own(artifact_dir) or temporary

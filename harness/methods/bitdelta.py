@@ -146,7 +146,7 @@ class Distillation:
         with torch.no_grad():
             wanted = self._teacher(**inputs).logits
         squared = (logits.float() - wanted.float()).square().mean(-1)
-        mask = inputs.get("attention_mask")
+        mask = inputs.get("decoder_attention_mask", inputs.get("attention_mask"))
         if mask is None or mask.shape != squared.shape:  # a classifier has one row of logits for a text
             return squared.mean()
         return (squared * mask).sum() / mask.sum()

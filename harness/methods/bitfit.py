@@ -23,7 +23,7 @@ def apply(base: Base) -> Tuned:
     added = 0
     if not any(name.endswith("bias") for name, _ in body(model).named_parameters()):
         for module in body(model).modules():
-            if isinstance(module, nn.Linear) and module.bias is None:
+            if isinstance(module, nn.Linear) and module.bias is None and module is not model.get_output_embeddings():
                 zeros = torch.zeros(module.out_features, dtype=module.weight.dtype, device=module.weight.device)
                 module.bias = nn.Parameter(zeros)
                 added += 1

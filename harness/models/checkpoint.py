@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import InputError
-from harness.models.spec import CHECKPOINT_FILES, ModelSpec, RandomSource
+from harness.models.spec import HUB_FILES, HUB_WEIGHTS, ModelSpec, RandomSource
 from harness.sources import cache, fetch
 from harness.sources.fetch import HubSource
 
@@ -26,11 +26,13 @@ def checkpoint_dir(spec: ModelSpec, *, verify: bool = False) -> Path:
     if isinstance(source, RandomSource):
         raise InputError(f"model: '{spec.name}' has random weights and no checkpoint")
     if isinstance(source, HubSource) and not source.files:
-        source = source.model_copy(update={"files": CHECKPOINT_FILES})
+        source = source.model_copy(update={"files": HUB_FILES})
     if spec.gguf is None:
         folder = fetch.resolve(source, verify=verify) / spec.folder
         if not (folder / "config.json").is_file():
             raise InputError(f"model: '{spec.name}': there is no config.json in {folder}")
+        if isinstance(source, HubSource) and not any(folder.glob(HUB_WEIGHTS)):
+            raise InputError(f"model: '{spec.name}': there are no safetensors in {folder}, and pickles are never read")
         return folder
     gguf = spec.gguf
     identity = hashlib.sha256(f"{CONVERSION_VERSION}\0{gguf}\0{source.model_dump_json()}".encode()).hexdigest()

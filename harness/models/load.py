@@ -17,6 +17,7 @@ from torch import nn
 from harness.errors import InputError
 from harness.models import tokens
 from harness.models.checkpoint import checkpoint_dir
+from harness.models.shape import from_shape
 from harness.models.spec import ModelSpec, load_spec, read_config, unreadable
 from harness.models.whole_texts import padding_behind_text, read_last_token
 
@@ -38,6 +39,14 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device: '{name}' was asked for, but this machine has no CUDA device; valid: auto, cpu")
     return device
+
+
+#: Where a checkpoint for pictures and text keeps the weights for text, and where a model of text alone has them.
+_TEXT_PART = {
+    r"^language_model\.model\.": "model.",
+    r"^model\.language_model\.": "model.",
+    r"^language_model\.lm_head\.": "lm_head.",
+}
 
 
 @contextlib.contextmanager
@@ -75,7 +84,7 @@ class Base:
 
     @property
     def kind(self) -> str:
-        """``encoder`` or ``decoder``."""
+        """``encoder``, ``decoder`` or ``encoder_decoder``."""
         return str(self.spec.kind)
 
     @property
@@ -86,7 +95,19 @@ class Base:
     @property
     def peft_task_type(self) -> str:
         """PEFT's name for the kind of network that :meth:`build` returns."""
-        return "SEQ_CLS" if self.has_head else "CAUSAL_LM"
+        if self.has_head:
+            return "SEQ_CLS"
+        return "SEQ_2_SEQ_LM" if self.reads_apart else "CAUSAL_LM"
+
+    @property
+    def reads_apart(self) -> bool:
+        """Whether one part of the network reads the prompt and another one the answer."""
+        return self.kind == "encoder_decoder"
+
+    @cached_property
+    def decoder_start_id(self) -> int | None:
+        """The token before every answer of an encoder-decoder; None for other models, whose answers follow prompts."""
+        return tokens.decoder_start_id(self.tokenizer, self.config()) if self.reads_apart else None
 
     @cached_property
     def end_token_ids(self) -> tuple[int, ...]:
@@ -124,13 +145,28 @@ class Base:
         """The shape of the network that :meth:`build` returns."""
         if self.checkpoint is None:
             return self.spec.transformers_config(**self._outputs)
-        return read_config(self.checkpoint, **self._outputs)
+        config = read_config(self.checkpoint, **self._outputs)
+        return config.get_text_config() if self._is_part(config) else config
+
+    def _is_part(self, config: PretrainedConfig) -> bool:
+        """Whether the checkpoint with ``config`` reads pictures or sounds, too, and this is its part for text."""
+        return bool(config.model_type != self.spec.architecture)
 
     def skeleton(self) -> nn.Module:
         """The network's modules with their names and shapes, on the meta device; it reads and computes nothing."""
         with torch.device("meta"):
-            model: nn.Module = self._auto.from_config(self.config(), trust_remote_code=False)
-        return model
+            return from_shape(self._auto, self.config())
+
+    def reading(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What a network of this base reads of texts (ids and mask of shape (texts, tokens)), by name.
+
+        An encoder-decoder also reads the token before every answer.
+        """
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if self.decoder_start_id is not None:
+            inputs["decoder_input_ids"] = torch.full_like(ids[:, :1], self.decoder_start_id)
+            inputs["decoder_attention_mask"] = torch.ones_like(inputs["decoder_input_ids"])
+        return inputs
 
     @property
     def _outputs(self) -> dict[str, int]:
@@ -144,7 +180,9 @@ class Base:
             raise InputError(
                 f"model: '{self.spec.name}' is an encoder and cannot generate; give it a classification task"
             )
-        return transformers.AutoModelForSequenceClassification if self.has_head else transformers.AutoModelForCausalLM
+        if self.has_head:
+            return transformers.AutoModelForSequenceClassification
+        return transformers.AutoModelForSeq2SeqLM if self.reads_apart else transformers.AutoModelForCausalLM
 
     def build(self, **load_args: Any) -> nn.Module:
         """A fresh network on :attr:`device` in evaluation mode; the same seed gives the same fresh head.
@@ -157,7 +195,7 @@ class Base:
         with _quiet():
             if self.checkpoint is None:
                 with self.device:
-                    model = auto.from_config(self.config(), dtype=self.dtype, trust_remote_code=False)
+                    model = from_shape(auto, self.config(), dtype=self.dtype)
                 if load_args:
                     # Weights are quantised while they are read from a checkpoint: random ones need one too.
                     with tempfile.TemporaryDirectory() as folder:
@@ -174,7 +212,7 @@ class Base:
 
         Every network of this base passes here once.
         """
-        tokens.settle_ids(model, self.tokenizer, self.end_token_ids)
+        tokens.settle_ids(model, self.tokenizer, self.end_token_ids, self.decoder_start_id)
         if self.has_head:
             padding_behind_text(model)
             if self.kind == "decoder":
@@ -186,6 +224,10 @@ class Base:
 
     def _read(self, folder: str | Path, **load_args: Any) -> Any:
         """The network from ``from_pretrained``; a head starts fresh if the checkpoint's has another size."""
+        if self._is_part(read_config(Path(folder))):
+            config = self.config()
+            config.num_labels = load_args.pop("num_labels", config.num_labels)
+            load_args |= {"config": config, "key_mapping": _TEXT_PART}
         return self._auto.from_pretrained(
             folder,
             dtype=self.dtype,

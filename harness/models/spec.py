@@ -87,8 +87,28 @@ class ModelSpec(Frozen):
 
     @property
     def address(self) -> str:
-        """How :func:`load_spec` finds it from any folder: the absolute path of an own folder, else the name."""
-        return self.source.local if self.is_own else self.name  # type: ignore[union-attr]
+        """How :func:`load_spec` finds these weights from any folder: a path, a commit of the hub, else the name."""
+        match self.source:
+            case LocalSource() if self.is_own:
+                return self.source.local
+            case HubSource():
+                base = self.name.partition("@")[0]
+                known = _registry().get(base)
+                if known is None:
+                    return f"{own_files.HUB}{self.source.hub}@{self.source.revision}"
+                return self.name if known.source == self.source else f"{base}@{self.source.revision}"
+            case _:
+                return self.name
+
+    def pinned(self) -> ModelSpec:
+        """This model at the commit that its revision is now; itself if its revision cannot move.
+
+        Raises :class:`harness.errors.InputError` if the hub refuses, or cannot be reached and its cache has no commit.
+        """
+        if not isinstance(self.source, HubSource) or self.source.is_pinned:
+            return self
+        folder = _configured(self.source, f"model: '{self.name}': {self.source.hub}@{self.source.revision}")
+        return self.model_copy(update={"source": self.source.model_copy(update={"revision": folder.name})})
 
     @property
     def is_own(self) -> bool:
@@ -119,7 +139,7 @@ class ModelSpec(Frozen):
         from transformers import AutoConfig
 
         if isinstance(self.source, LocalSource):
-            return read_config(Path(self.source.local), **changes)
+            return read_config(Path(self.source.local), **changes).get_text_config()
         return AutoConfig.for_model(self.architecture, **{**self.config, **changes})
 
 
@@ -154,6 +174,12 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 #: Files of a checkpoint: no pickled weights, which are never read.
 CHECKPOINT_FILES = ("*.json", "*.jinja", "*.model", "*.safetensors", "merges.txt", "vocab.txt")
+#: Weights as ``from_pretrained`` finds them; a repository may hold them in other forms, too.
+HUB_WEIGHTS = "model*.safetensors"
+#: Files of a checkpoint that are fetched from the hub.
+HUB_FILES = (*(pattern for pattern in CHECKPOINT_FILES if "safetensors" not in pattern), HUB_WEIGHTS)
+#: Parts of a ``config.json`` that say nothing about the shape, and that a task may contradict.
+_NO_SHAPE = ("model_type", "id2label", "label2id", "transformers_version", "auto_map")
 
 
 def _content(folder: Path) -> str:
@@ -186,11 +212,17 @@ def load_spec(name: str) -> ModelSpec:
 
     A relative path is relative to the current folder; the folder's base name becomes the model's name. ``name@random``
     has the same shape with random weights. ``name@revision`` takes another revision of a hub model than the registry
-    does. Raises :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a folder without
-    a model.
+    does. ``hub:ORG/NAME[@REVISION]``, and ``ORG/NAME`` where no such folder exists, is a model of the hub: its
+    ``config.json`` is fetched, and its revision becomes a commit. Raises :class:`harness.errors.InputError` for an
+    unknown name (with the nearest one), for a folder without a model, and for what the hub does not give.
     """
+    if name.startswith(own_files.HUB):
+        return _of_hub(name.removeprefix(own_files.HUB), "model: hub:")
     if own_files.is_model_path(name):
-        return _local(Path(name).expanduser())
+        folder = Path(name).expanduser()
+        if own_files.may_be_of_hub(name) and not folder.exists():
+            return _of_hub(name, f"model: there is no folder '{folder}', and hub:")
+        return _local(folder)
     base, _, revision = name.partition("@")
     if base not in _registry():
         raise unknown("model", base, _registry())
@@ -212,20 +244,61 @@ def at_path(model: str) -> ModelSpec:
 
 
 def _local(folder: Path) -> ModelSpec:
+    place = own_files.absolute(folder)
+    return _described(place.name, _checked(folder), LocalSource(local=str(place)))
+
+
+def _of_hub(name: str, where: str) -> ModelSpec:
+    """The model ``name`` of the hub, ORG/NAME[@REVISION]; a message begins with ``where`` and the name."""
+    repository, _, revision = name.partition("@")
+    try:
+        source = HubSource(hub=repository, revision=revision or "main")
+    except ValueError as error:
+        raise InputError(
+            f"{where}{name}: not the name of a model; valid: hub:ORG/NAME or hub:ORG/NAME@REVISION"
+        ) from error
+    folder = _configured(source, f"{where}{repository}@{source.revision}")
+    config = _checked(folder)
+    spec = _described(name, config, source.model_copy(update={"revision": folder.name}))
+    return spec.model_copy(update={"config": {key: config[key] for key in config if key not in _NO_SHAPE}})
+
+
+def _configured(source: HubSource, where: str) -> Path:
+    """The folder of the hub's cache, named like its commit, that holds the model's ``config.json``."""
+    from harness.sources import hub
+
+    listing = None if source.is_pinned else hub.look(source.hub, source.revision, where=where)
+    if listing is not None and listing.has("config.json") and not listing.has(HUB_WEIGHTS):
+        raise InputError(
+            f"{where}: has no {HUB_WEIGHTS}, and pickled weights are never read; valid: a revision that has, such as "
+            "a conversion, refs/pr/NUMBER"
+        )
+    folder = hub.snapshot(source.hub, source.revision, ("config.json",), where=where, quiet=True)
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{where}: has no config.json, so it is not a model for transformers (an adapter has none)")
+    return folder
+
+
+def _checked(folder: Path) -> dict[str, Any]:
+    """The configuration in ``folder``, of its part for text, when all that lies there can be trusted to be read."""
     config = configuration.read(folder)
     _check_files(folder)
     if (code := next(_outside_code(config), None)) is not None:
         path = folder / "config.json"
         raise InputError(f"model: {path}: '{code}' is code from elsewhere, which never runs; take that line out")
-    architecture = config["model_type"]
-    place = own_files.absolute(folder)
-    return ModelSpec(
-        name=place.name,
-        family=architecture,
-        architecture=architecture,
-        kind=_kind_of(config),
-        source=LocalSource(local=str(place)),
-    )
+    return _text_part(config)
+
+
+def _described(name: str, config: dict[str, Any], source: LocalSource | HubSource) -> ModelSpec:
+    """What a ``config.json`` says about a model that the registry does not know."""
+    architecture = str(config["model_type"])
+    return ModelSpec(name=name, family=architecture, architecture=architecture, kind=_kind_of(config), source=source)
+
+
+def _text_part(config: dict[str, Any]) -> dict[str, Any]:
+    """The part for text of the ``config.json`` of a model that reads pictures or sounds, too; else all of it."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) and "model_type" in part else config
 
 
 def _check_files(folder: Path) -> None:
@@ -265,5 +338,5 @@ _ENCODERS = frozenset(
 
 def _kind_of(config: dict[str, Any]) -> ModelKind:
     if config.get("is_encoder_decoder"):
-        return "seq2seq"
+        return "encoder_decoder"
     return "encoder" if config["model_type"] in _ENCODERS and not config.get("is_decoder") else "decoder"

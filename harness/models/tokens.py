@@ -71,8 +71,18 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None) -
     return tuple(dict.fromkeys(int(id_) for id_ in ids if id_ is not None and id_ >= 0))
 
 
-def settle_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]) -> None:
+def decoder_start_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> int:
+    """The token before every answer of an encoder-decoder; a configuration that names none means the padding, as T5."""
+    named = getattr(config, "decoder_start_token_id", None)
+    return int(tokenizer.pad_token_id if named is None else named)
+
+
+def settle_ids(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...], start: int | None = None
+) -> None:
     """Give ``model`` the tokenizer's padding, and neutral generation settings that know every end token.
+
+    ``start`` is the token before every answer of an encoder-decoder.
 
     A checkpoint's own settings (a penalty, suppressed tokens, a temperature) would affect some answers and not others,
     and belong to no method.
@@ -86,7 +96,7 @@ def settle_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase, ends: tuple
     if getattr(model, "generation_config", None) is not None:
         bos = model.generation_config.bos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         model.generation_config = transformers.GenerationConfig(
-            pad_token_id=pad, eos_token_id=list(ends) or None, bos_token_id=bos
+            pad_token_id=pad, eos_token_id=list(ends) or None, bos_token_id=bos, decoder_start_token_id=start
         )
 
 

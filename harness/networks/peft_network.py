@@ -14,6 +14,7 @@ from peft import PeftConfig, PeftModel, PeftType, PromptLearningConfig, get_peft
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.constants import SEQ_CLS_HEAD_NAMES
 from torch import nn
+from transformers import PretrainedConfig
 
 from harness.errors import InputError
 from harness.models.load import Base
@@ -78,10 +79,26 @@ def _settle(config: PeftConfig, base: Base, network: nn.Module) -> None:
     shape, in_layers = network.config.get_text_config(), config.peft_type not in _IN_FRONT
     if in_layers and not any("past_key_values" in signature(m.forward).parameters for m in (network, body(network))):
         raise InputError(f"PEFT's {config.peft_type.value} on {network.config.model_type}: it takes no keys and values")
-    width = shape.hidden_size if in_layers else network.get_input_embeddings().embedding_dim
+    if base.reads_apart:
+        # In front of the encoder's text alone (Lester et al. 2021); keys and values are those of the decoder's layers.
+        config.num_transformer_submodules = 2 if in_layers else 1
+        shape = network.get_decoder().config if in_layers else shape
+    width = _width(shape) if in_layers else network.get_input_embeddings().embedding_dim
     config.token_dim = config.token_dim or width
-    config.num_layers = config.num_layers or shape.num_hidden_layers
+    config.num_layers = config.num_layers or _layers_with_keys(shape)
     config.num_attention_heads = config.num_attention_heads or shape.num_attention_heads
+
+
+def _width(shape: PretrainedConfig) -> int:
+    """Width of the keys of all heads of a layer, were each query head to have its own."""
+    head = getattr(shape, "head_dim", None) or getattr(shape, "d_kv", None)
+    return int(shape.num_attention_heads * head if head else shape.hidden_size)
+
+
+def _layers_with_keys(shape: PretrainedConfig) -> int:
+    """Number of layers of a decoder; an encoder-decoder may have another number in its encoder."""
+    names = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")
+    return int(next(value for name in names if (value := getattr(shape, name, None)) is not None))
 
 
 def _unmistakable(network: nn.Module, name: str) -> list[str]:
@@ -116,7 +133,8 @@ def place_virtual_tokens(model: PeftModel, base: Base) -> None:
     config = model.peft_config["default"]
     if base.has_head:
         padding_behind_text(model)
-    if isinstance(config, PromptLearningConfig) and config.peft_type in _IN_FRONT:
+    # An encoder-decoder reads its prompts padded behind the text: there PEFT does it right.
+    if isinstance(config, PromptLearningConfig) and config.peft_type in _IN_FRONT and not base.reads_apart:
         generate_behind_padding(model)
         if base.kind == "encoder":
             pool_real_tokens(model)

@@ -8,6 +8,7 @@ The loss is on the completion :math:`y` alone; the prompt :math:`x` is read but 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from harness.tasks import data as tasks
 from harness.tasks.data import Example, TaskData
 from harness.tasks.dialogue import encode_dialogue
 from harness.tasks.encode import Encoded, encode_examples
-from harness.tasks.logprobs import IGNORED, Batch
+from harness.tasks.logprobs import IGNORED, Batch, completion_batch
 from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix
 from harness.training.token_loss import token_loss
@@ -92,26 +93,31 @@ def fit(
     mix_cap: Count | None = None,
     staged: bool = False,
 ) -> History:
-    """Train a decoder on prompt and completion, in place.
+    """Train a decoder, or an encoder-decoder, on prompt and completion, in place.
 
     ``packing`` joins the examples of a batch instead of padding them. ``dialogue_field`` names the field with the turns
     as JSON; every turn of the assistant is then learnt (:mod:`harness.tasks.dialogue`).
 
     ``mix_with`` names tasks whose training examples are mixed in, in proportion to their sizes, each counted up to
     ``mix_cap``; the number of examples stays the budget's. ``staged`` trains on these tasks first and on the task
-    itself last. Raises :class:`harness.errors.InputError` for an unknown task or field, and for packing with virtual
-    tokens.
+    itself last. Raises :class:`harness.errors.InputError` for an unknown task or field, for packing with virtual
+    tokens, and for packing or dialogues on an encoder-decoder.
     """
     tokenizer, budget = tuned.base.tokenizer, settings.budget
     if packing and isinstance(tuned.model, PeftModel) and tuned.model.active_peft_config.is_prompt_learning:
         raise InputError(f"packing: '{tuned.method}' puts virtual tokens before a row, not before each example in it")
 
-    def encoded(part: TaskData) -> list[dict[str, list[int]]]:
+    if tuned.base.reads_apart and (packing or dialogue_field is not None):
+        name = "packing" if packing else "dialogue_field"
+        raise InputError(f"{name}: '{tuned.base.spec.name}' reads prompts and answers apart; it needs a decoder")
+
+    def encoded(part: TaskData) -> Sequence[Any]:
         if dialogue_field is not None:
             answer = part.spec.max_new_tokens
             return [_dialogue_example(tokenizer, e, dialogue_field, budget.max_length, answer) for e in part.train]
-        rows = encode_examples(tokenizer, part.train, budget.max_length, part.spec.max_new_tokens)
-        return [training_example(row) for row in rows]
+        apart = tuned.base.reads_apart
+        rows = encode_examples(tokenizer, part.train, budget.max_length, part.spec.max_new_tokens, apart)
+        return rows if apart else [training_example(row) for row in rows]
 
     rows = encoded(data)
     if mix_with:
@@ -120,7 +126,10 @@ def fit(
     ordered = bool(mix_with) and staged
     if packing:
         return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, ordered=ordered)
-    return train(tuned, rows, CompletionCollator(tokenizer.pad_token_id), settings, loss=token_loss, ordered=ordered)
+    collate: Any = CompletionCollator(tokenizer.pad_token_id)
+    if tuned.base.reads_apart:
+        collate = partial(completion_batch, pad_token_id=tokenizer.pad_token_id, start=tuned.base.decoder_start_id)
+    return train(tuned, rows, collate, settings, loss=token_loss, ordered=ordered)
 
 
 def _dialogue_example(

@@ -244,6 +244,7 @@ _FACTS = {
 def sources(tables: Tables) -> Html:
     """Licences and caveats of the data and models that this installation describes."""
     from harness.models.spec import load_spec as model_spec
+    from harness.models.spec import names as model_names
     from harness.tasks.spec import load_spec as task_spec
 
     lines = []
@@ -252,7 +253,8 @@ def sources(tables: Tables) -> Html:
             licence = task.license.data if task.license else "not stated"
             lines.append(_source("data", name, licence, task.citation, task.notes))
     for name in tables["trials"].model.unique():
-        if (model := _known(model_spec, name)) is not None:
+        # Nothing else is asked about here: a report needs no network.
+        if name.partition("@")[0] in model_names() and (model := _known(model_spec, name)) is not None:
             lines.append(_source("model", name, model.license or "not stated", model.description, model.note))
     return Html(_table(lines) if lines else "<p>This installation describes none of these data sets and models.</p>")
 

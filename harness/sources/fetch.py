@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -88,7 +87,7 @@ class HubSource(Frozen):
     @property
     def is_pinned(self) -> bool:
         """Whether the revision is a commit, which cannot move."""
-        return re.fullmatch(r"[0-9a-f]{40}", self.revision) is not None
+        return hub.COMMIT.fullmatch(self.revision) is not None
 
 
 class LocalSource(Frozen):
@@ -143,7 +142,7 @@ def resolve(source: Source, *, verify: bool = False) -> Path:
         case PartsSource():
             return _parts(source, verify)
         case HubSource():
-            return hub.snapshot(source, verify=verify)
+            return hub.resolve(source.hub, source.revision, source.files, source.repository, verify=verify)
         case LocalSource():
             return _local(source)
         case _:

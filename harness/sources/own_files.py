@@ -1,5 +1,7 @@
 """Files of a user's own: where a path in a sweep leads, the names it goes by, and a digest of what stands there.
 
+A model of the hub looks like a path, so what tells the two apart is here, too.
+
 An own model folder or task file is written as a path. Tables and filters know it by a short name, so that neither the
 folder in which a sweep was started nor the host is part of a row; what was in the files is kept as a digest.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +24,19 @@ from harness.sources import cache
 _WORTH_KEEPING_BYTES = 16 * 2**20
 
 
+#: What the name of a model of the hub may begin with.
+HUB = "hub:"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+
+
 def is_model_path(name: str) -> bool:
     """Whether ``name`` is meant as a model folder: it has a slash in it, or begins with ``.`` or ``~``."""
-    return "/" in name or "\\" in name or name.startswith((".", "~"))
+    return not name.startswith(HUB) and ("/" in name or "\\" in name or name.startswith((".", "~")))
+
+
+def may_be_of_hub(name: str) -> bool:
+    """Whether ``name`` has the form ORG/NAME[@REVISION]: a model of the hub, where no such folder exists."""
+    return _HUB_NAME.fullmatch(name) is not None
 
 
 def is_task_path(name: str) -> bool:
@@ -52,9 +65,20 @@ def locate(path: str, folder: Path) -> Path:
     return here if here.exists() and not below.exists() else below
 
 
+def address(axis: str, name: str, folder: Path) -> str:
+    """What finds the model or task ``name`` from anywhere; relative paths are relative to ``folder``.
+
+    An absolute path for a path, ``hub:ORG/NAME`` for ORG/NAME where no such folder exists, else the name itself.
+    """
+    if not is_path(axis, name):
+        return name
+    path = locate(name, folder)
+    return HUB + name if axis == "model" and may_be_of_hub(name) and not path.exists() else str(path)
+
+
 @dataclass(frozen=True)
 class Aliases:
-    """Other texts that name a model or task of a sweep: the paths of own files."""
+    """Other texts that name a model or task of a sweep: the paths of own files, and ``hub:`` before a hub's name."""
 
     folder: Path = Path()
     """What relative paths are relative to: the folder of the sweep's file."""
@@ -66,6 +90,8 @@ class Aliases:
         known = self.short_names.get(axis)
         if isinstance(value, list):
             return [self.short(axis, item) for item in value]
+        if axis == "model" and isinstance(value, str) and value.startswith(HUB):
+            return value.removeprefix(HUB)
         if not known or not isinstance(value, str) or not is_path(axis, value):
             return value
         places = (absolute(self.folder / Path(value).expanduser()), absolute(value))

@@ -55,7 +55,7 @@ class Entry(Generic[S]):
 
     @property
     def path(self) -> str | None:
-        """Absolute path of an own file; None for what has a name alone."""
+        """What finds it where its name does not: the absolute path of an own file, or a hub's model at its commit."""
         return self.spec.address if self.spec.address != self.spec.name else None
 
 
@@ -71,13 +71,16 @@ class Axes:
 def load(sweep: Sweep) -> Axes:
     """The models and tasks of ``sweep``.
 
-    Raises :class:`InputError` for a name or path that leads nowhere, for a file that is not valid, and where two
-    different ones have the same short name.
+    A revision of the hub that may move is looked up here, once: trials hold the commit. Raises :class:`InputError` for
+    a name or path that leads nowhere, for a file that is not valid, where the hub refuses or cannot be reached, and
+    where two different ones have the same short name.
     """
     from harness.models.spec import load_spec as load_model
     from harness.tasks.spec import load_spec as load_task
 
-    models: list[Entry[ModelSpec]] = _entries(sweep, "model", load_model, lambda model: model.revision())
+    models: list[Entry[ModelSpec]] = _entries(
+        sweep, "model", lambda name: load_model(name).pinned(), lambda model: model.revision()
+    )
     tasks: list[Entry[TaskSpec]] = _entries(sweep, "task", load_task, lambda task: task.full_version())
     own: dict[str, Sequence[Entry[Any]]] = {"model": models, "task": tasks}
     short_names = {
@@ -141,16 +144,15 @@ def _equal(one: Entry[Any], other: Entry[Any]) -> bool:
 
 def _address(sweep: Sweep, axis: str, written: str) -> str:
     """What finds the model or task from any folder. Raises :class:`InputError` where a path leads nowhere."""
-    if not own_files.is_path(axis, written):
-        return written
-    path = own_files.locate(written, sweep.folder)
-    if not path.exists():
+    address = own_files.address(axis, written, sweep.folder)
+    path = Path(address)
+    if path.is_absolute() and not path.exists():
         here = own_files.absolute(written)
         also = "" if here == path else f", nor {here}"
         if axis == "task":
             raise InputError(f"task: '{written}': there is no file {path}{also}")
         raise InputError(f"model: '{written}' is not the name of a known model, and there is no folder {path}{also}")
-    return str(path)
+    return address
 
 
 def _same_name(sweep: Sweep, axis: str, one: Entry[Any], other: Entry[Any]) -> InputError:

@@ -100,8 +100,6 @@ class _Cell:
     def impossible(self) -> str | None:
         """Why this cell cannot run; None if it can."""
         method, objective, model, task = self.method, self.objective, self.model, self.task
-        if not any(model.kind in known.model_kinds for known in catalog.OBJECTIVES.values()):
-            return f"no objective is written for {model.kind} models yet; '{model.name}' is one"
         for what, name, is_, wanted in (
             (f"objective '{objective.name}' is for {{}} tasks", task.name, task.kind, objective.task_kinds),
             (f"objective '{objective.name}' needs {{}} models", model.name, model.kind, objective.model_kinds),
@@ -142,14 +140,13 @@ class _Cell:
 
     def restriction(self, trial: Trial) -> str | None:
         """Why the arguments of ``trial`` do not fit the cell's model; None if they do."""
-        for restriction in self.method.restrictions:
-            given = trial.method_args.get(restriction.argument, restriction.neutral)
+        args = {**trial.method_args, **trial.objective_args}
+        named = [(entry.name, r) for entry in (self.method, self.objective) for r in entry.restrictions]
+        for name, restriction in named:
+            given = args.get(restriction.argument, restriction.neutral)
             if given != restriction.neutral and self.model.kind not in restriction.model_kinds:
-                kinds = " or ".join(restriction.model_kinds)
-                return (
-                    f"{self.method.name}.{restriction.argument}: {given!r} needs {kinds} models: "
-                    f"{restriction.because}; '{self.model.name}' is {self.model.kind}"
-                )
+                kinds, kind = " or ".join(restriction.model_kinds), f"'{self.model.name}' is {self.model.kind}"
+                return f"{name}.{restriction.argument}: {given!r} needs {kinds} models: {restriction.because}; {kind}"
         return None
 
 

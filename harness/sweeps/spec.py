@@ -16,6 +16,7 @@ How the file is read:
 * What is set on the command line wins over all of it.
 * A model or task may be a path (:mod:`harness.sources.own_files`), relative to the file's folder, or, where nothing is
   there, to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name.
+* A model may be one of the hub: ``hub:ORG/NAME[@REVISION]``, or ``ORG/NAME`` where no such folder exists.
 """
 
 from __future__ import annotations
@@ -154,8 +155,7 @@ class Sweep(Frozen):
         """``value`` with absolute paths for the relative ones in it."""
         if isinstance(value, list):
             return [self._located(axis, item) for item in value]
-        is_path = isinstance(value, str) and own_files.is_path(axis, value)
-        return str(own_files.locate(value, self._folder)) if is_path else value
+        return own_files.address(axis, value, self._folder) if isinstance(value, str) else value
 
 
 def root() -> Path:

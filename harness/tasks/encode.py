@@ -3,6 +3,8 @@
 The ids of a prompt and of the answer behind it are those of the joined text: the special tokens that the tokenizer puts
 before a text stand once, in front; a space of its own before every text does not stand in the middle; an end token that
 it puts behind every text closes the answer alone. What a prompt becomes never depends on the answer.
+
+An encoder-decoder reads the two ``apart``: each is then a text of its own, with what the tokenizer puts around one.
 """
 
 from __future__ import annotations
@@ -44,8 +46,18 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The special tokens that the tokenizer puts before a text, such as Gemma's ``<bos>``; often none."""
     bare, whole = text_ids(tokenizer, "a"), list(tokenizer("a")["input_ids"])
-    places = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-    return whole[: next(places, 0)]
+    return whole[: _place(bare, whole)]
+
+
+def closing_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that the tokenizer puts behind a text, such as T5's ``</s>``; often none."""
+    bare, whole = text_ids(tokenizer, "a"), list(tokenizer("a")["input_ids"])
+    return whole[_place(bare, whole) + len(bare) :]
+
+
+def _place(bare: list[int], whole: list[int]) -> int:
+    """Where ``bare`` begins in ``whole``; 0 if it is not there."""
+    return next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
 
 
 def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -96,17 +108,21 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     return _rendered(tokenizer, [{"role": "user", "content": prompt}], opened=True)
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, apart: bool = False) -> list[int]:
     """Token ids of :func:`prompt_text`; a chat template writes the special tokens itself."""
     text = text_ids(tokenizer, prompt_text(tokenizer, prompt))
-    return text if tokenizer.chat_template is not None else [*start_ids(tokenizer), *text]
+    if tokenizer.chat_template is not None:
+        return text
+    return [*start_ids(tokenizer), *text, *(closing_ids(tokenizer) if apart else ())]
 
 
-def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> list[int]:
+def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, apart: bool = False) -> list[int]:
     """Token ids of ``completion`` behind ``prompt``, closed by :func:`end_id`.
 
     If it continues plain text, a space stands between the two, unless the prompt ends with a line break.
     """
+    if apart:
+        return [*start_ids(tokenizer), *text_ids(tokenizer, completion), end_id(tokenizer)]
     if tokenizer.chat_template is not None:
         completion = _around_answer(tokenizer, tokenizer.chat_template)[0] + completion
     elif not prompt.endswith("\n"):
@@ -127,7 +143,12 @@ def continued_ids(tokenizer: PreTrainedTokenizerBase, before: str, text: str) ->
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, max_length: int, answer_tokens: int
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    completion: str,
+    max_length: int,
+    answer_tokens: int,
+    apart: bool = False,
 ) -> Encoded:
     """Prompt and completion in at most ``max_length`` tokens.
 
@@ -135,16 +156,18 @@ def encode(
     away the right answer. The completion gets the tokens that the prompt leaves. Raises
     :class:`harness.errors.InputError` if the chat template alone fills the prompt's room.
     """
-    answer = completion_ids(tokenizer, prompt, completion)
-    ids = cut_prompt(tokenizer, prompt, max_length, answer_tokens)
+    answer = completion_ids(tokenizer, prompt, completion, apart)
+    ids = cut_prompt(tokenizer, prompt, max_length, answer_tokens, apart)
     return Encoded(tuple(ids), tuple(answer[: max_length - len(ids)]))
 
 
-def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int, answer_tokens: int) -> list[int]:
+def cut_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int, answer_tokens: int, apart: bool = False
+) -> list[int]:
     """Token ids of ``prompt``, cut as :func:`encode` says."""
 
     def ids_of(words: str) -> list[int]:
-        return prompt_ids(tokenizer, words)
+        return prompt_ids(tokenizer, words, apart)
 
     return ids_of(cut_text(tokenizer, prompt, max(max_length - answer_tokens, 1), ids_of))
 
@@ -202,17 +225,24 @@ def free_answer_tokens(max_new_tokens: int, max_length: int) -> int:
     return min(max_new_tokens, max_length // 2)
 
 
-def answer_tokens(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int) -> int:
+def answer_tokens(
+    tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int, apart: bool = False
+) -> int:
     """Tokens that the prompt of ``example`` leaves free, for the longest label or a free answer."""
-    labelled = [len(completion_ids(tokenizer, example.prompt, one)) for one in example.candidates]
+    labelled = [len(completion_ids(tokenizer, example.prompt, one, apart)) for one in example.candidates]
     return max(labelled, default=free_answer_tokens(max_new_tokens, max_length))
 
 
 def encode_examples(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, max_new_tokens: int
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    max_length: int,
+    max_new_tokens: int,
+    apart: bool = False,
 ) -> list[Encoded]:
     """:func:`encode` for a split of a task with answers of up to ``max_new_tokens``."""
-    rooms = (answer_tokens(tokenizer, e, max_length, max_new_tokens) for e in examples)
+    rooms = (answer_tokens(tokenizer, e, max_length, max_new_tokens, apart) for e in examples)
     return [
-        encode(tokenizer, e.prompt, e.completion, max_length, room) for e, room in zip(examples, rooms, strict=True)
+        encode(tokenizer, e.prompt, e.completion, max_length, room, apart)
+        for e, room in zip(examples, rooms, strict=True)
     ]

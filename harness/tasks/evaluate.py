@@ -97,13 +97,17 @@ def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, b
 def generate_ids(
     tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 32
 ) -> list[list[int]]:
-    """Greedy continuations of token ids, up to but not including the first token that ends an answer."""
-    tokenizer, ends = tuned.base.tokenizer, stop_ids(tuned)
+    """Greedy continuations of token ids, up to but not including the first token that ends an answer.
+
+    An encoder-decoder reads prompts as in training, padded behind the text, and answers from its start token on.
+    """
+    tokenizer, ends, apart = tuned.base.tokenizer, stop_ids(tuned), tuned.base.reads_apart
     answers: list[list[int]] = [[] for _ in prompts]
     order = _by_length([len(ids) for ids in prompts])
     for part in _chunks(len(order), batch_size):
         rows = order[part]
-        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, tuned.base.device, side="left")
+        side = "right" if apart else "left"
+        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, tuned.base.device, side)
         output = tuned.model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -112,7 +116,7 @@ def generate_ids(
             eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id,
         )
-        for i, answer in zip(rows, output[:, ids.shape[1] :].tolist(), strict=True):
+        for i, answer in zip(rows, output[:, 1 if apart else ids.shape[1] :].tolist(), strict=True):
             answers[i] = list(itertools.takewhile(lambda token: token not in ends, answer))
     return answers
 
@@ -127,9 +131,10 @@ def stop_ids(tuned: Tuned) -> list[int]:
 
 def generate(tuned: Tuned, prompts: Sequence[str], max_new_tokens: int, max_length: int) -> list[str]:
     """Greedy answers, without special tokens and outer white space; each prompt is cut as in training."""
-    tokenizer = tuned.base.tokenizer
+    tokenizer, apart = tuned.base.tokenizer, tuned.base.reads_apart
     room = free_answer_tokens(max_new_tokens, max_length)
-    answers = generate_ids(tuned, [cut_prompt(tokenizer, one, max_length, room) for one in prompts], max_new_tokens)
+    cut = [cut_prompt(tokenizer, one, max_length, room, apart) for one in prompts]
+    answers = generate_ids(tuned, cut, max_new_tokens)
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 
 

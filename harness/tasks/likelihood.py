@@ -27,7 +27,7 @@ def prefers_chosen(
     The rating is the output of a model with a scalar output. For a language model it is the mean log-probability of the
     answer's tokens, which does not punish length.
     """
-    both = pairs(tuned.base.tokenizer, examples, max_length, max_new_tokens)
+    both = pairs(tuned.base.tokenizer, examples, max_length, max_new_tokens, tuned.base.reads_apart)
     rated = _rate(tuned, [*(p.chosen for p in both), *(p.rejected for p in both)], batch_size)
     return [chosen > rejected for chosen, rejected in zip(rated[: len(both)], rated[len(both) :], strict=True)]
 
@@ -45,7 +45,8 @@ def _rate(tuned: Tuned, rows: Sequence[Encoded], batch_size: int) -> list[float]
 
 
 def _batches(tuned: Tuned, rows: Sequence[Encoded], size: int) -> Iterator[dict[str, torch.Tensor]]:
-    return completion_batches(rows, tuned.base.tokenizer.pad_token_id, tuned.base.device, size)
+    base = tuned.base
+    return completion_batches(rows, base.tokenizer.pad_token_id, base.device, size, base.decoder_start_id)
 
 
 def blocks(

@@ -31,9 +31,15 @@ def padded(
 
 
 def completion_batch(
-    rows: Sequence[Encoded], pad_token_id: int, device: torch.device | str = "cpu"
+    rows: Sequence[Encoded], pad_token_id: int, device: torch.device | str = "cpu", start: int | None = None
 ) -> dict[str, torch.Tensor]:
-    """Prompts with their completions, padded on the right; labels on the completions alone. Shapes (rows, longest)."""
+    """Prompts with their completions, padded on the right; labels on the completions alone. Shapes (rows, longest).
+
+    With ``start``, the token before every answer of an encoder-decoder, the encoder's part holds the prompts and the
+    decoder's the completions. As everywhere, the label at a place is the token there, and the one before predicts it.
+    """
+    if start is not None:
+        return _in_two_parts(rows, pad_token_id, device, start)
     ids, mask = padded([[*row.prompt, *row.completion] for row in rows], pad_token_id, device)
     place = torch.arange(ids.shape[1], device=ids.device)
     prompts = torch.tensor([len(row.prompt) for row in rows], device=ids.device).unsqueeze(-1)
@@ -41,12 +47,32 @@ def completion_batch(
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
+def _in_two_parts(
+    rows: Sequence[Encoded], pad_token_id: int, device: torch.device | str, start: int
+) -> dict[str, torch.Tensor]:
+    ids, mask = padded([row.prompt for row in rows], pad_token_id, device)
+    answers, answer_mask = padded([[start, *row.completion] for row in rows], pad_token_id, device)
+    labels = answers.masked_fill(answer_mask == 0, IGNORED)
+    labels[:, 0] = IGNORED
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "decoder_input_ids": answers,
+        "decoder_attention_mask": answer_mask,
+        "labels": labels,
+    }
+
+
 def completion_batches(
-    rows: Sequence[Encoded], pad_token_id: int, device: torch.device | str, size: int
+    rows: Sequence[Encoded], pad_token_id: int, device: torch.device | str, size: int, start: int | None = None
 ) -> Iterator[dict[str, torch.Tensor]]:
     """:func:`completion_batch` of ``size`` rows at a time, in their order."""
-    for start in range(0, len(rows), size):
-        yield completion_batch(rows[start : start + size], pad_token_id, device)
+    for first in range(0, len(rows), size):
+        yield completion_batch(rows[first : first + size], pad_token_id, device, start)
+
+
+#: Parts of a batch that a network reads.
+_READ = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 
 
 @contextmanager
@@ -73,7 +99,7 @@ def token_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[
     Elsewhere it is 0. ``temperature`` divides the logits, as in sampling.
     """
     width = batch["labels"].shape[1]
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    logits = model(**{name: batch[name] for name in _READ if name in batch}).logits
     return from_logits(logits[:, -width:], batch["labels"], temperature)
 
 

@@ -23,7 +23,9 @@ class Pair:
     rejected: Encoded
 
 
-def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int) -> Pair:
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int, apart: bool = False
+) -> Pair:
     """Both answers after one and the same prompt, each in at most ``max_length`` tokens.
 
     The prompt is cut as for a free answer of ``max_new_tokens``, so that it does not show the length of either answer.
@@ -31,15 +33,20 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, example: Example, max_length
     assert example.rejected is not None  # noqa: S101  (pairs() saw to it)
     room = free_answer_tokens(max_new_tokens, max_length)
     chosen, rejected = (
-        encode(tokenizer, example.prompt, answer, max_length, room) for answer in (example.completion, example.rejected)
+        encode(tokenizer, example.prompt, answer, max_length, room, apart)
+        for answer in (example.completion, example.rejected)
     )
     return Pair(chosen, rejected)
 
 
 def pairs(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int, max_new_tokens: int
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    max_length: int,
+    max_new_tokens: int,
+    apart: bool = False,
 ) -> list[Pair]:
     """:func:`encode_pair` for a split; raises :class:`harness.errors.InputError` if it holds no pairs."""
     if any(example.rejected is None for example in examples):
         raise InputError("objective: it needs pairs of a better and a worse answer; valid: a preference task")
-    return [encode_pair(tokenizer, example, max_length, max_new_tokens) for example in examples]
+    return [encode_pair(tokenizer, example, max_length, max_new_tokens, apart) for example in examples]

@@ -53,10 +53,10 @@ def pick_choices(tuned: Tuned, examples: Sequence[Example], max_length: int) -> 
 @torch.no_grad()
 def likelihoods(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 48) -> list[list[float]]:
     """Log-likelihood in nats of every candidate of each example behind its prompt, cut as in training."""
-    tokenizer = tuned.base.tokenizer
-    answers = [[completion_ids(tokenizer, e.prompt, one) for one in e.candidates] for e in examples]
+    tokenizer, apart = tuned.base.tokenizer, tuned.base.reads_apart
+    answers = [[completion_ids(tokenizer, e.prompt, one, apart) for one in e.candidates] for e in examples]
     prompts = [
-        cut_prompt(tokenizer, example.prompt, max_length, max(map(len, several)))
+        cut_prompt(tokenizer, example.prompt, max_length, max(map(len, several)), apart)
         for example, several in zip(examples, answers, strict=True)
     ]
     totals: list[list[float]] = [[] for _ in examples]
@@ -88,24 +88,37 @@ def _batches(
 def answer_logprobs(tuned: Tuned, prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]]) -> list[list[float]]:
     """Log-probability of every answer to every prompt, in nats.
 
-    ``answers[i]`` are the answers to ``prompts[i]``, each of at least one token. A model that keeps no keys and values
-    of what it has read, such as a recurrent one, reads the prompt again with each answer.
+    ``answers[i]`` are the answers to ``prompts[i]``, each of at least one token. An encoder-decoder, and a model
+    that keeps no keys and values of what it has read, such as a recurrent one, reads the prompt again with each answer.
     """
-    owners = torch.tensor([row for row, several in enumerate(answers) for _ in several], device=tuned.base.device)
-    flat = [answer for several in answers for answer in several]
+    sizes = list(map(len, answers))
+    if tuned.base.reads_apart:
+        return _divided(_with_each(tuned, prompts, answers), sizes)
     ids, mask = padded(prompts, tuned.base.tokenizer.pad_token_id, tuned.base.device)
     lengths = mask.sum(-1)
     last = lengths - 1 - ids.shape[1]  # counted from the end, because soft prompts stand in front
     with logits_at(tuned.model, torch.arange(len(prompts), device=ids.device), last):
         read = tuned.model(input_ids=ids, attention_mask=mask, use_cache=True)
-    if isinstance(getattr(read, "past_key_values", None), DynamicCache):
-        first = read.logits.float().log_softmax(-1)[owners]
-        totals = _continued(tuned, read.past_key_values, lengths[owners], mask[owners], owners, first, flat)
-    else:
-        rows = [Encoded(tuple(prompts[owner]), tuple(answer)) for owner, answer in zip(owners, flat, strict=True)]
-        batch = completion_batch(rows, tuned.base.tokenizer.pad_token_id, tuned.base.device)
-        totals = sequence_logprobs(tuned.model, batch)[0]
-    return [part.tolist() for part in totals.cpu().split(list(map(len, answers)))]
+    cache = getattr(read, "past_key_values", None)
+    if not isinstance(cache, DynamicCache):
+        return _divided(_with_each(tuned, prompts, answers), sizes)
+    owners = torch.tensor([row for row, size in enumerate(sizes) for _ in range(size)], device=ids.device)
+    first = read.logits.float().log_softmax(-1)[owners]
+    flat = [answer for several in answers for answer in several]
+    return _divided(_continued(tuned, cache, lengths[owners], mask[owners], owners, first, flat), sizes)
+
+
+def _divided(totals: torch.Tensor, sizes: Sequence[int]) -> list[list[float]]:
+    return [part.tolist() for part in totals.cpu().split(list(sizes))]
+
+
+def _with_each(tuned: Tuned, prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]]) -> torch.Tensor:
+    """Log-probability of each answer, with its prompt read again for it; shape (answers,)."""
+    pairs = [(prompt, answer) for prompt, several in zip(prompts, answers, strict=True) for answer in several]
+    rows = [Encoded(tuple(prompt), tuple(answer)) for prompt, answer in pairs]
+    tokenizer, start = tuned.base.tokenizer, tuned.base.decoder_start_id
+    batch = completion_batch(rows, tokenizer.pad_token_id, tuned.base.device, start)
+    return sequence_logprobs(tuned.model, batch)[0]
 
 
 def _continued(

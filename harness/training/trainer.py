@@ -176,7 +176,7 @@ class Counting:
     """Mixin of a ``Trainer``: counts the real tokens of each batch."""
 
     #: The masks of a batch that together cover each row once. Batches of TRL hold further ones, of parts of a row.
-    row_masks: tuple[str, ...] = ("attention_mask",)
+    row_masks: tuple[str, ...] = ("attention_mask", "decoder_attention_mask")
     batch_tokens: list[torch.Tensor]
     batch_slots: list[int]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -46,7 +46,18 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "albert": {**_SHAPE, "embedding_size": 16},
     "electra": {**_SHAPE, "embedding_size": 16},
 }
-SHAPES = {**DECODERS, **ENCODERS}
+ENCODER_DECODERS: dict[str, dict[str, Any]] = {
+    "t5": {
+        **{"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": 272},
+        **{"decoder_start_token_id": 260, "initializer_factor": 0.5, "feed_forward_proj": "gated-gelu"},
+    },
+    "bart": {
+        **{"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "encoder_layers": 2, "decoder_layers": 2},
+        **{"encoder_attention_heads": 4, "decoder_attention_heads": 4, "vocab_size": 272, "init_std": 0.2},
+        **{"max_position_embeddings": 96, "decoder_start_token_id": 262},
+    },
+}
+SHAPES = {**DECODERS, **ENCODERS, **ENCODER_DECODERS}
 
 #: Ids of the special tokens.
 PAD, CLS, END, SEP, MASK = 260, 261, 262, 263, 264
@@ -87,3 +98,9 @@ def save(
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
     return folder
+
+
+def around(first: str, first_id: int, last: str, last_id: int) -> processors.TemplateProcessing:
+    """What puts ``first`` before every text and ``last`` behind it."""
+    special = [(first, first_id), (last, last_id)]
+    return processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=special)

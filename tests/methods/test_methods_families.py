@@ -60,7 +60,7 @@ class _Seq2Seq(Base):
 @pytest.fixture(params=SHAPES)
 def base(request: pytest.FixtureRequest) -> Base:
     name = request.param
-    kind = "encoder" if name in _ENCODERS else "seq2seq" if name == "t5" else "decoder"
+    kind = "encoder" if name in _ENCODERS else "encoder_decoder" if name == "t5" else "decoder"
     source = {"random": True}
     spec = ModelSpec(name=name, family=name, architecture=name, kind=kind, config=SHAPES[name], source=source)
     cls = _Seq2Seq if name == "t5" else Base
@@ -121,7 +121,7 @@ def test_every_layer_gets_its_adapters(base: Base, variant: str) -> None:
     tuned = methods.apply("adapter", base, variant=variant, bottleneck=4)
     found = sum(name.endswith(".adapter") for name, _ in tuned.model.named_modules())
     # T5's decoder layers attend twice: to themselves and to the encoder.
-    layers, crossing = (4, 2) if base.kind == "seq2seq" else (2, 0)
+    layers, crossing = (4, 2) if base.kind == "encoder_decoder" else (2, 0)
     assert found == (2 * layers + crossing if variant == "houlsby" else layers)
 
 

@@ -26,14 +26,16 @@ def test_the_shape_has_the_parameters_that_the_registry_says(name: str) -> None:
     import torch
     import transformers
 
+    from harness.models.shape import from_shape
+
     spec = load_spec(name)
     auto = {
         "encoder": transformers.AutoModel,
         "decoder": transformers.AutoModelForCausalLM,
-        "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        "encoder_decoder": transformers.AutoModelForSeq2SeqLM,
     }[spec.kind]
     with torch.device("meta"):
-        assert auto.from_config(spec.transformers_config()).num_parameters() == spec.params
+        assert from_shape(auto, spec.transformers_config()).num_parameters() == spec.params
 
 
 @pytest.mark.parametrize("name", names())
@@ -44,12 +46,66 @@ def test_weights_cannot_change_under_a_name(name: str) -> None:
     assert not load_spec("gpt2@main").is_pinned
 
 
+def test_the_text_part_of_a_model_that_reads_pictures(tmp_path: Path) -> None:
+    import torch
+    import transformers
+    from helpers import checkpoints
+
+    from harness.models import load
+
+    text = {**checkpoints.SHAPES["gemma3_text"], "num_key_value_heads": 2}
+    picture = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    shape = transformers.Gemma3Config(
+        text_config=text, vision_config={**picture, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4
+    )
+    whole = transformers.Gemma3ForConditionalGeneration(shape).eval()
+    whole.save_pretrained(tmp_path)
+    checkpoints.byte_tokenizer().save_pretrained(tmp_path)
+
+    spec = load_spec(str(tmp_path))
+    assert spec.architecture == spec.transformers_config().model_type == "gemma3_text"
+    base = load.load(str(tmp_path), device="cpu")
+    assert base.missing_keys == frozenset() and base.config().num_hidden_layers == 2
+    part = base.build()
+    assert not [name for name, _ in part.named_parameters() if "vision" in name]
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        assert torch.equal(part(ids).logits, whole(ids).logits)
+    reward = load.load(str(tmp_path), device="cpu", scalar=True)
+    assert reward.missing_keys == {"score.weight"} and reward.build().config.num_labels == 1
+
+
+def test_the_output_layer_of_flan_t5_is_its_own(tmp_path: Path) -> None:
+    import torch
+    import transformers
+    from torch import nn
+
+    from harness.models.shape import from_shape
+
+    shape = {**load_spec("flan-t5-small").config, "vocab_size": 272, "d_model": 32, "d_kv": 8, "d_ff": 48}
+    spec = load_spec("flan-t5-small").model_copy(update={"config": {**shape, "num_layers": 1, "num_heads": 4}})
+    network = from_shape(transformers.AutoModelForSeq2SeqLM, spec.transformers_config())
+    assert network.lm_head.weight is not network.shared.weight and not network.config.scale_decoder_outputs
+    assert network.encoder.embed_tokens.weight is network.shared.weight is network.decoder.embed_tokens.weight
+    nn.init.normal_(network.lm_head.weight)  # trained on their own, the two differ
+    network.save_pretrained(tmp_path)
+    # As Google published it: transformers writes more.
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps({**{k: config[k] for k in config if k != "scale_decoder_outputs"}, "tie_word_embeddings": False})
+    )
+    counted = from_shape(transformers.AutoModelForSeq2SeqLM, load_spec(str(tmp_path)).transformers_config())
+    read = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert torch.equal(read.lm_head.weight, network.lm_head.weight) and read.lm_head.weight is not read.shared.weight
+    assert counted.num_parameters() == network.num_parameters() == read.num_parameters()
+
+
 def test_sizes_of_a_family_rise() -> None:
     ladders: dict[str, list[int]] = {}
     for spec in map(load_spec, names()):
         if isinstance(spec.source, HubSource) and spec.params:
             ladders.setdefault(spec.family, []).append(spec.params)
-    assert {"pythia", "qwen2.5", "smollm2", "llama-2"} <= set(ladders)
+    assert {"pythia", "qwen2.5", "qwen3", "smollm2", "llama-2", "olmo2", "flan-t5"} <= set(ladders)
     assert all(sizes == sorted(sizes) for sizes in ladders.values())
 
 
@@ -70,8 +126,8 @@ def test_another_revision() -> None:
 def test_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="model: unknown name 'smollm-135m'; did you mean 'smollm2-135m'"):
         load_spec("smollm-135m")
-    with pytest.raises(InputError, match=r"no/such is not a folder with a config.json"):
-        load_spec("no/such")
+    with pytest.raises(InputError, match=r"no such is not a folder with a config.json"):
+        load_spec("./no such")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="not the configuration of a transformers model"):
         load_spec(str(tmp_path))
@@ -83,7 +139,7 @@ def test_unknown_names(tmp_path: Path) -> None:
         ({"model_type": "llama"}, "decoder"),
         ({"model_type": "bert"}, "encoder"),
         ({"model_type": "bert", "is_decoder": True}, "decoder"),
-        ({"model_type": "t5", "is_encoder_decoder": True}, "seq2seq"),
+        ({"model_type": "t5", "is_encoder_decoder": True}, "encoder_decoder"),
     ],
 )
 def test_a_local_folder_is_a_model(tmp_path: Path, config: dict[str, object], kind: str) -> None:

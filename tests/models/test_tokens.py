@@ -13,6 +13,7 @@ from helpers import checkpoints
 from helpers.checkpoints import END, PAD, byte_tokenizer
 
 from harness.errors import InputError
+from harness.models import tokens
 from harness.models.load import Base, load
 
 FOR_WORDS = transformers.AutoModelForCausalLM
@@ -40,14 +41,13 @@ def test_the_padding_is_the_tokenizers(tmp_path: Path, family: str, head: dict[s
     assert model.get_input_embeddings().padding_idx is None
 
 
-def test_the_padding_of_a_configuration_inside_another_is_the_tokenizers_too(tmp_path: Path) -> None:
+def test_the_padding_of_a_configuration_inside_another_is_the_tokenizers_too() -> None:
     inner = {**checkpoints.DECODERS["gemma3_text"], "pad_token_id": 0, "model_type": "gemma3_text"}
     vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config = transformers.Gemma3Config(text_config=inner, vision_config={**vision, "image_size": 28, "patch_size": 14})
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    byte_tokenizer().save_pretrained(tmp_path)
-    config = loaded(tmp_path, scalar=True).build().config
-    assert config.pad_token_id == config.text_config.pad_token_id == PAD
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    tokens.settle_ids(model, byte_tokenizer("<pad>"), (END,))
+    assert model.config.pad_token_id == model.config.text_config.pad_token_id == PAD
 
 
 def test_a_tokenizer_without_padding_uses_its_end_and_pads_on_the_right(tmp_path: Path) -> None:
