@@ -72,7 +72,10 @@ def test_version_and_help(call: Call) -> None:
         (["plan", "tyni"], "error: sweep: unknown name 'tyni'"),
         (["plan", "tiny.yaml", "--set", "methods.full.rr=3"], "error: tiny.yaml: methods.full: unknown name 'rr'"),
         (["plan", "tiny.yaml", "--only", "metod=full"], "error: --only: unknown name 'metod'; did you mean 'method'?"),
-        (["plan", "tiny.yaml", "--only", "method=head"], "error: --only: no trial of the sweep matches"),
+        (
+            ["plan", "tiny.yaml", "--only", "method=head"],
+            "error: --only method=head: no trial of the sweep has it; valid: full, lora",
+        ),
         (["plan", "tiny.yaml", "--only", "method"], "error: --only method: write KEY=VALUE"),
         (["plan", "tiny.yaml", "--only", "r=4", "--only", "r=8"], "error: --only r=8: 'r' is given twice; write r=A|B"),
         (["run", "tiny.yaml", "--executor", "lokal"], "error: --executor: unknown name 'lokal'; did you mean 'local'?"),

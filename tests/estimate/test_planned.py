@@ -272,3 +272,40 @@ def test_plan_run_and_force_on_the_command_line(
     (record,) = ledger.records()
     assert record.status == "ok"
     assert ledger.plan.rows[0].estimated_bytes == 2 * GB
+
+
+def test_a_model_that_cannot_take_the_arguments_is_a_skipped_row_with_the_reason(made: Callable[..., Plan]) -> None:
+    def refuses_rank_8(settings: list[Setting]) -> dict[Setting, int | str | None]:
+        return {setting: "lora: too much" if '"r": 8' in setting.method_args else GB for setting in settings}
+
+    judged = planned.judge(made(), at(100 * GB), refuses_rank_8)
+    assert {row.trial.method_args.get("r"): row.reason for row in judged.rows} == {
+        None: None,
+        4: None,
+        8: "lora: too much",
+    }
+    assert [row.estimated_bytes for row in judged.skipped] == [None, None]
+
+
+def test_a_sweep_of_which_nothing_can_run_is_refused(made: Callable[..., Plan]) -> None:
+    with pytest.raises(InputError, match=r"^no trial of the sweep can run: lora: Target modules nope not found$"):
+        planned.judge(made(), at(100 * GB), Stub("lora: Target modules nope not found"))
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "says"),
+    [
+        ("lora", {"target_modules": "nope"}, "Target modules nope not found"),
+        ("full_top_k", {"k": 100}, "k: 100 is not between 1 and the model's"),
+        ("peft", {"peft_type": "VERA", "config": {"rr": 1}}, "unknown name 'rr'"),
+        ("lora", {"init": "pissa"}, None),
+    ],
+)
+def test_the_worker_says_what_a_method_refuses_and_nothing_about_weights_that_it_lacks(
+    method: str, args: dict[str, object], says: str | None
+) -> None:
+    from harness.estimate.worker import total_bytes
+
+    step = {"batch_size": 1, "length": 8, "dtype": "float32", "labels": 2}
+    answer = total_bytes({"model": "tiny-llama", "method": method, "method_args": json.dumps(args), **step})
+    assert says in str(answer) if says else not isinstance(answer, str), answer
