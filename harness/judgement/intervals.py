@@ -172,7 +172,7 @@ def _interval(table: Floats, clusters: Sequence[Hashable] | None, *, of_differen
     if not known.any():
         return Interval(None, None, None, None, "none")
     if clusters is not None:
-        clusters = [one for one, kept in zip(clusters, examples.tolist(), strict=True) if kept]
+        clusters = [one for one, kept in zip(clusters, list(examples), strict=True) if kept]
     table, missing = _filled(table[seeds][:, examples])
     estimate = float(table.mean())
     table = _by_cluster(table, clusters)

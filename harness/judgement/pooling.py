@@ -4,6 +4,8 @@ Three seeds alone know little of a spread: Student's t of 2 degrees of freedom e
 correction asks of the first of 15 pairs, so next to nothing would ever be called better. The spreads of the methods of
 one comparison are alike, or not: empirical Bayes learns from their own scatter how alike (Smyth 2004, Statistical
 Applications in Genetics and Molecular Biology 3). Spreads that scatter no more than equal ones would are pooled whole.
+Half of the degrees of freedom that this gains are believed, because how alike the spreads are is an estimate itself: so
+the false verdicts of a comparison stay within 5 %, as a test shows.
 
 That is an assumption, so it serves the correction for many comparisons alone: a pair is decided if its own interval,
 which assumes nothing, leaves zero out as well.
@@ -20,6 +22,9 @@ from scipy.special import digamma, polygamma
 
 from harness.judgement.intervals import Part
 
+BELIEVED = 0.5
+"""The share of the pooled degrees of freedom that counts."""
+
 _FEWEST = 3
 """Fewer spreads than this say nothing of how alike they are."""
 
@@ -34,7 +39,9 @@ def moderated(spreads: Sequence[Part]) -> list[Part]:
         return list(spreads)
     usual, df = _prior(spreads)
     shrunk = [usual if math.isinf(df) else (df * usual + part.df * part.variance) / (df + part.df) for part in spreads]
-    return [Part(one, min(df + part.df, total)) for one, part in zip(shrunk, spreads, strict=True)]
+    return [
+        Part(one, max(part.df, BELIEVED * min(df + part.df, total))) for one, part in zip(shrunk, spreads, strict=True)
+    ]
 
 
 def _prior(spreads: Sequence[Part]) -> tuple[float, float]:

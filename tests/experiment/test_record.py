@@ -19,7 +19,7 @@ from harness.measure.training import Step
 from harness.results import ownership
 from harness.sources.fetch import LocalSource
 from harness.tasks.evaluate import Answer, Evaluation
-from harness.tasks.metrics import Score
+from harness.tasks.metrics import Score, score
 from harness.training.trainer import History, Point
 
 BUDGET = {"train_examples": 4, "batch_size": 2, "max_length": 32}
@@ -243,3 +243,23 @@ def test_a_reload_that_answers_differently_is_an_error(run: Experiment, monkeypa
     monkeypatch.setattr(module, "load", changed)
     with pytest.raises(AssertionError):
         run.save_and_reload()
+
+
+def test_what_each_example_adds_is_recorded_under_the_name_of_its_score(run: Experiment) -> None:
+    """The judge's accuracy on the same pairs is another metric than the policy's; another split's scores have no id."""
+    accuracy = score("accuracy", ["a", "b"], ["a", "a"])
+    perplexity = score("perplexity", [2.0, 3.0], [1, 1])
+    run.evaluations = {"test": Evaluation("test", (accuracy, perplexity), (), ("x-1", "y-2"))}
+    run.add_scores("test", dataclasses.replace(accuracy, metric="reward_accuracy"), Score("kl", 0.5, None, 2))
+    run.add_scores("base", accuracy)
+    rows = run.record().tables["example_scores"]
+    assert {row["split"] for row in rows} == {"test"}
+    found = {(row["metric"], row["example"]): row["value"] for row in rows}
+    assert len(found) == len(rows) == 10
+    for metric, values in {
+        "accuracy": (1, 0),
+        "reward_accuracy": (1, 0),
+        "perplexity.nats": (2, 3),
+        "perplexity.tokens": (1, 1),
+    }.items():
+        assert (found[metric, "x-1"], found[metric, "y-2"]) == values
