@@ -30,6 +30,8 @@ _LARGEST = {
 }
 #: Sizes that may also be null, which stands for another one.
 _MAY_BE_NULL = frozenset({"num_key_value_heads", "n_inner", "head_dim", "embedding_size"})
+#: Sizes that may be 0: DeBERTa does not tell two texts apart.
+_MAY_BE_ZERO = frozenset({"type_vocab_size"})
 
 #: A configuration is a page of text.
 _MOST_BYTES = 10 * 2**20
@@ -95,8 +97,9 @@ def _check_sizes(config: Mapping[str, Any], where: str) -> None:
         value = config.get(name)
         if name not in config or (value is None and name in _MAY_BE_NULL):
             continue
-        if type(value) is not int or not 1 <= value <= largest:
-            raise InputError(f"{where}{name}: must be a whole number from 1 to {largest} (given: {shown(value)})")
+        least = 0 if name in _MAY_BE_ZERO else 1
+        if type(value) is not int or not least <= value <= largest:
+            raise InputError(f"{where}{name}: must be a whole number from {least} to {largest} (given: {shown(value)})")
 
 
 @once

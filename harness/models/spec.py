@@ -281,8 +281,8 @@ def _configured(source: HubSource, where: str) -> Path:
 
 def _checked(folder: Path) -> dict[str, Any]:
     """The configuration in ``folder``, of its part for text, when all that lies there can be trusted to be read."""
-    config = configuration.read(folder)
     _check_files(folder)
+    config = configuration.read(folder)
     if (code := next(_outside_code(config), None)) is not None:
         path = folder / "config.json"
         raise InputError(f"model: {path}: '{code}' is code from elsewhere, which never runs; take that line out")

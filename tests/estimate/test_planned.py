@@ -275,7 +275,7 @@ def test_plan_run_and_force_on_the_command_line(
 
 
 def test_a_model_that_cannot_take_the_arguments_is_a_skipped_row_with_the_reason(made: Callable[..., Plan]) -> None:
-    def refuses_rank_8(settings: list[Setting]) -> dict[Setting, int | str | None]:
+    def refuses_rank_8(settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
         return {setting: "lora: too much" if '"r": 8' in setting.method_args else GB for setting in settings}
 
     judged = planned.judge(made(), at(100 * GB), refuses_rank_8)

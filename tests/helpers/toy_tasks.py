@@ -70,7 +70,7 @@ def data(kind: str, train: Sequence[Example], test: Sequence[Example] = (), **ch
         "kind": kind,
         "source": {"local": "none"},
         "prompt": "{p}",
-        "completion": "{c}",
+        "completion": "{label_word}" if kind == "classification" else "{c}",
         "rejected": "{r}" if kind == "preference" else None,
         "splits": {"validation": 1, "test": 1},
         "max_new_tokens": 4,

@@ -20,7 +20,7 @@ from helpers.fake_records import make_sweep, records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import report
+from harness import plain, report
 from harness.cli import console_tables
 from harness.errors import InputError
 from harness.files import PLAN_FILE, RECORD_FILE, TRIAL_FILE
@@ -224,7 +224,7 @@ def test_a_long_reason_is_read_whole(tmp_path: Path) -> None:
     record = ended(Planned(trial(0))).model_copy(update={"status": "failed", "reason": "x" * 10_000})
     path = tmp_path / RECORD_FILE
     path.write_text(record.model_dump_json(), encoding="utf-8")
-    assert read_head(path) == record
+    assert read_head(path) == record.model_copy(update={"reason": plain.bounded("x" * 10_000)})
 
 
 def test_looking_side_by_side_keeps_the_order_and_raises() -> None:

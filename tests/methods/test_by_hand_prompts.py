@@ -84,7 +84,7 @@ def test_a_prompt_starts_from_drawn_tokens_or_from_noise(base: Base) -> None:
 
 
 def test_a_text_is_needed_where_one_was_asked_for(base: Base) -> None:
-    with pytest.raises(InputError, match="needs a text"):
+    with pytest.raises(InputError, match="must not be empty"):
         methods.apply("prompt", base, init="text", text="")
 
 
@@ -304,7 +304,7 @@ def test_the_shown_examples_are_drawn_by_the_seed_from_training_alone(tmp_path: 
 
 def test_shots_need_a_decoder_and_are_no_negative_number(base: Base) -> None:
     assert methods.apply("baseline", base, shots=3).trainable_params == 0
-    with pytest.raises(InputError, match=r"baseline\.shots: -1"):
+    with pytest.raises(InputError, match=r"baseline\.shots: must be at least 0 \(given: -1\)"):
         methods.apply("baseline", base, shots=-1)
     bert = load_base("tiny-bert", labels=("a", "b", "c"), device="cpu", seed=3)
     with pytest.raises(InputError, match="examples need a decoder"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -16,9 +17,9 @@ from harness import methods
 from harness.measure.memory import weights_bytes
 from harness.methods import qlora
 from harness.methods.quantized import (
-    GRANULARITIES,
-    SCHEMES,
     AbsmaxLinear,
+    Granularity,
+    Scheme,
     pack_nibbles,
     quantize_absmax,
     unpack_nibbles,
@@ -91,7 +92,7 @@ def test_values_on_the_levels_survive_four_bits_exactly() -> None:
 # --- absmax ----------------------------------------------------------------------------------------------------------
 
 
-@given(matrices, st.sampled_from([4, 8]), st.sampled_from(GRANULARITIES), st.integers(1, 9))
+@given(matrices, st.sampled_from([4, 8]), st.sampled_from(get_args(Granularity)), st.integers(1, 9))
 def test_no_weight_is_further_off_than_half_a_step(
     matrix: torch.Tensor, bits: int, granularity: str, group: int
 ) -> None:
@@ -126,7 +127,7 @@ def test_codes_by_hand() -> None:
     torch.testing.assert_close(scales.flatten(), torch.tensor([0.1, 0.0]))
 
 
-@pytest.mark.parametrize(("bits", "granularity"), [(b, g) for b in (4, 8) for g in GRANULARITIES])
+@pytest.mark.parametrize(("bits", "granularity"), [(b, g) for b in (4, 8) for g in get_args(Granularity)])
 def test_a_layer_takes_the_bytes_that_arithmetic_says(bits: int, granularity: str) -> None:
     rows, columns, group = 48, 256, 64
     layer = AbsmaxLinear(nn.Linear(columns, rows, bias=False), bits, granularity, group)
@@ -152,7 +153,7 @@ def logits(model: nn.Module) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", get_args(Scheme))
 def test_every_scheme_shrinks_the_weights_and_stays_near_the_model(llama: Base, scheme: str) -> None:
     plain = llama.build()
     quantised = methods.apply("quantized", llama, scheme=scheme)

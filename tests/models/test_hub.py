@@ -169,7 +169,7 @@ def test_no_network_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "model: hub:org/pickled@main: has no model*.safetensors, and pickled weights are never read",
         ),
         ("hub:org/adapter", "model: hub:org/adapter@main: has no config.json, so it is not a model for transformers"),
-        ("hub:org/untold", "config.json: not the configuration of a transformers model"),
+        ("hub:org/untold", "config.json: must be a mapping with a model_type"),
         ("hub:a/b/c", "model: hub:a/b/c: not the name of a model; valid: hub:ORG/NAME or hub:ORG/NAME@REVISION"),
         ("hub:", "model: hub:: not the name of a model; valid: hub:ORG/NAME"),
         ("./org/tiny", "org/tiny is not a folder with a config.json"),

@@ -129,7 +129,7 @@ def test_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such is not a folder with a config.json"):
         load_spec("./no such")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="not the configuration of a transformers model"):
+    with pytest.raises(InputError, match="model_type is missing"):
         load_spec(str(tmp_path))
 
 

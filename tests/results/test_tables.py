@@ -179,7 +179,7 @@ def test_a_truncated_record_is_named(sweep: Path, keep: int) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.update(status="fine"), "status: Input should be"),
+        (lambda r: r.update(status="fine"), "status: must be"),
         (lambda r: r.update(trial_id="abc"), "is the record of trial 'abc'"),
         (lambda r: r.update(schema_version=99), "schema version 99"),
         (lambda r: r["outcome"]["columns"].update(acuracy=1.0), "not columns of the trials table: acuracy"),

@@ -35,6 +35,19 @@ FOUR = {"methods": {"full": {"r": [1, 2, 3, 4]}}}
 FAMILY = {"methods": {"full": {}, "bitdelta": {"scale": [1.0, 2.0]}}, "keep_artifacts": True}
 
 
+class Factory:
+    """What makes an executor: the one that is there."""
+
+    def __init__(self, executor: Here) -> None:
+        self._executor = executor
+
+    def __call__(self, *_: object) -> Here:
+        return self._executor
+
+    def check(self, _resources: object) -> None:
+        return
+
+
 class Here:
     """An executor whose trials end when they are submitted; ``act`` may do something to each first.
 
@@ -90,7 +103,7 @@ def a_record(ledger: Ledger, trial_id: str) -> Record:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     executor = Here()
-    monkeypatch.setattr(executors, "factory", lambda _name: lambda *_: executor)
+    monkeypatch.setattr(executors, "factory", lambda _name: Factory(executor))
     monkeypatch.setattr(driver, "_POLL_S", 0.0)
     return executor
 
@@ -119,7 +132,7 @@ def a_sweep(folder: Path, act: Callable[[Ledger, str], Ending | None], **changes
         settings = sweep.load(tiny.bench(folder, **changes))
         executor = Here()
         executor.act = act
-        patch.setattr(executors, "factory", lambda _name: lambda *_: executor)
+        patch.setattr(executors, "factory", lambda _name: Factory(executor))
         limits = planned.limits(force=True)
         finished = run(settings, folder / "results" / "tiny", judge=lambda plan: planned.judge(plan, limits))
     assert finished.all_well

@@ -237,7 +237,7 @@ def test_filters_match_by_name_and_by_path(home: Path, model: str, task: str) ->
 
 def test_the_sweep_of_the_documentation_is_one(home: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
-    (block,) = [text.split("```")[0] for text in page.split("```yaml\n")[1:] if "\nmodels:" in text.split("```")[0]]
+    block = next(b for text in page.split("```yaml\n")[1:] if "name: my\n" in (b := text.split("```")[0]))
     (home / "my.yaml").write_text(block, encoding="utf-8")
     found = [(row.trial.model, row.trial.method, row.trial.learning_rate) for row in plan_of(home / "my.yaml").rows]
     assert sorted(found, key=str) == [

@@ -50,6 +50,9 @@ def write(folder: Path) -> None:
     (folder / "tickets.csv").write_text("\n".join(["body,team", *tickets]))
     replies = [{"question": f"q {i}", "good": f"yes {i}", "bad": f"no {i}"} for i in numbers]
     (folder / "replies.jsonl").write_text("\n".join(map(json.dumps, replies)))
+    options = {"text": ["right", "wrong"], "key": ["A", "B"]}
+    exam = [{"question": f"q {i}", "options": options, "answer": "AB"[i % 2]} for i in numbers]
+    (folder / "exam.jsonl").write_text("\n".join(map(json.dumps, exam)))
     header, *rows = blocks("csv")[0].splitlines()
     reviews = [re.sub(r'^\d+;"', f'{i};"{i} ', rows[i % 2]) for i in numbers]
     (folder / "reviews.csv").write_text("\n".join([header, *reviews]), encoding="cp1252")
@@ -84,6 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 #: Task -> its kind, and something about one of its examples.
 KNOWN: dict[str, tuple[str, Callable[[data.Example], Any], Any]] = {
     "tickets.yaml": ("classification", lambda e: e.prompt[:13], "Ticket: text "),
+    "exam.yaml": ("multiple_choice", lambda e: e.candidates, ("right", "wrong")),
     "replies.yaml": ("preference", lambda e: (e.completion[:3], (e.rejected or "")[:2]), ("yes", "no")),
     "reviews.yaml": ("classification", lambda e: e.text.split()[-1] in ("film", "floor"), True),
     "chat.yaml": ("generation", lambda e: (e.prompt[:9], e.completion[:3]), ("question ", "yes")),

@@ -79,7 +79,7 @@ def test_padding_takes_no_place_in_a_sliding_window(tmp_path: Path, monkeypatch:
         return tuned.base.tokenizer(text)["input_ids"]
 
     monkeypatch.setattr(ranking, "cut_prompt", ids)
-    monkeypatch.setattr(ranking, "completion_ids", lambda tokenizer, _, answer: ids(tokenizer, answer))
+    monkeypatch.setattr(ranking, "completion_ids", lambda tokenizer, _, answer, *__: ids(tokenizer, answer))
     likelihoods = [[alone(tuned, ids(None, text), ids(None, one)) for one in answers] for text in texts]
     expected = [several.index(max(several)) for several in likelihoods]
     examples = [dataclasses.replace(toy.example(text, ""), candidates=answers) for text in texts]
