@@ -42,7 +42,8 @@ def scored(row: Any) -> str:
 
 def trained(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows whose method trains something."""
-    return frame[[is_trained(row) for row in rows(frame)]]
+    mask = pd.Series([is_trained(row) for row in rows(frame)], index=frame.index, dtype=bool)
+    return frame[mask]
 
 
 def caution(frame: pd.DataFrame) -> str | None:
