@@ -42,7 +42,8 @@ def scored(row: Any) -> str:
 
 def trained(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows whose method trains something."""
-    return frame[[is_trained(row) for row in rows(frame)]]
+    mask = pd.Series([is_trained(row) for row in rows(frame)], index=frame.index, dtype=bool)
+    return frame[mask]
 
 
 def caution(frame: pd.DataFrame) -> str | None:
@@ -152,8 +153,10 @@ def seen(comparison: Comparison) -> str | None:
     ways += [f"{found.examples:,} test examples".replace(",", " ")] if found.examples else []
     need = f"would take {' or '.join(ways)}" if ways else "is out of reach: neither 100 seeds nor more examples would"
     pairs = f"{found.undecided} of {found.pairs} pairs are undecided" if found.pairs > 1 else "the pair is undecided"
+    is_possible = comparison.span is None or found.smallest <= comparison.span
+    what = f"a difference of {score_text(found.smallest)}" if is_possible else "no possible difference"
     return (
-        f"{pairs}; a difference of {score_text(found.smallest)} would have been seen with a probability of 80 %, and "
+        f"{pairs}; {what} would have been seen with a probability of 80 %, and "
         f"to decide the closest ({first} and {second}, {score_text(abs(apart))} apart) {need}"
     )
 
@@ -263,4 +266,6 @@ def _who(some: Sequence[Any], of: int) -> str:
 
 def _and(names: Iterable[str]) -> str:
     items = list(names)
+    if len(items) > 1 and any(", " in name for name in items):  # 'lora, r 8; head; and lora, r 4'
+        return "; ".join(items[:-1]) + "; and " + items[-1]
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

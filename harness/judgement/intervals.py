@@ -172,7 +172,9 @@ def _interval(table: Floats, clusters: Sequence[Hashable] | None, *, of_differen
     if not known.any():
         return Interval(None, None, None, None, "none")
     if clusters is not None:
-        clusters = [one for one, kept in zip(clusters, list(examples), strict=True) if kept]
+        if len(clusters) != table.shape[1]:
+            raise ValueError(f"{len(clusters)} clusters for {table.shape[1]} examples")
+        clusters = [clusters[int(place)] for place in np.flatnonzero(examples)]
     table, missing = _filled(table[seeds][:, examples])
     estimate = float(table.mean())
     table = _by_cluster(table, clusters)

@@ -7,6 +7,7 @@ What is better than what is in :mod:`harness.judgement.verdicts`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import pandas as pd
 from harness.judgement.examples import Scores, scores_by_trial, stacked
 from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, mean_interval
 from harness.results.files import Tables
+from harness.tasks.metrics import METRICS, Metric
 
 #: What is compared: one cell gets one row of a comparison. Arguments that a sweep varies make rows of their own, so
 #: ranks, losses, kinds of adapters, zero-shot and few-shot stand beside each other, and none is selected.
@@ -114,7 +116,7 @@ def aggregate(tables: Tables) -> pd.DataFrame:
     rows = []
     for key, group in groups:
         scores = stacked(group, by_trial)
-        mean = _mean(group, scores)
+        mean = _within(_mean(group, scores), METRICS.get(group.primary_metric.iloc[0]))
         rows.append(
             dict(zip([*CELL, *SETTING], key, strict=True))
             | {
@@ -186,6 +188,15 @@ def _mean(group: pd.DataFrame, scores: Scores | None) -> Interval:
     # Of standard errors alone, none that was seen is no certainty.
     error = error if error.stderr else Error()
     return interval(value, error, _basis(len(by_seed), count, error), len(by_seed), count, of_difference=False)
+
+
+def _within(mean: Interval, metric: Metric | None) -> Interval:
+    """``mean`` with an interval that stays in the metric's range, outside of which there is nothing to cover."""
+    if metric is None or mean.low is None or mean.high is None or mean.estimate is None:
+        return mean
+    low, high = max(mean.low, metric.minimum), min(mean.high, metric.maximum)
+    # Made-up or rounded scores may lie outside themselves.
+    return replace(mean, low=min(low, mean.estimate), high=max(high, mean.estimate))
 
 
 def _basis(seeds: int, examples: int, error: Error) -> str:

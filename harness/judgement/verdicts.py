@@ -91,6 +91,8 @@ class Comparison:
     """By the numbers of two rows, the smaller first."""
     margin: float | None
     """Differences within it are equivalent, in the unit of the score; None for a metric without a maximum."""
+    span: float | None = None
+    """The largest difference that the metric allows; None for a metric without a maximum."""
 
     @property
     def higher_is_better(self) -> bool:
@@ -206,7 +208,7 @@ def _comparison(rows: pd.DataFrame, scores: dict[tuple[str, ...], Scores | None]
     margin = MARGIN * metric.maximum if metric is not None and bounded else None
     span = metric.maximum - metric.minimum if metric is not None and bounded else None
     sides, sources = _sides(list(_rows(rows)), scores)
-    return Comparison(rows, _pairs(sides, sources, 1.0 if higher else -1.0, span, margin), margin)
+    return Comparison(rows, _pairs(sides, sources, 1.0 if higher else -1.0, span, margin), margin, span)
 
 
 def _pairs(

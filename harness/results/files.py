@@ -83,6 +83,10 @@ class Stored(Tables):
             self._frames[name] = _frame(_all(path) if path.exists() else TABLES[name].arrow.empty_table())
         return self._frames[name]
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a table, without reading it."""
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 

@@ -324,6 +324,18 @@ def test_untrained_models_stand_beside_the_trained_ones_and_few_shot_is_named() 
     assert caution(frame) is None, "what does not train has no spread between runs"
 
 
+def test_labels_with_commas_are_told_apart_in_a_list() -> None:
+    frame = chosen(method=["lora"] * 2 + ["head"], method_args=['{"r": 4}', '{"r": 8}', "{}"])
+    assert standing(frame) == (
+        "lora, r 4 has the highest score, 0.500, and not shown to be better than lora, r 8; and head"
+    )
+
+
+def test_an_impossible_difference_is_not_named() -> None:
+    frame = chosen(method=["full", "lora"], seeds=[2, 2], seed_stderr=[0.3] * 2, test_score=[0.52, 0.5])
+    assert any("no possible difference would have been seen" in one for one in brief(frame))
+
+
 def test_what_one_label_for_every_example_gets_is_said() -> None:
     columns = {"test_score": [0.6, 0.7], "ci_low": [0.55, 0.65], "ci_high": [0.65, 0.75], "majority_score": [0.6] * 2}
     said = "one label for every example scores 0.600; the interval of {} lies above that"

@@ -20,9 +20,8 @@ SEEDS = (2, 3, 5, 10)
 def scores(random: np.random.Generator, shape: tuple[int, int], of_seeds: float, binary: bool, hard: Floats) -> Floats:
     """Scores of one method of shape (seeds, examples)."""
     right = expit(0.85 + random.normal(0, of_seeds, (shape[0], 1)) + hard)
-    if binary:
-        return (random.random(shape) < right).astype(float)
-    return np.clip(right + random.normal(0, 0.15, shape), 0, 1)
+    noisy = random.random(shape) < right if binary else np.clip(right + random.normal(0, 0.15, shape), 0, 1)
+    return np.asarray(noisy, dtype=np.float64)
 
 
 def coverage(seeds: int, examples: int, of_seeds: float, binary: bool, runs: int) -> float:

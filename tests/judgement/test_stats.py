@@ -114,6 +114,13 @@ def test_an_interval_says_what_it_covers(rows: list[dict[str, object]], basis: s
     assert pd.isna(row.ci_low) == (basis == "none"), "no error that was seen is no certainty"
 
 
+def test_an_interval_stays_in_the_range_of_the_metric() -> None:
+    row = aggregate(trials(*seeds_of(0.3, 0.9, primary_metric="accuracy"))).iloc[0]
+    assert (row.ci_low, row.ci_high) == (0, 1)
+    row = aggregate(trials(*seeds_of(0.3, 0.9, primary_metric="of_ones_own"))).iloc[0]
+    assert row.ci_low < 0 and row.ci_high > 1
+
+
 @pytest.mark.parametrize("column", ["objective_args", "method_args"])
 def test_arguments_that_vary_are_rows_of_their_own(column: str) -> None:
     """Three losses of one seed are neither three seeds of one row nor one row that was chosen from three."""

@@ -164,7 +164,7 @@ def test_every_image_says_its_finding(rendered: str) -> None:
     texts = [image["alt"] or "" for image in Page(rendered).all("img")]
     assert len(texts) == 9
     assert all(texts)
-    assert texts[0] == "full has the highest score, 0.873 [0.812, 0.933], and is not shown to be ahead of adapter"
+    assert texts[0] == "full scores best: 0.873 [0.825, 0.920], better than both others"
 
 
 def test_the_page_does_not_tell_where_it_was_made(rendered: str) -> None:
@@ -191,14 +191,14 @@ def test_one_seed_is_said_first_and_calls_nothing_better(tmp_path: Path) -> None
     assert "scores best" not in said
     compared = comparison(stored).text
     assert "✓" not in compared
-    assert "Intervals: over 71 test examples alone, Student&#x27;s t." in compared
+    assert "Intervals: 71 examples alone, of one seed." in compared
 
 
 def test_intervals_say_what_they_cover(tmp_path: Path) -> None:
     make_sweep(tmp_path, n_methods=2)
     tables.write(read_records(tmp_path), tmp_path)
     compared = comparison(tables.read(tmp_path)).text
-    assert "over 3 seeds and 71 test examples, Student&#x27;s t." in compared
+    assert "Intervals: 3 seeds and 71 examples." in compared
     assert "✓" in compared
 
 
@@ -213,7 +213,7 @@ def test_build_executes_the_notebook(tmp_path: Path) -> None:
     tables.write(read_records(tmp_path / "s"), tmp_path / "s")
     page = build(tmp_path / "s", tmp_path / "out")
     assert page == (tmp_path / "out" / "index.html").resolve()
-    assert "full has the highest score" in page.read_text(encoding="utf-8")
+    assert "full scores best" in page.read_text(encoding="utf-8")
     assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {".png", ".svg"}
     assert (tmp_path / "out" / "tables" / "trials.csv").read_bytes() == (
         tmp_path / "s" / "tables" / "trials.csv"

@@ -209,7 +209,9 @@ def check_seen(f: Facts, said: re.Match[str]) -> None:
     assert not f.rows.seeds[[n for n in (said["first"], said["second"]) if n in f.trained]].lt(2).any()
     apart = abs(f.rows.test_score[said["first"]] - f.rows.test_score[said["second"]])
     assert number(said["apart"]) == pytest.approx(apart, abs=0.3), "of the seeds that both have"
-    assert float(said["smallest"]) >= 0
+    assert said["smallest"] is None or float(said["smallest"]) >= 0
+    if f.rows.primary_metric.iloc[0] == "accuracy":
+        assert said["smallest"] is None or float(said["smallest"]) <= 1
 
 
 def check_unpaired(f: Facts, said: re.Match[str]) -> None:
@@ -258,8 +260,9 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
     ),
     (
         check_seen,
-        r"(?:(?P<undecided>\d+) of (?P<pairs>\d+) pairs are undecided|the pair is undecided); a difference of "
-        r"(?P<smallest>[\d.]+) would have been seen with a probability of 80 %, and to decide the closest "
+        r"(?:(?P<undecided>\d+) of (?P<pairs>\d+) pairs are undecided|the pair is undecided); "
+        r"(?:a difference of (?P<smallest>[\d.]+)|no possible difference) "
+        r"would have been seen with a probability of 80 %, and to decide the closest "
         r"\((?P<first>\w+) and (?P<second>\w+), (?P<apart>[\d.]+) apart\) (?:would take .*|is out of reach: .*)",
     ),
     (
