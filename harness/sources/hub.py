@@ -48,7 +48,7 @@ def look(repository: str, revision: str, kind: str = "model", where: str | None 
             if _answered(error):
                 raise
             return None
-    return Listing(str(info.sha), tuple(sibling.rfilename for sibling in info.siblings or ()))
+    return Listing(str(info.sha), tuple(sibling.rfilename for sibling in getattr(info, "siblings", None) or ()))
 
 
 def snapshot(
@@ -88,7 +88,7 @@ def snapshot(
 @contextmanager
 def _without_bars() -> Iterator[None]:
     """Show no progress, which is of no interest for a small file and would stand between a command's lines."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     shown = not are_progress_bars_disabled()
     disable_progress_bars()
