@@ -51,6 +51,10 @@ class _Clock(StoppingCriteria):
         self._device = device
         self.ticks: list[float] = []
 
+    def __deepcopy__(self, memo: object) -> _Clock:
+        """Itself: PEFT copies what it is given before it generates behind the prompt of an encoder-decoder."""
+        return self
+
     def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
         synchronize(self._device)
         self.ticks.append(time.perf_counter())

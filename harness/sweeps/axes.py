@@ -129,7 +129,9 @@ def _entries(
             spec = load_spec(_address(sweep, axis, written))
             entry: Entry[Any] = Entry(spec, version(spec))
         except InputError as error:
-            raise InputError(f"{sweep.where}: {axis}s: {error}") from error
+            as_hub = own_files.address(axis, written, sweep.folder) == own_files.HUB + written
+            missing = f"there is no folder '{written}'; " if as_hub else ""
+            raise InputError(f"{sweep.where}: {axis}s: {missing}{error}") from error
         first = entries.setdefault(spec.name, entry)
         if first.spec.address != spec.address and not _equal(first, entry):
             raise _same_name(sweep, axis, first, entry)

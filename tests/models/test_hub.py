@@ -201,7 +201,7 @@ def test_what_the_hub_refuses_is_one_line(
 def test_the_memory_of_a_model_of_the_hub_is_estimated_from_its_configuration(hub: hubs.Hub, tmp_path: Path) -> None:
     from harness.estimate.estimate import estimate
 
-    shape = load_spec("tiny-llama").config
+    shape: dict[str, Any] = dict(load_spec("tiny-llama").config)
     hub.add("org/shape", _repository(tmp_path / "shape", **shape))
     for method in ("full", "lora"):
         ours, known = (estimate(name, method, length=32) for name in ("org/shape", "tiny-llama"))

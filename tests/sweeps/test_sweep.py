@@ -139,8 +139,9 @@ def test_arguments_that_the_model_cannot_take_are_skipped_alone(plan: Planner, m
 
 
 def test_encoder_decoders_are_skipped_with_the_reason(plan: Planner, tmp_path: Path) -> None:
+    whole = f"{tiny.PARAMETERS}\nmethod = 'full'\nmethod_args = {{}}"
+    tiny.notebook(tmp_path / "notebooks" / "objectives" / "clm.ipynb", whole)
     assert [row.trial.objective for row in plan(models=["t5-small"]).runnable] == ["classification"]
-    tiny.notebook(tmp_path / "notebooks" / "objectives" / "clm.ipynb", OBJECTIVE_PARAMETERS)
     made = plan(models=["t5-small"], tasks=["news_corpus"])
     (skipped,) = made.skipped
     assert skipped.reason == "objective 'clm' needs decoder models; 't5-small' is encoder_decoder"
