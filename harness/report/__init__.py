@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
 
 from harness import notebooks
 from harness.errors import InputError, cut
+from harness.processes.guarded import Guarded
 from harness.results import tables
 
 PAGE = "index.html"
@@ -30,6 +29,7 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from harness.processes.kernels import guarded_kernel
     from harness.report.page import render
 
     tables_dir = tables.find(Path(sweep_dir)).resolve()
@@ -40,23 +40,27 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
         _copy(tables_dir, out / "tables")
     except OSError as error:
         raise InputError(f"{out_dir}: cannot write the report here: {error.strerror}") from error
-    with tempfile.TemporaryDirectory(prefix="tunebench-report-") as folder:
-        try:
-            executed = papermill.execute_notebook(
-                notebooks.path(NOTEBOOK),
-                Path(folder) / "report.ipynb",
-                parameters={"sweep_dir": str(tables_dir), "out_dir": str(out)},
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=folder,
-                shutdown_kernel="immediate",
-                config=_private_wires(Path(folder)),
-            )
-        except PapermillExecutionError as error:
-            raise InputError(
-                f"{sweep_dir}: no report can be made of these tables: {error.ename}: {cut(error.evalue)}; "
-                f"make them again with 'tunebench tables', or see notebooks/{NOTEBOOK}.ipynb if it is your own"
-            ) from error
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        kernel = guarded_kernel(Guarded.waiting(nowhere), "ipykernel_launcher", {})
+    folder = kernel.guarded.folder
+    try:
+        executed = papermill.execute_notebook(
+            notebooks.path(NOTEBOOK),
+            folder / "report.ipynb",
+            parameters={"sweep_dir": str(tables_dir), "out_dir": str(out)},
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            cwd=str(folder),
+            km=kernel,
+        )
+    except PapermillExecutionError as error:
+        raise InputError(
+            f"{sweep_dir}: no report can be made of these tables: {error.ename}: {cut(error.evalue)}; "
+            f"make them again with 'tunebench tables', or see notebooks/{NOTEBOOK}.ipynb if it is your own"
+        ) from error
+    finally:
+        kernel.end()
     page = out / PAGE
     part = page.with_name(f".{PAGE}.part")
     part.write_text(render(executed), encoding="utf-8")
@@ -73,12 +77,3 @@ def _copy(tables_dir: Path, out: Path) -> None:
             shutil.copyfile(csv, out / csv.name)
         else:
             (out / csv.name).unlink(missing_ok=True)  # a copy that an earlier report left
-
-
-def _private_wires(folder: Path) -> Any:
-    """Let kernel and papermill talk over sockets in the private ``folder``, not over TCP ports that others can open."""
-    from traitlets.config import Config
-
-    if os.name != "posix" or len(str(folder)) > 80:  # the system limits the path of a socket to about 100 characters
-        return Config()
-    return Config(KernelManager={"transport": "ipc", "connection_file": str(folder / "kernel.json")})

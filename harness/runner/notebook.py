@@ -13,19 +13,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from subprocess import TimeoutExpired
 from typing import IO, Any
-
-from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from harness.files import write_atomically
 from harness.processes.guarded import Guarded
+from harness.processes.kernels import GuardedKernel, guarded_kernel
 from harness.results import ownership
 from harness.runner import endings
 from harness.runner import kernel as kernels
@@ -39,69 +33,6 @@ STARTS = 3
 _START_TIMEOUT_S = 120
 
 
-class TrialProvisioner(LocalProvisioner):
-    """Starts the kernel under its guard."""
-
-    guarded: Guarded
-    trial_dir: Path
-
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        self.cwd = kwargs.get("cwd") or str(Path.cwd())
-        # The variable names the parent of another kernel, in which this command was typed.
-        environment = {name: value for name, value in kwargs["env"].items() if name != "JPY_PARENT_PID"}
-        environment = {**kernels.QUIET, **environment, ownership.VARIABLE: str(self.trial_dir)}
-        self.guarded.start(cmd, environment, self.cwd)
-        self.process = self.guarded  # type: ignore[assignment]
-        self.pid = self.guarded.pid
-        return self.connection_info
-
-
-class TrialKernel(AsyncKernelManager):
-    """Starts ``sys.executable``, whatever the kernelspecs of this machine say."""
-
-    guarded: Guarded
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        """An IPython kernel of this interpreter."""
-        return KernelSpec(
-            argv=[
-                sys.executable,
-                "-P",  # a trial's folder holds results: no Python that lies there is imported
-                "-m",
-                "harness.runner.kernel",
-                "-f",
-                "{connection_file}",
-            ],
-            display_name="TuneBench",
-            language="python",
-        )
-
-    def kill(self) -> None:
-        """Kill the kernel and every process that it started, at once."""
-        self.guarded.end()
-
-    def end(self) -> int | None:
-        """Kill the kernel; return the exit code that it already had (negative: a signal), or None if it was alive."""
-        code = self.guarded.poll()
-        self.kill()
-        with suppress(TimeoutExpired):  # a process in the depths of a driver cannot be killed; nobody waits for it
-            self.guarded.wait(60)
-        return code
-
-
-def _kernel(guarded: Guarded, trial_dir: Path) -> TrialKernel:
-    """A kernel on sockets in the folder of ``guarded``: private, and no other process can take a port from it."""
-    # The system limits the path of a socket to about 100 characters.
-    folder = guarded.folder
-    short = os.name == "posix" and len(str(folder)) < 80
-    kernel = TrialKernel(connection_file=str(folder / "kernel.json"), transport="ipc" if short else "tcp")
-    kernel.guarded = guarded
-    kernel.provisioner = provisioner = TrialProvisioner(parent=kernel, kernel_spec=kernel.kernel_spec)
-    provisioner.guarded, provisioner.trial_dir = guarded, trial_dir
-    return kernel
-
-
 class Run:
     """One execution of one notebook into one folder; :meth:`kill` may be called from any thread."""
 
@@ -109,7 +40,7 @@ class Run:
         self._source = source
         self._folder = folder
         self._log = log
-        self._kernel: TrialKernel | None = None
+        self._kernel: GuardedKernel | None = None
         self._cell: Any = None
 
     def execute(self, parameters: Mapping[str, Any], limits: Limits) -> Ending:
@@ -151,13 +82,16 @@ class Run:
     def _attempt(self, parameters: Mapping[str, Any], part: Path) -> Ending | None:
         """Run the notebook in a new kernel; None if the kernel failed before the first cell."""
         self._cell = None
-        kernel = self._kernel = _kernel(kernels.take() or Guarded.waiting(self._log), self._folder)
+        quiet = {name: os.environ.get(name, value) for name, value in kernels.QUIET.items()}
+        environment = {**quiet, ownership.VARIABLE: str(self._folder)}
+        guarded = kernels.take() or Guarded.waiting(self._log)
+        kernel = self._kernel = guarded_kernel(guarded, "harness.runner.kernel", environment)
         try:
             return self._papermill(kernel, parameters, part)
         finally:
             kernel.end()
 
-    def _papermill(self, kernel: TrialKernel, parameters: Mapping[str, Any], part: Path) -> Ending | None:
+    def _papermill(self, kernel: GuardedKernel, parameters: Mapping[str, Any], part: Path) -> Ending | None:
         # When jsonschema finds this package it compiles a grammar of IRIs, a second in which nothing happens;
         # without it, it leaves out a check that notebooks do not need.
         sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]

@@ -10,8 +10,11 @@ import pytest
 from helpers import deaths
 from helpers import tiny_models as tiny
 from helpers.deaths import Command
+from helpers.fake_records import make_sweep
 
 from harness.ledger.ledger import Ledger
+from harness.ledger.records import read_records
+from harness.results import tables
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone knows who belongs to whom")
 
@@ -140,3 +143,15 @@ def test_an_estimate_is_interrupted_in_one_line(tmp_path: Path) -> None:
     assert asked.die(signal.SIGTERM) == 130
     assert asked.text() == "interrupted\n"
     assert (asked.alive(), asked.left()) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_kernel_of_a_report_ends_with_it(tmp_path: Path, number: signal.Signals) -> None:
+    make_sweep(tmp_path / "s")
+    tables.write(read_records(tmp_path / "s"), tmp_path / "s")
+    notebooks = Path(__file__).parents[2] / "notebooks"
+    report = Command(tmp_path, "report", "s", "--out", "page", TUNEBENCH_NOTEBOOKS=str(notebooks))
+    report.when(lambda: any("ipykernel_launcher" in line for line in report.alive()))
+    report.die(number)
+    assert (report.alive(), report.left()) == ([], [])
