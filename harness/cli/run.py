@@ -96,7 +96,8 @@ def run(
         print_table(lines.header, lines.rows)
         for line in console_tables.reasons(finished.records):
             say(line)
-        say(_NEXT.format(folder=shlex.quote(str(folder))))
+        for line in _NEXT.format(folder=shlex.quote(str(folder))).splitlines():
+            say(line)
     if report is not None:
         write_report(folder, report)
     if not finished.all_well:
