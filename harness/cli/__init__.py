@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -36,7 +38,7 @@ def main() -> None:
     except _UsageError as error:
         _fail(_in_words(error))
     except BrokenPipeError:
-        sys.stderr.close()
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # nobody reads; what is left is not said
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'tunebench'}: {error.strerror or error}")

@@ -71,11 +71,11 @@ def run(
     """
     make_executor = executors.factory(executor)
     plan = matrix.plan(sweep)
+    make_executor.check(sweep.resources)
     wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
     with _writable(folder):
         if judge is not None:
             plan = judge(plan)
-        make_executor.check(sweep.resources)
         ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
     runnable = {row.trial_id for row in plan.runnable if row.trial_id in wanted}
     heads = dict(zip((row.trial_id for row in plan.rows), ledger.heads(), strict=True))
