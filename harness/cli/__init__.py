@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import io
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -38,7 +37,7 @@ def main() -> None:
     except _UsageError as error:
         _fail(_in_words(error))
     except BrokenPipeError:
-        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # nobody reads; what is left is not said
+        sys.stdout = sys.stderr = io.StringIO()  # nobody reads; what is left is not said
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'tunebench'}: {error.strerror or error}")
