@@ -55,8 +55,9 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
             km=kernel,
         )
     except PapermillExecutionError as error:
+        what = "" if error.ename == "InputError" else f"{error.ename}: "
         raise InputError(
-            f"{sweep_dir}: no report can be made of these tables: {error.ename}: {cut(error.evalue)}; "
+            f"{sweep_dir}: no report can be made of these tables: {what}{cut(error.evalue)}; "
             f"make them again with 'tunebench tables', or see notebooks/{NOTEBOOK}.ipynb if it is your own"
         ) from error
     finally:

@@ -69,7 +69,7 @@ def data(kind: str, train: Sequence[Example], test: Sequence[Example] = (), **ch
         "name": "toy",
         "kind": kind,
         "source": {"local": "none"},
-        "prompt": "{p}",
+        "prompt": "" if kind == "corpus" else "{p}",
         "completion": "{label_word}" if kind == "classification" else "{c}",
         "rejected": "{r}" if kind == "preference" else None,
         "splits": {"validation": 1, "test": 1},

@@ -42,7 +42,7 @@ def spawned(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [*ORDERLY, *AT_ONCE])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, *AT_ONCE])
 def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
     deaths.bench(tmp_path, GO_ON)
     driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
@@ -111,7 +111,7 @@ def test_a_trial_that_just_starts_ends_with_its_driver(tmp_path: Path, number: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [*ORDERLY, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL])
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_estimates_end_with_the_command(tmp_path: Path, command: str, number: signal.Signals) -> None:
     deaths.bench(tmp_path, methods={"lora": {"r": [2, 4, 8, 16, 32, 64, 128, 256]}})

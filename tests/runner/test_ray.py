@@ -102,7 +102,7 @@ def test_a_cluster_of_this_machine_stays_on_it_and_ends_with_the_driver(tmp_path
 
 def test_a_killed_worker_is_a_failed_row(tmp_path: Path, cluster: dict[str, str]) -> None:
     driver, kernel = hang(tmp_path, **cluster)
-    trial, worker, *_ = psutil.Process(kernel).parents()
+    _guard, trial, worker, *_ = psutil.Process(kernel).parents()
     assert "trial" in trial.cmdline()
     worker.kill()
     code, _, err = tiny.done(driver)

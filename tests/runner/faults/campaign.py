@@ -299,7 +299,9 @@ def record_replaced(campaign: Campaign) -> bool:
     """By what is no record, or that of another trial, or of an older schema."""
     if (path := _a_record(campaign)) is None:
         return False
-    other = next(it for it in campaign.folder.glob("results/tiny/trials/*/record.json") if it != path)
+    others = campaign.folder.glob("results/tiny/trials/*/record.json")
+    if (other := next((it for it in others if it != path), None)) is None:
+        return False
     content = path.read_text(encoding="utf-8")
     match campaign.random.choice(["other", "older", "link", "link to itself", "folder", "deleted"]):
         case "other":
