@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from harness.estimate.counts import Published, agree, read
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 ROWS = list(read(REFERENCE / "hu2021_lora_counts.csv"))
 OPEN = [row for row in ROWS if not row.agrees]

@@ -22,6 +22,8 @@ from harness.tasks.evaluate import Answer, Evaluation
 from harness.tasks.metrics import Score, score
 from harness.training.trainer import History, Point
 
+pytestmark = pytest.mark.slow
+
 BUDGET = {"train_examples": 4, "batch_size": 2, "max_length": 32}
 STEPS = tuple(
     Step(number, seconds, 100 * number, 1.0 / number, 1e-3 * number, 0.5 * number, 200 * number)

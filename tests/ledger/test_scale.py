@@ -40,6 +40,8 @@ from harness.runner.schedule import Schedule
 from harness.sweeps.plan import Plan, Planned
 from harness.trial import Trial
 
+pytestmark = pytest.mark.slow
+
 
 def trial(seed: int, **parents: str) -> Trial:
     return Trial(

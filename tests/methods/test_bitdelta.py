@@ -29,6 +29,8 @@ from harness.tasks.logprobs import IGNORED
 from harness.training.token_loss import token_loss
 from harness.training.trainer import train
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "liu2024_bitdelta.csv"
 
 matrices = arrays.arrays(

@@ -18,6 +18,8 @@ from harness.models.load import Base
 from harness.models.load import load as load_base
 from harness.networks.tuned import Tuned
 
+pytestmark = pytest.mark.slow
+
 WIDTH, INNER = 32, 64  # of the toy network, which has two layers of seven matrices
 PLACES = {
     f"layers.{layer}.{place}"

@@ -24,6 +24,8 @@ from harness.tasks.data import TaskData
 from harness.tasks.data import load as load_task
 from harness.trial import Budget
 
+pytestmark = pytest.mark.slow
+
 WIDTH, KEYS = 32, 16  # of the toy network: four heads of eight, two of them for keys and values; two layers
 TEXT = torch.tensor([[70, 71, 72, 73]])
 

@@ -21,6 +21,8 @@ from harness.models.load import load as load_base
 from harness.networks.fresh import fresh_parameters
 from harness.networks.tuned import Tuned
 
+pytestmark = pytest.mark.slow
+
 #: Every method that trains with the settings that make another network of it; ``bitdelta`` needs a parent and has tests
 #: of its own.
 CASES: list[tuple[str, dict[str, Any]]] = [

@@ -17,6 +17,8 @@ from harness.models.spec import ModelSpec
 from harness.networks.structure import blocks, final_norm
 from harness.networks.tuned import Tuned
 
+pytestmark = pytest.mark.slow
+
 _SHAPE = {
     "hidden_size": 32,
     "num_hidden_layers": 2,

@@ -29,6 +29,8 @@ from harness.models.load import load as load_base
 from harness.training.trainer import Settings, train
 from harness.trial import Budget
 
+pytestmark = pytest.mark.slow
+
 #: Dettmers et al. 2023, appendix E.
 NF4 = [
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),

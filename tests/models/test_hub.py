@@ -24,6 +24,8 @@ from harness.sources.fetch import HubSource
 from harness.sweeps import expand as matrix
 from harness.sweeps import spec as sweep
 
+pytestmark = pytest.mark.slow
+
 #: What a repository holds beside the files of a checkpoint: none of it may be fetched.
 OTHERS = ("pytorch_model.bin", "modeling_own.py", "consolidated.safetensors", "training_args.bin", "README.md")
 

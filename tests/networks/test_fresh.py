@@ -22,6 +22,8 @@ from harness.networks.fresh import fresh_modules, full_precision_modules
 from harness.networks.peft_network import place_virtual_tokens
 from harness.networks.tuned import Tuned
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("a", "b", "c")
 METHODS: dict[str, dict[str, Any]] = {
     "full": {},

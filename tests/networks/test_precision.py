@@ -15,6 +15,8 @@ from harness.models.load import Base, load
 from harness.networks.precision import as_served
 from harness.networks.tuned import Tuned
 
+pytestmark = pytest.mark.slow
+
 METHODS: dict[str, dict[str, Any]] = {
     "full": {},
     "full_top_k": {"k": 1},

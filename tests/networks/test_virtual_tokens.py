@@ -23,6 +23,8 @@ from harness.networks.tuned import Tuned
 from harness.objectives import classification
 from harness.tasks.evaluate import predict_labels
 
+pytestmark = pytest.mark.slow
+
 VIRTUAL = 5
 _SHAPE = {
     "hidden_size": 32,

@@ -17,6 +17,8 @@ from harness.models.load import Base, load
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import padded
 
+pytestmark = pytest.mark.slow
+
 METHODS: dict[str, dict[str, Any]] = {
     "baseline": {},
     "full": {},

@@ -22,6 +22,8 @@ from harness.tasks.evaluate import Answer, Evaluation
 from harness.tasks.metrics import Score
 from harness.training.trainer import History
 
+pytestmark = pytest.mark.slow
+
 
 def history(*losses: float) -> History:
     steps = tuple(Step(n, 2.0, 10, loss) for n, loss in enumerate(losses, start=1))

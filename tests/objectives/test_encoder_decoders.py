@@ -27,6 +27,8 @@ from harness.tasks.logprobs import IGNORED, completion_batch, sequence_logprobs
 from harness.tasks.ranking import rank_labels
 from harness.training.token_loss import token_loss
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = tuple(checkpoints.ENCODER_DECODERS)
 #: Every method that trains, small; BitDelta starts from a full fine-tune and stands alone.
 CASES: dict[str, dict[str, Any]] = {

@@ -21,6 +21,8 @@ from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix, proportions
 from harness.training.token_loss import token_loss
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = [toy.example("one:", "first"), toy.example("a longer prompt:", "second answer"), toy.example("x:", "3")]
 TURNS = [
     {"role": "user", "content": "hi"},

@@ -21,6 +21,8 @@ from harness.report.page import render
 from harness.report.sections import Html, brief, comparison
 from harness.results import tables
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """What a browser would load, run and show."""

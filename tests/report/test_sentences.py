@@ -17,6 +17,8 @@ from harness.figures.findings import answer, caution
 from harness.judgement import paired_difference
 from harness.judgement.statistics import aggregate
 
+pytestmark = pytest.mark.slow
+
 UNTRAINED = ("baseline", "quantized")
 NAMES = (*UNTRAINED, "full", "lora", "prompt", "head")
 SCORES = st.sampled_from([-0.4, -0.02, 0.0, 0.5, 0.505, 0.9])

@@ -17,6 +17,8 @@ from harness.runner.executors import process
 from harness.sweeps import expand as matrix
 from harness.sweeps import spec as sweep
 
+pytestmark = pytest.mark.slow
+
 #: What a trial does with its folders, without torch: a checkpoint, a parent's checkpoint, an outcome.
 CELLS = (
     "from harness.results.ownership import own\nfrom harness.results.record import write_outcome\n"

@@ -29,6 +29,8 @@ from harness.runner.endings import OK, TAKEN_AWAY, Ending, of_process
 from harness.runner.run import run
 from harness.sweeps import spec as sweep
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., tuple[int, str, str]]
 
 FOUR = {"methods": {"full": {"r": [1, 2, 3, 4]}}}

@@ -15,6 +15,8 @@ from harness.runner.executors import local
 from harness.runner.executors.local import LocalExecutor
 from harness.sweeps.spec import Resources
 
+pytestmark = pytest.mark.slow
+
 
 class Process:
     """A trial that ends when it is told to."""

@@ -28,6 +28,8 @@ from harness.sweeps import spec as sweep
 from harness.sweeps.plan import Plan, Planned
 from harness.trial import Trial
 
+pytestmark = pytest.mark.slow
+
 HANG = {"full": {"act": ["hang"]}}
 
 

@@ -25,6 +25,8 @@ from pydantic import TypeAdapter, ValidationError
 from harness.errors import InputError
 from harness.sources import archive, cache, fetch
 
+pytestmark = pytest.mark.slow
+
 SOURCE: TypeAdapter[Any] = TypeAdapter(fetch.Source)
 FILES = {"toy/data/rows.csv": b"a,b\n1,2\n", "toy/data/other.txt": b"other", "toy/__init__.py": b"raise SystemExit"}
 

@@ -14,6 +14,8 @@ from harness.sources.fetch import HubSource
 from harness.tasks import data
 from harness.tasks.spec import TaskSpec, load_spec, names
 
+pytestmark = pytest.mark.slow
+
 HUB = [name for name in names() if isinstance(load_spec(name).source, HubSource)]
 
 

@@ -19,6 +19,8 @@ from harness.networks.tuned import Tuned
 from harness.tasks import ranking
 from harness.tasks.ranking import answer_logprobs
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [[40 + i for i in range(length)] for length in (5, 17, 1, 11)]
 ANSWERS = [[[70], [71, 72, 73, 74]], [[75, 76]], [[77], [78], [79, 80, 81]], [[82, 83, 84], [85]]]
 METHODS: dict[str, dict[str, Any]] = {

@@ -17,6 +17,8 @@ from harness.tasks.logprobs import IGNORED
 from harness.training.token_loss import learnt_positions, token_loss
 from harness.training.trainer import loss_of, network_loss, train
 
+pytestmark = pytest.mark.slow
+
 TRAINED = [name for name, entry in catalog.METHODS.items() if entry.trains]
 
 

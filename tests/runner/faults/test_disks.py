@@ -12,6 +12,8 @@ from helpers import tiny_models as tiny
 
 from harness.ledger.ledger import Ledger
 
+pytestmark = pytest.mark.slow
+
 Mount = Callable[[str], Path]
 
 IMPORTS = "from pathlib import Path\nfrom harness.results.record import write_outcome\n"
