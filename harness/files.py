@@ -96,7 +96,7 @@ def _link(part: Path, path: Path) -> None:
 def write_checksums(folder: Path) -> None:
     """Write the SHA-256 of every file in ``folder`` beside them, as ``sha256sum`` does."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS_FILE)
-    write_atomically(folder / CHECKSUMS_FILE, "".join(f"{_sha256(path)}  {path.name}\n" for path in files))
+    write_atomically(folder / CHECKSUMS_FILE, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
 
 
 def missing_file(folder: Path) -> str | None:
@@ -111,7 +111,7 @@ def damaged_file(folder: Path) -> str | None:
     """The first file of ``folder`` that is not what its checksum says; None if all are, or there are no checksums."""
     for name, expected in _checksums(folder).items():
         path = folder / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256(path) != expected:
             return name
     return None
 
@@ -125,6 +125,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     return {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from harness.cli.output import say
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -32,7 +34,7 @@ class Estimating:
             if sys.stderr.isatty():
                 self._bar = _bar(of)
             elif of > 1:
-                self._say(f"estimating the memory of {of} settings, once")
+                say(f"estimating the memory of {of} settings, once", sys.stderr)
         elif self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=estimated)
 
@@ -44,10 +46,10 @@ class Estimating:
         if self._bar is not None:
             self._bar.stop()
         if self._settings > 1 and error is None:
-            self._say(f"estimated the memory of {self._settings} settings in {clock(time.monotonic() - self._began)}")
-
-    def _say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+            say(
+                f"estimated the memory of {self._settings} settings in {clock(time.monotonic() - self._began)}",
+                sys.stderr,
+            )
 
 
 def _bar(settings: int) -> Progress:

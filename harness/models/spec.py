@@ -273,6 +273,7 @@ def _configured(source: HubSource, where: str) -> Path:
             f"{where}: has no {HUB_WEIGHTS}, and pickled weights are never read; valid: a revision that has, such as "
             "a conversion, refs/pr/NUMBER"
         )
+    # By the name and not by the listing's commit: so the cache knows what the name stood for when there is no network.
     folder = hub.snapshot(source.hub, source.revision, ("config.json",), where=where, quiet=True)
     if not (folder / "config.json").is_file():
         raise InputError(f"{where}: has no config.json, so it is not a model for transformers (an adapter has none)")

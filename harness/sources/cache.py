@@ -8,7 +8,6 @@ same folder wait for one another on a lock file.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import InputError
+from harness.files import sha256
 
 MARKER = ".complete.json"
 
@@ -76,12 +76,6 @@ def build_once(folder: Path, build: Callable[[Path], None], *, verify: bool = Fa
     except OSError as error:
         raise _told(folder, error) from error
     return folder
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _mark(folder: Path) -> None:

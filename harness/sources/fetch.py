@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, assert_never
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from harness.errors import InputError
+from harness.files import sha256
 from harness.sources import cache, hub, index
 from harness.sources.archive import unpack
 from harness.trial import Frozen
@@ -158,7 +159,7 @@ def _unpack_package(source: PackageSource, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target) as download:
         bring = index.wheel if source.archive == "wheel" else index.source_archive
         archive = bring(source.package, source.sha256, Path(download))
-        if (got := cache.sha256(archive)) != source.sha256:
+        if (got := sha256(archive)) != source.sha256:
             raise index.wrong_hash(source.package, source.sha256, got)
         unpack(archive, source.files, target, f"fetch: {source.package}")
 
@@ -169,7 +170,7 @@ def _parts(source: PartsSource, verify: bool) -> Path:
             for package in source.parts:
                 with (_package(package, verify) / package.files[0]).open("rb") as stream:
                     shutil.copyfileobj(stream, whole, 1 << 20)
-        if (got := cache.sha256(part / source.join)) != source.sha256:
+        if (got := sha256(part / source.join)) != source.sha256:
             raise InputError(f"fetch: {source.join}: SHA-256 of the joined parts is {got}, recorded is {source.sha256}")
 
     return cache.build_once(cache.root() / "packages" / f"{source.join}-{source.sha256[:12]}", join, verify=verify)

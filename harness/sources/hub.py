@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.errors import InputError
-from harness.sources import cache
+from harness.files import sha256
 
 #: A commit of the hub: a revision that cannot move.
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -171,7 +171,7 @@ def _damaged(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and path.is_file():
             blob = path.resolve()
-            told = {64: cache.sha256, 40: _git_sha1}.get(len(blob.name))
+            told = {64: sha256, 40: _git_sha1}.get(len(blob.name))
             if told is not None and told(blob) != blob.name:
                 yield path
 

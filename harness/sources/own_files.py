@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.files import write_atomically
+from harness.files import sha256, write_atomically
 from harness.sources import cache
 
 #: Files from this size on are hashed once and remembered; smaller ones are hashed in less time than it takes to ask.
@@ -117,12 +117,12 @@ def _sha256(path: Path) -> str:
     """SHA-256 of a file; that of a large one is remembered in the cache until its size or time changes."""
     state = path.stat()
     if state.st_size < _WORTH_KEEPING_BYTES:
-        return cache.sha256(path)
+        return sha256(path)
     key = hashlib.sha256(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()[:24]
     digest_file = cache.root() / "digests" / f"{key}.json"
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         return str(json.loads(digest_file.read_text(encoding="utf-8"))["sha256"])
-    digest = cache.sha256(path)
+    digest = sha256(path)
     with contextlib.suppress(OSError):  # where there is no place to keep it, it is hashed again next time
         digest_file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(digest_file, json.dumps({"sha256": digest}), durable=False)

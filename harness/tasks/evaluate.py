@@ -192,12 +192,13 @@ def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exam
 def _of_choices(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
     picks = dict(zip(("accuracy", "accuracy_norm"), pick_choices(tuned, examples, max_length), strict=True))
     expected = [str(e.label) for e in examples]
-    names = sorted(data.spec.metrics, key=lambda name: name != data.spec.primary_metric)
-    outputs = [e.candidates[pick] for e, pick in zip(examples, picks[names[0]], strict=True)]
+    outputs = [e.candidates[pick] for e, pick in zip(examples, picks[data.spec.primary_metric], strict=True)]
     prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
     return Evaluation(
         split=split,
-        scores=tuple(score(name, picks[name], expected, clusters(examples)) for name in names),
+        scores=_primary_first(
+            data, [score(one, picks[one], expected, clusters(examples)) for one in data.spec.metrics]
+        ),
         answers=tuple(map(Answer, prompts, outputs, [e.references for e in examples])),
         examples=example_ids(examples),
     )
@@ -222,9 +223,12 @@ def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Examp
         )
         return Evaluation(split, (accuracy,), answers, example_ids(examples))
     generated = _of_answers(tuned, data, split, examples, max_length, data.spec.metrics_of_text)
-    primary = data.spec.primary_metric
-    scores = sorted((accuracy, *generated.scores), key=lambda one: one.metric != primary)
-    return Evaluation(split, tuple(scores), generated.answers, generated.examples)
+    scores = _primary_first(data, [accuracy, *generated.scores])
+    return Evaluation(split, scores, generated.answers, generated.examples)
+
+
+def _primary_first(data: TaskData, scores: Sequence[Score]) -> tuple[Score, ...]:
+    return tuple(sorted(scores, key=lambda one: one.metric != data.spec.primary_metric))
 
 
 def _scored(
@@ -238,11 +242,10 @@ def _scored(
 ) -> Evaluation:
     answers = [data.spec.scored_part(output) for output in outputs]
     expected = [tuple(data.spec.scored_part(one) for one in several) for several in references]
-    primary, of_source = data.spec.primary_metric, clusters(examples)
-    names = sorted(metrics, key=lambda name: name != primary)
+    of_source = clusters(examples)
     return Evaluation(
         split=split,
-        scores=tuple(score(name, answers, expected, of_source) for name in names),
+        scores=_primary_first(data, [score(name, answers, expected, of_source) for name in metrics]),
         answers=tuple(map(Answer, prompts, outputs, references)),
         examples=example_ids(examples),
     )

@@ -6,20 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers import command_line
 from helpers import tiny_models as tiny
+from helpers.command_line import Call
 
-from harness import cli
 from harness.errors import InputError
 from harness.ledger.ledger import Ledger
 from harness.runner.run import run
 from harness.sweeps import expand as matrix
 from harness.sweeps import spec as sweep
-
-Call = Callable[..., tuple[int, str, str]]
 
 #: What takes long to import and no command needs before it works.
 HEAVY = ("torch", "pandas", "matplotlib", "numpy", "pyarrow", "papermill", "transformers", "rich.console")
@@ -32,16 +31,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "notebooks"))
     tiny.bench(tmp_path, methods={"full": {}, "lora": {"r": [4, 8]}}, objectives=["classification", "sft"])
 
-    def called(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tunebench", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = exit_.value.code
-        assert isinstance(code, int)
-        return code, out, err
-
-    return called
+    return partial(command_line.run, monkeypatch, capsys)
 
 
 def test_the_start_imports_nothing_heavy() -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers import command_line
 from helpers import tiny_models as tiny
+from helpers.command_line import Call
 
-from harness import cli
 from harness.runner.executors import slurm
-
-Call = Callable[..., tuple[int, str, str]]
 
 TASK = {
     "name": "tickets",
@@ -36,15 +34,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     tiny.bench(tmp_path, tasks=["tickets.yaml"], budget={"train_examples": 8})
     (tmp_path / "tickets.yaml").write_text(yaml.safe_dump(TASK))
 
-    def called(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tunebench", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert isinstance(exit_.value.code, int)
-        return exit_.value.code, out, err
-
-    return called
+    return partial(command_line.run, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("command", ["plan", "run", "run --executor slurm"])

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from helpers import checkpoints, fake_records
+from helpers import checkpoints, command_line, fake_records
+from helpers.command_line import Call
 
-from harness import cli
 from harness.cli.shown import plain, sparkline
-
-Call = Callable[..., tuple[int, str, str]]
 
 TASK = {
     "name": "tickets",
@@ -38,15 +35,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     (tmp_path / "tickets.csv").write_text("body,team\n" + "\n".join([*rows, "x,"]))
     (tmp_path / "tickets.yaml").write_text(yaml.safe_dump(TASK))
 
-    def called(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tunebench", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert isinstance(exit_.value.code, int)
-        return exit_.value.code, out, err
-
-    return called
+    return partial(command_line.run, monkeypatch, capsys)
 
 
 def test_a_task_is_shown_with_what_was_left_out_its_labels_and_its_majority(call: Call) -> None:

@@ -6,16 +6,17 @@ import json
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import command_line
 from helpers import tiny_models as tiny
+from helpers.command_line import Call
 
-from harness import cli
 from harness.estimate import planned
 from harness.files import damaged_file, missing_file, write_checksums
 from harness.ledger import parents
@@ -30,8 +31,6 @@ from harness.runner.run import run
 from harness.sweeps import spec as sweep
 
 pytestmark = pytest.mark.slow
-
-Call = Callable[..., tuple[int, str, str]]
 
 FOUR = {"methods": {"full": {"r": [1, 2, 3, 4]}}}
 FAMILY = {"methods": {"full": {}, "bitdelta": {"scale": [1.0, 2.0]}}, "keep_artifacts": True}
@@ -117,14 +116,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "notebooks"))
     tiny.bench(tmp_path, **FOUR)
 
-    def called(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tunebench", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return exit_.value.code, out, err  # type: ignore[return-value]
-
-    return called
+    return partial(command_line.run, monkeypatch, capsys)
 
 
 def a_sweep(folder: Path, act: Callable[[Ledger, str], Ending | None], **changes: object) -> Path:

@@ -23,6 +23,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import InputError
+from harness.files import sha256
 from harness.sources import archive, cache, fetch
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,7 @@ def wheel(folder: Path, name: str = "toy", files: dict[str, bytes] = FILES, tag:
     with zipfile.ZipFile(path, "w") as archive:
         for member, content in {**files, **meta}.items():
             archive.writestr(member, content)
-    return cache.sha256(path)
+    return sha256(path)
 
 
 def sdist(folder: Path) -> str:
@@ -64,7 +65,7 @@ def sdist(folder: Path) -> str:
         link = tarfile.TarInfo("toy-1.0/data/link.csv")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    return cache.sha256(path)
+    return sha256(path)
 
 
 @pytest.fixture

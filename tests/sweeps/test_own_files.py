@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ import yaml
 from harness.errors import InputError
 from harness.estimate.planned import Setting
 from harness.experiment.parallel import launch
-from harness.files import TRIAL_FILE
+from harness.files import TRIAL_FILE, sha256
 from harness.ledger.ledger import Ledger
 from harness.models.spec import load_spec as load_model
 from harness.results import tables
-from harness.sources import cache, own_files
+from harness.sources import own_files
 from harness.sweeps import expand as matrix
 from harness.sweeps import spec as sweep
 from harness.sweeps.plan import Plan
@@ -333,8 +332,7 @@ REVISIONS = {
 
 def test_a_large_file_is_hashed_once_until_it_changes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
-    sha256: Callable[[Path], str] = cache.sha256
-    monkeypatch.setattr(cache, "sha256", lambda path: hashed.append(path.name) or sha256(path))
+    monkeypatch.setattr(own_files, "sha256", lambda path: hashed.append(path.name) or sha256(path))
     monkeypatch.setattr(own_files, "_WORTH_KEEPING_BYTES", 1000)
     write_model(home / "model", b"w" * 1000)
     first = load_model(str(home / "model")).revision()
