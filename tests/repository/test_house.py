@@ -34,9 +34,28 @@ def test_code_is_formatted() -> None:
     tool("ruff", "format", "--check", ".")
 
 
+#: Written above a notebook's code, so that what mypy says of it is what a kernel would.
+AS_A_MODULE = "# mypy: allow-untyped-defs, allow-untyped-calls\nfrom IPython.display import display\n"
+#: Names that are not there and arguments that nobody takes. Other types of a notebook's values follow from parameters.
+FATAL = re.compile(r"\[(attr-defined|call-arg|import-not-found|import-untyped|name-defined|syntax)\]$", re.MULTILINE)
+
+
 @pytest.mark.slow
 def test_types_are_right() -> None:
     tool("mypy")
+
+
+@pytest.mark.slow
+def test_what_a_notebook_imports_and_calls_is_there(tmp_path: Path) -> None:
+    for path in NOTEBOOKS:
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        lines = [line for cell in cells for line in "".join(cell["source"]).split("\n")]
+        code = "\n".join(line for line in lines if not line.startswith("%"))
+        (tmp_path / f"{path.parent.name}_{path.stem}.py").write_text(AS_A_MODULE + code + "\n")
+    command = [sys.executable, "-m", "mypy", *map(str, sorted(tmp_path.iterdir()))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"(checked {len(NOTEBOOKS)} source files)" in done.stdout or done.returncode == 0, done.stdout + done.stderr
+    assert [line for line in done.stdout.splitlines() if FATAL.search(line)] == []
 
 
 def name_of(requirement: str) -> str:
