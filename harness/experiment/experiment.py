@@ -18,7 +18,8 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from harness.experiment.parallel import launch
 from harness.experiment.stored import StoredBytes
 from harness.files import PROGRESS_FILE, write_atomically
 from harness.measure.environment import accelerator
-from harness.measure.latency import Latencies, generation_latency, prediction_latency
+from harness.measure.latency import Latencies, Latency, generation_latency, prediction_latency
 from harness.measure.memory import Peak, peak_memory, weights_bytes
+from harness.measure.processors import disturbed, undisturbed
 from harness.measure.roofline import roofline
 from harness.measure.training import speed, utilisation
 from harness.methods import load
@@ -99,6 +101,7 @@ class Experiment:
         self.eval_s: float | None = None
         self.forgetting: float | None = None
         self._together: str | None = None
+        self._shares: list[float | None] = []  # of the processors, in the timed regions
         self._trial_dir = place_of_record(trial_dir)
         self.setup_s = time.perf_counter() - start
 
@@ -193,18 +196,24 @@ class Experiment:
     def measure_inference(self, **settings: int) -> Latencies:
         """Latency at batch 1 (or other ``settings`` of :mod:`harness.measure.latency`).
 
-        If the change can be folded into the weights, the method is measured both ways: ``plain`` and ``merged``.
+        If the change can be folded into the weights, the method is measured both ways: ``plain`` and ``merged``. What
+        others disturbed is measured again (protocol, rule 6).
         """
         tuned = self.applied()
         self._tell("latency")
         measure = prediction_latency if self.base.has_head else generation_latency
-        device, vocabulary = self.base.device, self.base.tokenizer.vocab_size
+        place = (self.base.device, self.base.tokenizer.vocab_size)
         with as_served(tuned) as network:
-            self.latency += measure(network, device, vocabulary, **settings)
+            self._time(partial(measure, network, *place, **settings))
             if tuned.merge is not None:
                 with tuned.merge() as folded:
-                    self.latency += measure(folded, device, vocabulary, variant="merged", **settings)
+                    self._time(partial(measure, folded, *place, variant="merged", **settings))
         return self.latency
+
+    def _time(self, measure: Callable[[], list[Latency]]) -> None:
+        rows, share = undisturbed(measure)
+        self.latency += rows
+        self._shares.append(share)
 
     @torch.no_grad()
     def save_and_reload(self, artifact_dir: str | None = None) -> StoredBytes:
@@ -255,6 +264,7 @@ class Experiment:
             "weights_bytes": self._weights_bytes,
             "peak_inference_bytes": self.peak_inference_bytes,
             "train_steps": 0,
+            "disturbed": disturbed(*self._shares, self.history.processor_share if self.history else None),
         }
         if not self.base.spec.is_random:  # what random weights answer means nothing
             columns |= {

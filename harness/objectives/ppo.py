@@ -34,6 +34,7 @@ from harness.arguments import Count, Part, Positive, Weight
 from harness.measure.energy import energy
 from harness.measure.environment import synchronize
 from harness.measure.memory import gradients_bytes, optimizer_bytes, peak_memory, weights_bytes
+from harness.measure.processors import processors
 from harness.measure.training import Step
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
@@ -227,7 +228,7 @@ def fit(
     points: list[Point] = []
     state_bytes: int | None = None
 
-    with peak_memory(device) as peak, energy(device) as used:
+    with peak_memory(device) as peak, energy(device) as used, processors() as got:
         for number, prompts in enumerate(_batches([e.prompt for e in data.train], settings), start=1):
             learning_rate = learner.schedule.get_last_lr()[0]
             synchronize(device)
@@ -261,6 +262,7 @@ def fit(
         activations_bytes=activations,
         energy_j=used.joules,
         energy_reason=used.reason,
+        processor_share=got.share,
         curves=tuple(points),
     )
 

@@ -141,6 +141,19 @@ TRIALS = Table(
             _C("setup_s", "float", "wall time of loading data and model and applying the method", minimum=0),
             _C("train_s", "float", "wall time of the training call, its preparation included", minimum=0),
             _C("eval_s", "float", "wall time of all evaluations", minimum=0),
+            _C(
+                "disturbed",
+                "bool",
+                "whether others had the processors for more than a twentieth of the time that training or the "
+                "measurement of latency was ready to run; null where the system does not count it",
+            ),
+            _C(
+                "concurrent_trials",
+                "int",
+                "how many other trials of the sweep ran on the same machine at some moment of the last attempt, at "
+                "most; speeds and latencies of a row where it is not 0 are not compared",
+                minimum=0,
+            ),
         ),
         *_group(
             "size",

@@ -16,6 +16,7 @@ import pyarrow as pa
 from harness.files import TABLES_DIR, remove_dead_parts
 from harness.results.baseline import fill_base_scores
 from harness.results.builder import TableBuilder
+from harness.results.concurrent import fill_concurrent_trials
 from harness.results.files import TableFiles, find, read
 from harness.results.parents import fill_chain_costs, fill_parent_settings
 from harness.results.record import Record
@@ -93,6 +94,7 @@ def _unchecked(records: Iterable[Record]) -> Iterator[tuple[str, pa.RecordBatch]
     fill_base_scores(trials, specs)
     fill_parent_settings(trials, specs)
     fill_chain_costs(trials)
+    fill_concurrent_trials(trials)
     builders["trials"].extend(trials)
     for name in (*LONG_TABLES, "trials"):
         for batch in builders[name].finish().to_batches():

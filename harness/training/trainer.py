@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from harness.measure.energy import energy
 from harness.measure.memory import peak_memory, saved_activations, weights_bytes
+from harness.measure.processors import processors
 from harness.measure.training import Step, StepTimer
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
@@ -77,6 +78,8 @@ class History:
     peak_reserved_bytes: int | None = None
     process_bytes: int | None = None
     """The memory that the GPU driver counts for this process at the end; None on CPU."""
+    processor_share: float | None = None
+    """:attr:`harness.measure.processors.Processors.share` of the training."""
     curves: tuple[Point, ...] = ()
     """The curves of the objective beside the loss."""
 
@@ -310,7 +313,7 @@ def run(
                 trainer.remove_callback(callback)
     trainer.batch_tokens, trainer.batch_slots = [], []
     try:
-        with peak_memory(device) as peak, energy(device) as used:
+        with peak_memory(device) as peak, energy(device) as used, processors() as got:
             trainer.train()
     finally:
         timer.close()
@@ -343,6 +346,7 @@ def run(
         energy_reason=used.reason,
         peak_reserved_bytes=peak.reserved_bytes,
         process_bytes=peak.process_bytes,
+        processor_share=got.share,
         curves=tuple(
             Point(log["step"], name, float(value))
             for log in logs
