@@ -37,7 +37,7 @@ def disturbed(*shares: float | None) -> bool | None:
 
 
 def undisturbed(measure: Callable[[], _Result], tries: int = TRIES) -> tuple[_Result, float | None]:
-    """What ``measure`` gives and its share of the processors: the first undisturbed of ``tries``, or the best of all."""
+    """What ``measure`` gives, with its share: the first of ``tries`` that is undisturbed, else the best of them."""
     attempts: list[tuple[_Result, float | None]] = []
     while len(attempts) < tries:
         with processors() as got:
@@ -72,9 +72,7 @@ def _times(threads: Path) -> dict[str, tuple[int, int]]:
     return times
 
 
-def _share(
-    before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]], stolen: float
-) -> float | None:
+def _share(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]], stolen: float) -> float | None:
     grown = [(ran - start[0], waited - start[1]) for thread, (ran, waited) in after.items()
              for start in [before.get(thread, (0, 0))]]  # fmt: skip
     ran, waited = (sum(column) for column in zip(*grown, strict=True)) if grown else (0, 0)
