@@ -98,7 +98,8 @@ CATEGORY_COLOURS = {
     "not split": COLOURS["grey"],
 }
 
-_RC = {
+#: The settings of matplotlib in which every figure is drawn.
+RC = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
     "font.family": "DejaVu Sans",
@@ -125,7 +126,7 @@ _RC = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the project's style, then restore the settings from before."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         yield
 
 
@@ -149,6 +150,11 @@ def seconds_text(value: float) -> str:
         if value >= scale:
             return f"{_digits(value / scale)} {unit}"
     return f"{_digits(value / 1e-9)} ns" if value > 0 else "0 s"
+
+
+def energy_text(value: float) -> str:
+    """Joules in short: 1.2e6 -> '1.2 MJ'."""
+    return _scaled(value, 1000.0, (" J", " kJ", " MJ", " GJ", " TJ"))
 
 
 def percent_text(share: float) -> str:
