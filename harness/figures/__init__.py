@@ -39,7 +39,7 @@ DESCRIPTIONS = {
     "score_vs_model_size": "Test score against the size of the base model.",
     "score_vs_examples": "Test score against the number of training examples.",
     "examples_and_rank": "Test score by training examples and rank.",
-    "prefix_length": "Test score against the number of virtual tokens, for prefixes in every layer and embeddings alone.",
+    "prefix_length": "Test score against the number of virtual tokens: prefixes in every layer, and embeddings alone.",
     "score_by_bits": "What fewer bits alone cost: score and size of the untrained model, quantised.",
     "forgetting_vs_score": "What a method forgets of the base model against what it learns.",
     "learning_rates": "Validation score at every learning rate that was tried.",
@@ -57,7 +57,6 @@ DESCRIPTIONS = {
     "objective_ladder": "Untrained model, supervised fine-tuning and preference objectives, by several measures.",
     "reward_vs_kl": "Reward against the distance from the reference, for objectives that learn from preferences.",
     "reward_accuracy": "Share of preference pairs that each reward model orders correctly.",
-    "answer_ratings": "Ratings of the methods from pairwise comparisons of their answers.",
 }
 
 
@@ -91,10 +90,13 @@ def save_as(figure: Figure, folder: Path, name: str, kind: str, dots: float = 20
     A PNG has ``dots`` per inch. A figure with very many panels gets fewer, so that its file stays small. No file holds
     the date, so that the same figure gives the same bytes.
     """
+    from harness.figures.style import style
+
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.{kind}"
-    if kind == "png":
-        figure.savefig(path, dpi=min(dots, _PIXELS / max(figure.get_size_inches())))
-    else:
-        figure.savefig(path, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
+    with style():
+        if kind == "png":
+            figure.savefig(path, dpi=min(dots, _PIXELS / max(figure.get_size_inches())))
+        else:
+            figure.savefig(path, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
     return path

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures import published
 from harness.figures.findings import FULL, trained
-from harness.figures.lines import Series, draw_lines, varied
-from harness.figures.panels import Nothing, Panel, Tables, View, compose, views, why_empty
+from harness.figures.lines import Series, draw_lines, line_views
+from harness.figures.panels import Nothing, Panel, Tables, View, compose, why_empty
 from harness.figures.published_panels import lines_view
 from harness.figures.style import bytes_text, count_text, seconds_text
 from harness.figures.timing import undisturbed
 from harness.figures.words import leading
 from harness.judgement.statistics import aggregate
 
-
 _TOKENS = 1e6
 _X = "Parameters of the base model (log scale)"
-_FACET = ["task", "device", "cost"]
+_MODEL = ("model", "model_revision")
 _COSTS = {
     "speed_s": ("Time for a million tokens (log scale)", seconds_text),
     "peak_train_bytes": ("Peak memory of training (log scale)", bytes_text),
@@ -32,23 +33,26 @@ def draw(tables: Tables) -> Figure | Nothing:
     panels = []
     for column in _COSTS:
         known = chosen[chosen[column] > 0]
-        known = varied(chosen[chosen[column] > 0].assign(cost=column), _FACET, "model_params")
-        panels += views(known, _draw, _FACET, among=["model", "model_revision"])
+        known = chosen[chosen[column] > 0]
+        panels += line_views(known, partial(_draw, series=_series(column)), ["task", "device"], _series(column), _MODEL)
     if not panels:
         return Nothing(why_empty(tables["trials"], "no method was trained on models of two sizes"))
     return compose([*panels, *_zhao()], height=lambda lines: max(3.8, 1.6 + 0.2 * lines))
 
 
-def _draw(panel: Panel, frame: pd.DataFrame) -> str:
-    column = frame.cost.iloc[0]
-    label, text = _COSTS[column]
-    series = Series("model_params", _X, count_text, column, text, low=None, high=None, log_y=True)
-    draw_lines(panel, frame, series, label)
+def _series(column: str) -> Series:
+    return Series("model_params", _X, count_text, column, _COSTS[column][1], low=None, high=None, log_y=True)
+
+
+def _draw(panel: Panel, frame: pd.DataFrame, series: Series) -> str:
+    column, text = series.y, series.y_text or str
+    draw_lines(panel, frame, series, _COSTS[column][0])
     largest = frame[frame.model_params == frame.model_params.max()]
     least, most = (leading(largest, column, is_largest, text) for is_largest in (False, True))
     size = f"With {count_text(frame.model_params.max())} parameters"
     if least.text == most.text:
-        return f"{size}, every method needs {least.text}"
+        who = f"{least.names[0]} needs" if len(largest) == 1 else f"all {len(largest)} need"
+        return f"{size}, {who} {least.text}"
     return f"{size}, {least.who} lowest ({least.text}) and {most.who} highest ({most.text})"
 
 

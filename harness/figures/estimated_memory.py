@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from harness.figures.panels import Nothing, Panel, Tables, rows, views, why_empty, compose
+from harness.figures.panels import Nothing, Panel, Tables, compose, rows, views, why_empty
 from harness.figures.style import MUTED, bytes_text, look, percent_text
 
 PLAN = "plan"

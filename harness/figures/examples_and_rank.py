@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from harness.figures.grids import cell_texts, draw_grid
 from harness.figures.panels import Nothing, Panel, Tables, View, compose, why_empty
-from harness.figures.style import count_text, score_text
+from harness.figures.style import score_text
 from harness.judgement.statistics import aggregate
 
 _FACET = ["task", "model", "method"]
@@ -37,13 +37,15 @@ def draw(tables: Tables) -> Figure | Nothing:
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     higher = bool(frame.higher_is_better.iloc[0])
-    best = frame.sort_values("test_score", ascending=not higher, kind="stable").drop_duplicates(["rank", "train_examples"])
+    best = frame.sort_values("test_score", ascending=not higher, kind="stable").drop_duplicates(
+        ["rank", "train_examples"]
+    )
     cells = best.pivot(index="rank", columns="train_examples", values="test_score").sort_index(ascending=False)
     halves = best.assign(half=(best.ci_high - best.ci_low) / 2).pivot(
         index="rank", columns="train_examples", values="half"
     )
     texts = cell_texts(cells, halves, score_text)
-    shown = cells.rename(index=lambda rank: f"{rank:g}", columns=count_text)
+    shown = cells.rename(index=lambda rank: f"{rank:g}", columns=lambda count: f"{count:g}")
     draw_grid(panel, shown, texts, pd.Series(higher, index=shown.columns), by_column=False)
     panel.axes.set(xlabel="Training examples", ylabel="Rank")
     return _finding(cells, higher)
@@ -58,5 +60,5 @@ def _finding(cells: pd.DataFrame, higher: bool) -> str:
         ranks = sorted(rank for rank, score in scores.items() if score_text(score) == score_text(top))
         names = " and ".join(f"{rank:g}" for rank in ranks[:3]) + (" and others" if len(ranks) > 3 else "")
         word = "ranks" if len(ranks) > 1 else "rank"
-        parts.append(f"{word} {names} with {count_text(examples)} examples ({score_text(top)})")
+        parts.append(f"{word} {names} with {examples:g} examples ({score_text(top)})")
     return f"{'Highest' if higher else 'Lowest'} scores: {parts[0]}; {parts[1]}"

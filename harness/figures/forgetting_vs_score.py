@@ -16,7 +16,7 @@ from harness.judgement.statistics import aggregate
 
 
 def draw(tables: Tables) -> Figure | Nothing:
-    """Rise of the loss on general text against the mean test score; the dashed line is a model that forgets nothing."""
+    """Mean test score against the rise of the loss on general text; the dashed line is a model that forgets nothing."""
     chosen = aggregate(tables)
     scored = trained(chosen[chosen.forgetting.notna() & chosen.test_score.notna()])
     if scored.empty:
@@ -28,12 +28,13 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     axes = panel.axes
     for row in rows(frame):
         one = look(row.method)
-        axes.plot([row.ci_low, row.ci_high], [row.forgetting] * 2, color=one.colour, lw=1.2)
-        axes.plot(row.test_score, row.forgetting, one.marker, color=one.colour, markersize=7)
-    axes.axhline(0, color=MUTED, ls="--", lw=1)
+        axes.plot([row.forgetting] * 2, [row.ci_low, row.ci_high], color=one.colour, lw=1.2)
+        axes.plot(row.forgetting, row.test_score, one.marker, color=one.colour, markersize=7)
+    axes.axvline(0, color=MUTED, ls="--", lw=1)
     axes.margins(x=0.12, y=0.12)
-    axes.set(xlabel=metric_label(frame), ylabel="forgotten: rise of the loss on general text, nats")
-    panel.label_points(frame.test_score.tolist(), frame.forgetting.tolist(), frame.label.tolist())
+    axes.set(xlabel="Forgotten: rise of the loss on general text, nats", ylabel=metric_label(frame))
+    spans = list(zip(frame.ci_low, frame.ci_high, strict=True))
+    panel.label_points(frame.forgetting.tolist(), frame.test_score.tolist(), frame.label.tolist(), spans)
     if len(frame) == 1:
         return f"{frame.label.iloc[0]} forgets {_nats(frame.forgetting.iloc[0])}"
     least, most = (leading(frame, "forgetting", largest, _nats) for largest in (False, True))
@@ -60,17 +61,20 @@ def _biderman() -> View:
 
     def draw_paths(panel: Panel) -> str:
         axes = panel.axes
-        for label, path in frame.groupby("label", sort=False):
+        for _, path in frame.groupby("label", sort=False):
             one = look_like(path.method.iloc[0])
             sns.lineplot(
-                data=path, x="value", y="lost", sort=False, estimator=None, color=one.colour, marker=one.marker,
+                data=path, x="lost", y="value", sort=False, estimator=None, color=one.colour, marker=one.marker,
                 mfc="white", mec=one.colour, markersize=7, legend=False, ax=axes,
             )  # fmt: skip
-            published.bars(axes, path.value, path.lost, path.error)
+            published.bars(axes, path.lost, path.value, path.error)
         axes.margins(x=0.12, y=0.12)
-        axes.set(xlabel="GSM8K accuracy, 1 to 16 epochs", ylabel="forgotten: accuracy lost on other tasks")
-        panel.label_points(last.value.tolist(), last.lost.tolist(), last.label.tolist())
+        axes.set(xlabel="Forgotten: accuracy lost on other tasks", ylabel="GSM8K accuracy, 1 to 16 epochs")
+        names = frame.label.where(frame.index.isin(last.index), "")
+        panel.label_points(frame.lost.tolist(), frame.value.tolist(), names.tolist())
         full, lora = (last[last.method == name].lost.item() for name in ("full", "lora_r16"))
-        return f"After 16 epochs, full fine-tuning has lost {full:.3f} of accuracy elsewhere, LoRA of rank 16 {lora:.3f}"
+        return (
+            f"After 16 epochs, full fine-tuning has lost {full:.3f} of accuracy elsewhere, LoRA of rank 16 {lora:.3f}"
+        )
 
     return View(published.where(frame, "Llama-2-7B on MetaMathQA"), draw_paths, published=True)

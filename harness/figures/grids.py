@@ -12,6 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from harness.figures.layout import Panel
 from harness.figures.style import COLOURS, INK
 
+_LEAST = 0.1
+"""Shades span at least this share of the best value, so that a small difference does not look like a large one."""
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#f7f7f7", COLOURS["sky"]])
 
 
@@ -30,7 +32,8 @@ def draw_grid(
     sign = 1.0 if higher is None else np.where(higher.reindex(cells.columns).astype(bool), 1.0, -1.0)
     values = cells.astype(float) * sign
     low, high = (values.min(), values.max()) if by_column else (values.min().min(), values.max().max())
-    shades = (values - low) / (high - low).replace(0, 1) if by_column else (values - low) / ((high - low) or 1.0)
+    span = np.maximum(high - low, _LEAST * np.abs(high))
+    shades = 1 - (high - values) / np.where(span > 0, span, 1.0)
     axes = panel.axes
     sns.heatmap(
         shades,

@@ -34,7 +34,7 @@ def beside_points(
     texts: Sequence[str],
     spans: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Write each text at the nearest place beside its point where it covers no point and no other text.
+    """Write each text at the nearest place beside its point where it covers no point and no other text; '' is no text.
 
     ``spans`` are the vertical error bars, which the texts do not cover either. A text without such a place is left out,
     and the panel says how many. The search is greedy and starts with the
@@ -51,6 +51,8 @@ def beside_points(
     gaps = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1))
     unnamed = 0
     for i in np.argsort(np.sort(gaps, axis=1)[:, :4].sum(axis=1), kind="stable"):
+        if not texts[i]:
+            continue
         text = axes.annotate(texts[i], (xs[i], ys[i]), (0, 0), textcoords="offset points", fontsize=9)
         size = text.get_window_extent()
         boxes, rings = _places(points[i], size.width, size.height, scale)

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from harness.figures import published
 from harness.figures.decode_latency import RENAMED, UNSTEADY
-from harness.figures.lines import Series, draw_lines, varied
-from harness.figures.panels import Nothing, Panel, Tables, View, compose, extreme, rows, views, why_empty
+from harness.figures.lines import Series, draw_lines, line_views
+from harness.figures.panels import Nothing, Panel, Tables, View, compose, extreme, rows, why_empty
 from harness.figures.published_panels import lines_view
 from harness.figures.style import seconds_text
 from harness.figures.timing import undisturbed
@@ -31,12 +31,12 @@ def draw(tables: Tables) -> Figure | Nothing:
     times = times[times.p50_s > 0].merge(chosen, on="trial_id")
     keys = [*chosen.columns.drop("trial_id"), "variant", "phase", "prompt_tokens", "sequences"]
     frame = times.groupby(keys, sort=False, dropna=False)[["p50_s", "p95_s"]].median().reset_index()
-    frame = varied(frame.sort_values("prompt_tokens", kind="stable"), _FACET, "sequences")
-    if frame.empty:
+    usual = frame.groupby(_FACET, sort=False).prompt_tokens.transform(lambda counts: counts.mode().iloc[0])
+    frame = frame[frame.prompt_tokens == usual].rename(columns={new: old for old, new in RENAMED.items()})
+    panels = line_views(frame, _draw, _FACET, _SERIES)
+    if not panels:
         return Nothing(why_empty(tables["trials"], "latency was measured at one batch size alone"))
-    lengths = frame.groupby(_FACET, sort=False).prompt_tokens.transform(lambda counts: counts.mode().iloc[0])
-    frame = frame[frame.prompt_tokens == lengths].rename(columns={new: old for old, new in RENAMED.items()})
-    return compose([*views(frame, _draw, _FACET), _hu()], height=lambda lines: max(3.8, 1.6 + 0.1 * lines))
+    return compose([*panels, _hu()], height=lambda lines: max(3.8, 1.6 + 0.1 * lines))
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
@@ -71,7 +71,9 @@ def _hu() -> View:
     frame = published.read("hu2021_lora_efficiency", table="table1")
     parts = frame.task.str.extract(r"batch(\d+)_seq(\d+)").astype(float)
     frame = frame.assign(sequences=parts[0], value=frame.value / 1000, error=frame.error / 1000)
-    frame = frame.assign(label=frame.method.map({"full": "full, and merged LoRA"}).fillna(frame.method.str.replace("_", " ")))
+    frame = frame.assign(
+        label=frame.method.map({"full": "full, and merged LoRA"}).fillna(frame.method.str.replace("_", " "))
+    )
     wide = frame.pivot_table(index="sequences", columns="method", values="value")
     more = wide.adapter_houlsby / wide.full - 1
     said = f"Adapters add {100 * more.loc[1.0]:.0f} % at batch 1 and {100 * more.loc[32.0]:.0f} % at batch 32"

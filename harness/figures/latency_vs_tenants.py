@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures import published
-from harness.figures.lines import Series, draw_lines, varied
-from harness.figures.panels import Nothing, Panel, Tables, View, compose, views
+from harness.figures.lines import Series, draw_lines, line_views
+from harness.figures.panels import Nothing, Panel, Tables, View, compose
 from harness.figures.published_panels import lines_view
 from harness.figures.style import bytes_text, seconds_text
 from harness.figures.words import leading
@@ -28,8 +28,8 @@ def draw(tables: Tables) -> Figure | Nothing:
         return Nothing("no serving study with several tenants is among these tables")
     parts = []
     for series, measure in ((_TIME, "decoding step"), (_MEMORY, "memory")):
-        known = varied(table[table[series.y] > 0].assign(measure=measure), _FACET, "tenants")
-        parts += views(known, _draw, _FACET, among=["tenants"])
+        known = table[table[series.y] > 0]
+        parts += line_views(known.assign(measure=measure, variant=known.strategy), _draw, _FACET, series)
     if not parts:
         return Nothing("the serving study has one number of tenants alone")
     return compose([*parts, _liu(), _sheng()], height=lambda _lines: 3.8)
@@ -52,7 +52,7 @@ def _liu() -> View:
     frame = frame.assign(tenants=frame.setting.str.extract(r"batch (\d+)")[0].astype(float), value=frame.value / 1000,
                          error=frame.error / 1000, label=frame.method.str.replace("_", "-"))  # fmt: skip
     at = frame[frame.tenants == 16].set_index("method").value
-    said = f"With 16 fine-tunes of a 7B model, BitDelta decodes {at['naive'] / at['bitdelta']:.0f} times as fast as copies"
+    said = f"With 16 fine-tunes of a 7B model, BitDelta decodes {at.naive / at.bitdelta:.0f} times as fast as copies"
     return lines_view(frame, "Llama-2-7B; copies beyond memory are predicted", _TIME, "Decoding step (log scale)", said)
 
 

@@ -148,6 +148,10 @@ class _Head:
         pad = 20 + 11 * self._where.get_text().count("\n")
         self._axes.set_title(wrapped(self._title, self._finding, width), pad=pad, **self._font)
         self._title.set_x((start - box.x0) / box.width)
+        below, beside = self._axes.xaxis.label, self._axes.yaxis.label
+        middle = (box.x0 + box.x1) / 2
+        below.set_text(_broken(below, 2 * min(middle - start, right - _MARGIN - middle)))
+        beside.set_text(_broken(beside, box.height))
 
 
 def wrapped(artist: Text, text: str, width: float) -> str:
@@ -171,10 +175,19 @@ def wrapped(artist: Text, text: str, width: float) -> str:
     return "\n".join(lines)
 
 
+def _broken(artist: Text, width: float) -> str:
+    """The lines of ``artist``, each in as many as it needs."""
+    return "\n".join(wrapped(artist, line, width) for line in artist.get_text().split("\n"))
+
+
 @contextmanager
 def look_of_figures() -> Iterator[None]:
-    """The theme of every figure. A dollar sign in a name is a dollar sign; so tick labels hold no mathematics either."""
-    with sns.axes_style("ticks"), sns.plotting_context("paper", font_scale=1.08), mpl.rc_context({**RC, "text.parse_math": False}):
+    """The theme of every figure. A dollar sign in a name is a dollar sign, so tick labels hold no mathematics."""
+    with (
+        sns.axes_style("ticks"),
+        sns.plotting_context("paper", font_scale=1.08),
+        mpl.rc_context({**RC, "text.parse_math": False}),
+    ):
         yield
 
 

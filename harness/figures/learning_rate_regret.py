@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from harness.figures import published
 from harness.figures.findings import FULL
 from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, views, why_empty
-from harness.figures.style import COLOURS, look, score_text
+from harness.figures.style import COLOURS, look
 from harness.figures.words import leading
 from harness.judgement.statistics import CELL
 
@@ -116,13 +116,15 @@ def _tinker() -> View:
 
     def draw_sweep(panel: Panel) -> str:
         axes = panel.axes
-        for width, alpha in ((100, 0.15), (50, 0.3)):
+        for width, alpha in ((90, 0.15), (50, 0.3)):
             sns.lineplot(
                 data=frame, x="ratio", y="regret", estimator="median", errorbar=("pi", width), marker="o", mfc="white",
-                color=look("lora").colour, err_kws={"alpha": alpha, "lw": 0}, lw=1.4, legend=False, ax=axes,
+                mec=look("lora").colour, color=look("lora").colour, err_kws={"alpha": alpha, "lw": 0}, lw=1.4, legend=False, ax=axes,
             )  # fmt: skip
         _scale(panel, frame.ratio)
-        axes.set_xlabel("Learning rate / best rate of the same model and rank\n(line: median; bands: half and all runs)")
+        axes.set_xlabel(
+            "Learning rate / best rate of the same model and rank\n(line: median; bands: half and nine tenths)"
+        )
         axes.set_ylabel("test loss lost, nats")
         return f"At ten times its best rate, the median run of LoRA loses {at_ten:.3f} nats; diverged runs are left out"
 

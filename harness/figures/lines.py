@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from harness.figures.layout import Panel
+from harness.figures.layout import Panel, View
+from harness.figures.panels import labelled, shortened
 from harness.figures.published import look_like
 from harness.figures.style import look
 from harness.figures.words import leading
@@ -31,6 +33,8 @@ class Series:
     high: str | None = "ci_high"
     log_x: bool = True
     log_y: bool = False
+    is_series: bool = True
+    """False: the values of x are kinds, and a dotted line leads the eye from one to the next."""
 
 
 def draw_lines(panel: Panel, frame: pd.DataFrame, series: Series, y_label: str, published: bool = False) -> None:
@@ -40,7 +44,10 @@ def draw_lines(panel: Panel, frame: pd.DataFrame, series: Series, y_label: str, 
     """
     axes = panel.axes
     frame = frame.sort_values(["label", series.x], kind="stable")
-    looks = {label: (look_like if published else look)(method) for label, method in zip(frame.label, frame.method)}
+    looks = {
+        label: (look_like if published else look)(method)
+        for label, method in zip(frame.label, frame.method, strict=True)
+    }
     sns.lineplot(
         data=frame,
         x=series.x,
@@ -69,10 +76,13 @@ def draw_lines(panel: Panel, frame: pd.DataFrame, series: Series, y_label: str, 
         for drawn in axes.lines:
             drawn.set_markerfacecolor("white")
             drawn.set_markeredgecolor(drawn.get_color())
+    for drawn in axes.lines if not series.is_series else ():
+        drawn.set(linestyle=":", linewidth=0.9)
     if series.log_x:
         axes.set_xscale("log")
     if series.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if _few_decades(frame[series.y]) else (1.0,)))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
     if series.y_text is not None:
@@ -97,10 +107,29 @@ def best_at_the_ends(frame: pd.DataFrame, series: Series, higher: bool, said: Ca
     return f"{low.who} {best} at {said(first)} ({low.text}), {high.who} at {said(last)} ({high.text})"
 
 
-def varied(frame: pd.DataFrame, facet: list[str], x: str) -> pd.DataFrame:
-    """The rows of those groups by ``facet`` in which some method has at least two values of ``x``."""
-    known = frame[frame[x].notna()]
-    if known.empty:
-        return known
-    several = known.groupby([*facet, "method"], dropna=False)[x].transform("nunique") > 1
-    return known[several.groupby([known[name] for name in facet], dropna=False).transform("any")]
+def line_views(
+    frame: pd.DataFrame,
+    draw: Callable[[Panel, pd.DataFrame], str],
+    facet: Sequence[str],
+    series: Series,
+    among: Sequence[str] = (),
+) -> list[View]:
+    """Views of the groups by ``facet`` in which some line has two points; rows that are alone are counted, not drawn.
+
+    Rows form a line when nothing but ``series.x`` and ``among`` tells them apart.
+    """
+    lines = []
+    for key, group in frame[frame[series.x].notna()].groupby(list(facet), sort=False):
+        rows = labelled(group.reset_index(drop=True), [series.x, *among])
+        joined = rows.groupby("label")[series.x].transform("nunique") > 1
+        alone = int((~joined).sum())
+        if joined.any():
+            where = " · ".join(map(str, key)) + (f" · {alone} rows that form no line left out" if alone else "")
+            drawn = shortened(rows[joined].reset_index(drop=True))
+            length = int(drawn.label.str.len().max())
+            lines.append(View(where, partial(draw, frame=drawn), drawn.label.nunique(), name_length=length))
+    return lines
+
+
+def _few_decades(values: pd.Series) -> bool:
+    return bool(values.max() < 50 * values.min())

@@ -84,6 +84,7 @@ def _series(rungs: Sequence[str]) -> Series:
     return Series(
         "place", "bars: standard error over the examples", lambda place: rungs[int(place)].replace("_", " "), "value",
         low="low", high="high", log_x=False,
+        is_series=False,
     )  # fmt: skip
 
 
@@ -104,11 +105,12 @@ _STEPS = {"gpt3": "GPT-3", "sft": "SFT", "instructgpt": "InstructGPT"}
 def _ouyang() -> list[View]:
     frame = published.read("ouyang2022_instructgpt", table="blog_figure")
     frame = frame.assign(place=frame.method.map(list(_STEPS).index).astype(float), label="GPT-3, all sizes")
+    names = list(_STEPS.values())
     views = []
     for task, label in _MEASURES.items():
         rows = frame[frame.task == task].assign(method="full")
         values = rows.set_index("place").value
-        said = "; ".join(f"{name} {values[float(place)]:.3f}" for place, name in enumerate(_STEPS.values()))
-        series = Series("place", "", lambda place: list(_STEPS.values())[int(place)], log_x=False)
+        said = "; ".join(f"{name} {values[float(place)]:.3f}" for place, name in enumerate(names))
+        series = Series("place", "", lambda place: names[int(place)], log_x=False, is_series=False)
         views.append(lines_view(rows, label, series, label.partition(",")[0], said))
     return views

@@ -20,6 +20,7 @@ from harness.results.files import Tables as Tables
 #: One panel shows one task on one model.
 FACET = ["task", "model"]
 
+
 def small_multiples(
     frame: pd.DataFrame,
     draw: Callable[[Panel, pd.DataFrame], str],
@@ -43,7 +44,7 @@ def views(
     """
     panels = []
     for key, group in frame.groupby(list(facet), sort=False):
-        labelled_rows = labelled(group.reset_index(drop=True), among)
+        labelled_rows = shortened(labelled(group.reset_index(drop=True), among))
         panels.append(
             View(
                 where=" · ".join(map(str, key)),
@@ -53,6 +54,27 @@ def views(
             )
         )
     return panels
+
+
+_LONGEST = 42
+"""Characters of a name in a figure."""
+
+
+def shortened(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with labels that leave room for a figure: the middle of a longer one becomes an ellipsis.
+
+    Labels that would then be equal get a number.
+    """
+    half = (_LONGEST - 1) // 2
+    short = {
+        name: name if len(name) <= _LONGEST else f"{name[:half].rstrip(' ,')}…{name[-half:].lstrip(' ,')}"
+        for name in frame.label.unique()
+    }
+    seen: dict[str, int] = {}
+    for name, text in short.items():
+        seen[text] = seen.get(text, 0) + 1
+        short[name] = text if seen[text] == 1 else f"{text} ({seen[text]})"
+    return frame.assign(label=frame.label.map(short))
 
 
 def why_empty(trials: pd.DataFrame, missing: str) -> str:
@@ -97,7 +119,9 @@ def _varying(frame: pd.DataFrame, column: str, without: Sequence[str]) -> list[s
             if (method, name) not in values:
                 values[method, name] = {json.dumps(given.get(name)) if name in given else "" for given in of_method}
     return [
-        json.dumps({name: value for name, value in arguments.items() if len(values[method, name]) > 1 and name not in without})
+        json.dumps(
+            {name: value for name, value in arguments.items() if len(values[method, name]) > 1 and name not in without}
+        )
         for method, arguments in zip(frame.method, parsed, strict=True)
     ]
 

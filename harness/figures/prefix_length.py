@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from harness.figures import published
 from harness.figures.findings import metric_label
-from harness.figures.lines import Series, best_at_the_ends, draw_lines, varied
-from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, views, why_empty
+from harness.figures.lines import Series, best_at_the_ends, draw_lines, line_views
+from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, why_empty
 from harness.figures.published_panels import dots_view
 from harness.judgement.statistics import aggregate
 
@@ -23,10 +23,9 @@ def draw(tables: Tables) -> Figure | Nothing:
     chosen = aggregate(tables)
     lengths = [json.loads(text or "{}").get(_ARGUMENT) for text in chosen.method_args]
     chosen = chosen.assign(**{_ARGUMENT: pd.Series(lengths, index=chosen.index, dtype="float64")})
-    scored = varied(chosen[chosen.test_score.notna()], FACET, _ARGUMENT)
-    if scored.empty:
+    panels = line_views(chosen[chosen.test_score.notna()], _draw, FACET, _SERIES)
+    if not panels:
         return Nothing(why_empty(tables["trials"], "no method was scored with two numbers of virtual tokens"))
-    panels = views(scored, _draw, FACET, among=[_ARGUMENT])
     return compose([*panels, _li()], height=lambda lines: max(3.6, 1.6 + 0.2 * lines))
 
 

@@ -32,7 +32,9 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     panel.axes.set_xlabel(f"{metric_label(frame)}\ndashed: chance")
     best = leading(frame, "test_score", bool(frame.higher_is_better.iloc[0]))
     above = int((frame.ci_low > _CHANCE).sum())
-    top = f"{best.who} most accurate: {best.text}; " if len(frame) > 1 else f"{frame.label.iloc[0]} orders {best.text}; "
+    top = (
+        f"{best.who} most accurate: {best.text}; " if len(frame) > 1 else f"{frame.label.iloc[0]} orders {best.text}; "
+    )
     return f"{top}{above} of {len(frame)} lie above chance with their interval"
 
 
@@ -40,5 +42,6 @@ def _yuan() -> View:
     frame = published.read("yuan2023_rrhf", table="table5", metric="pair_accuracy_percent")
     frame = frame.assign(label=frame.model.str.replace("_", " ")).sort_values("value", ascending=False, kind="stable")
     trained = frame[frame.method == "alpaca_rrhf_dp"].value.item()
-    said = f"As a reward model, the policy of RRHF orders {trained:.1f} % of the pairs, the trained one {frame.value.max():.1f} %"
+    best = frame.value.max()
+    said = f"As a reward model, RRHF’s policy orders {trained:.1f} % of the pairs, a trained reward model {best:.1f} %"
     return dots_view(frame, "HH, pairs ordered correctly", "pairs, %", said)

@@ -29,14 +29,16 @@ def draw(tables: Tables) -> Figure | Nothing:
     frame = wide.dropna(subset=["value_kl", "value_reward"]).reset_index()
     sft = measures(tables, trials[trials.status == "ok"], OPPONENT)
     level = sft[sft.metric == "reward"].groupby(FACET).value.median()
-    views = [_view(key, group.reset_index(drop=True), level.get(key)) for key, group in frame.groupby(FACET, sort=False)]
+    views = [
+        _view(key, group.reset_index(drop=True), level.get(key)) for key, group in frame.groupby(FACET, sort=False)
+    ]
     return compose([*views, _rafailov()])
 
 
 def _view(key: tuple[str, ...], frame: pd.DataFrame, level: float | None) -> View:
     several = frame.groupby([*CELL], dropna=False).learning_rate.transform("nunique") > 1
     frame = labelled(frame)
-    names = frame.objective + ", " + frame.label.where(frame.method.nunique() > 1, "")
+    names = frame.objective + (", " + frame.method if frame.method.nunique() > 1 else "")
     rates = frame.learning_rate.map(lambda rate: "" if pd.isna(rate) else f", lr {rate_text(rate)}").where(several, "")
     frame = frame.assign(label=(names.str.rstrip(", ") + rates))
     return View(" · ".join(map(str, key)), lambda panel: _draw(panel, frame, level))
@@ -63,7 +65,8 @@ def _draw(panel: Panel, frame: pd.DataFrame, level: float | None) -> str:
     distance = frame.value_kl[frame.label.isin(best.names)].iloc[0]
     if level is None:
         return f"{best.who} highest in reward ({best.text}), {score_text(distance)} nats from the reference"
-    return f"{best.who} highest in reward: {best.text}, {score_text(distance)} nats away; the SFT model has {score_text(level)}"
+    there = f"{best.text}, {score_text(distance)} nats away"
+    return f"{best.who} highest in reward: {there}; the SFT model has {score_text(level)}"
 
 
 def _rafailov() -> View:

@@ -52,7 +52,9 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost) -> str:
     zero_shot = frame.base_score.dropna()
     if len(zero_shot):
         axes.axhline(zero_shot.iloc[0], color=MUTED, ls="--", lw=1)
-        panel.label_line(float(zero_shot.iloc[0]), "untrained model", frame[cost.column].tolist(), frame.test_score.tolist())
+        panel.label_line(
+            float(zero_shot.iloc[0]), "untrained model", frame[cost.column].tolist(), frame.test_score.tolist()
+        )
     axes.margins(x=0.12, y=0.12)
     axes.set_ylabel(metric_label(frame))
     spans = list(zip(frame.ci_low, frame.ci_high, strict=True))

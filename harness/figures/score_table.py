@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from harness.figures import published
 from harness.figures.grids import cell_texts, draw_grid
-from harness.figures.panels import Nothing, Panel, Tables, View, compose, labelled, why_empty
+from harness.figures.panels import Nothing, Panel, Tables, View, compose, labelled, shortened, why_empty
 from harness.figures.style import score_text
 from harness.figures.words import leading
 from harness.judgement.statistics import aggregate
@@ -21,9 +21,10 @@ def draw(tables: Tables) -> Figure | Nothing:
     """A table per model: mean test scores and half their intervals, shaded from the worst to the best of a task."""
     chosen = aggregate(tables)
     scored = chosen[chosen.test_score.notna() & (chosen.objective != "reward")]
-    models = [model for model, rows in scored.groupby("model", sort=False) if rows.task.nunique() > 1]
+    several = scored.groupby(["model", "method", "method_args"], dropna=False).task.transform("nunique") > 1
+    models = list(scored.model[several].unique()) if len(scored) else []
     if not models:
-        return Nothing(why_empty(tables["trials"], "no model was scored on two tasks"))
+        return Nothing(why_empty(tables["trials"], "no method was scored on two tasks with one model"))
     panels = [_view(str(model), scored[scored.model == model]) for model in models]
     return compose([*panels, _glue()], height=lambda rows: 1.1 + 0.36 * rows)
 
@@ -31,9 +32,12 @@ def draw(tables: Tables) -> Figure | Nothing:
 def _view(model: str, frame: pd.DataFrame) -> View:
     """Rows that differ in their budget alone have one label, because each task may have a budget of its own."""
     frame = frame.assign(column=frame.task + "\n" + frame.primary_metric.fillna(""))
-    frame = labelled(frame.reset_index(drop=True), _BUDGET)
+    frame = labelled(frame.reset_index(drop=True), _PER_TASK)
     double = frame.duplicated(["label", "column"], keep=False)
     frame = frame if not double.any() else labelled(frame)
+    several = frame.groupby("label").column.transform("nunique") > 1
+    alone = int((~several).sum())
+    frame = shortened(frame[several].reset_index(drop=True))
     cells = frame.pivot_table(index="label", columns="column", values="test_score", sort=False)
     halves = ((frame.ci_high - frame.ci_low) / 2).groupby([frame.label, frame.column]).mean().unstack()
     higher = frame.groupby("column").higher_is_better.first()
@@ -48,10 +52,22 @@ def _view(model: str, frame: pd.DataFrame) -> View:
         draw_grid(panel, cells, cell_texts(cells, halves, score_text), higher)
         return finding
 
-    return View(model, draw_table, len(cells), name_length=int(cells.index.str.len().max()) + _WIDE * len(cells.columns))
+    where = f"{model} · {alone} rows on one task left out" if alone else model
+    return View(
+        where, draw_table, len(cells), name_length=int(cells.index.str.len().max()) + _WIDE * len(cells.columns)
+    )
 
 
-_BUDGET = ("train_examples", "batch_size", "epochs", "max_length", "eval_examples", "max_new_tokens", "task_version")
+_PER_TASK = (
+    "objective",
+    "train_examples",
+    "batch_size",
+    "epochs",
+    "max_length",
+    "eval_examples",
+    "max_new_tokens",
+    "task_version",
+)
 _WIDE = 6
 """A column takes so many characters; a table with many gets the width of the figure."""
 
@@ -66,7 +82,8 @@ def _finding(cells: pd.DataFrame, higher: pd.Series, with_mean: bool) -> str:
     if with_mean:
         best = leading(cells.reset_index(), _MEAN, largest=True) if len(cells) > 1 else None
         if best is None:
-            return f"{cells.index[0]} scores {score_text(cells[_MEAN].iloc[0])} on average of {len(cells.columns) - 1} tasks"
+            mean = score_text(cells[_MEAN].iloc[0])
+            return f"{cells.index[0]} scores {mean} on average of {len(cells.columns) - 1} tasks"
         return f"{best.who} highest on average of {len(cells.columns) - 1} tasks: {best.text}"
     parts = []
     for column in cells:
@@ -78,6 +95,9 @@ def _finding(cells: pd.DataFrame, higher: pd.Series, with_mean: bool) -> str:
 
 _SAID = 4
 """A finding names the best of so many tasks."""
+
+
+_SHORT = {"mnli_matched": "mnli m", "mnli_mismatched": "mnli mm", "glue_avg": "mean"}
 
 
 def _glue() -> View:
@@ -92,7 +112,9 @@ def _glue() -> View:
     said = f"BitFit averages {mean['bitfit']:.1f} with 0.08 % of the parameters, full fine-tuning {mean['full']:.1f}"
 
     def draw_table(panel: Panel) -> str:
-        draw_grid(panel, cells.rename(columns=lambda task: task.replace("_", "\n")), texts, None)
+        draw_grid(panel, cells.rename(columns=_SHORT), texts, None)
         return said
 
-    return View(published.where(frame, "GLUE, BERT-large, dev sets"), draw_table, len(cells), True, 99)
+    return View(
+        published.where(frame, "GLUE, BERT-large, dev sets, ± standard deviation"), draw_table, len(cells), True, 99
+    )

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from harness.figures import published
 from harness.figures.findings import FULL, metric_label
-from harness.figures.lines import Series, best_at_the_ends, draw_lines, varied
-from harness.figures.panels import Nothing, Panel, Tables, View, compose, extreme, views, why_empty
+from harness.figures.lines import Series, best_at_the_ends, draw_lines, line_views
+from harness.figures.panels import Nothing, Panel, Tables, View, compose, extreme, why_empty
 from harness.figures.published_panels import lines_view
 from harness.figures.style import count_text, score_text
 from harness.judgement.statistics import aggregate
@@ -23,10 +23,9 @@ _T5 = {"t5-small": 77e6, "t5-base": 248e6, "t5-large": 783e6, "t5-xl": 2.85e9, "
 def draw(tables: Tables) -> Figure | Nothing:
     """Mean test score and its interval against the size of the base model; a panel per task."""
     chosen = aggregate(tables)
-    scored = varied(chosen[chosen.test_score.notna()], _FACET, "model_params")
-    if scored.empty:
+    panels = line_views(chosen[chosen.test_score.notna()], _draw, _FACET, _SERIES, among=["model_revision", "model"])
+    if not panels:
         return Nothing(why_empty(tables["trials"], "no method was scored on models of two sizes"))
-    panels = views(scored, _draw, _FACET, among=["model_revision", "model"])
     return compose([*panels, _lester()], height=lambda lines: max(4.0, 1.6 + 0.2 * lines))
 
 
@@ -53,8 +52,8 @@ def _gap(frame: pd.DataFrame) -> str | None:
     widest = extreme(both[both.model_params == ends[0]], "gap", largest=True)
     last = both[(both.label == widest.label) & (both.model_params == ends[1])].gap.iloc[0]
     return (
-        f"From {count_text(ends[0])} to {count_text(ends[1])} parameters, the distance from full to {widest.label} goes "
-        f"from {score_text(widest.gap)} to {score_text(last)}"
+        f"From {count_text(ends[0])} to {count_text(ends[1])} parameters, the distance from full to {widest.label} "
+        f"goes from {score_text(widest.gap)} to {score_text(last)}"
     )
 
 

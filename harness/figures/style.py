@@ -119,6 +119,7 @@ RC = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
+    "text.hinting": "none",  # else the width of a text depends on the dots per inch, and a label that fitted is cut
     "svg.hashsalt": "tunebench",  # the same figure gives the same bytes
 }
 
