@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures.bars import dots
-from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
+from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import seconds_text
 from harness.judgement.statistics import CELL, select
 from harness.results.baseline import BASELINE
@@ -15,21 +15,21 @@ from harness.results.files import where
 UNSTEADY = 2.0
 """Where a 95th percentile exceeds the median by this factor, or equal networks differ by it, times are not compared."""
 
-_RENAMED = {"batch_size": "train_batch_size"}
+RENAMED = {"batch_size": "train_batch_size"}
 """The latency table has its own column ``batch_size``."""
 
 _ANSWERS = {"decode": "generated token", "predict": "prediction"}
 
 
-def draw(tables: Tables) -> Figure:
+def draw(tables: Tables) -> Figure | Nothing:
     """Median seconds per generated token (decoders) or prediction (classifiers), batch 1; the line ends at the p95."""
     chosen = select(tables["trials"])
-    chosen = chosen[["trial_id", "total_params", "weights_bytes", *CELL]].rename(columns=_RENAMED)
+    chosen = chosen[["trial_id", "total_params", "weights_bytes", *CELL]].rename(columns=RENAMED)
     rows = where(tables, "latency", chosen.trial_id, batch_size=1)
     rows = rows[rows.phase.isin(_ANSWERS) & rows.p50_s.notna()].merge(chosen, on="trial_id")
     if rows.empty:
-        return nothing(why_empty(tables["trials"], "no latency at batch size 1 was measured in any trial"))
-    keys = [*(_RENAMED.get(name, name) for name in CELL), "variant", "phase"]
+        return Nothing(why_empty(tables["trials"], "no latency at batch size 1 was measured in any trial"))
+    keys = [*(RENAMED.get(name, name) for name in CELL), "variant", "phase"]
     frame = (
         rows.groupby(keys, sort=False, dropna=False)
         .agg(
@@ -39,7 +39,7 @@ def draw(tables: Tables) -> Figure:
             weights_bytes=("weights_bytes", "median"),
         )
         .reset_index()
-        .rename(columns={new: old for old, new in _RENAMED.items()})
+        .rename(columns={new: old for old, new in RENAMED.items()})
     )
     frame = frame.assign(low=frame.value, high=frame.high.fillna(frame.value))
     return small_multiples(frame, _draw, height=lambda count: 0.9 + 0.29 * count)

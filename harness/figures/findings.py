@@ -55,7 +55,7 @@ def caution(frame: pd.DataFrame) -> str | None:
     names = labelled(frame).label[single.index]
     if len(frame[FACET].drop_duplicates()) > 1:
         names = names + " on " + single.task + " · " + single.model
-    who = f"{len(single)} of {len(frame)} methods" if len(single) > _NAMED else _and(names)
+    who = f"{len(single)} of {len(frame)} methods" if len(single) > _NAMED else joined(names)
     if len(single) == len(frame):
         who = "Every method"
     return f"{who} ran on one seed, which says nothing about the spread between runs: no method is called better"
@@ -173,27 +173,32 @@ def unpaired(comparison: Comparison) -> str | None:
 def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
     """The scores and costs of the cheapest good method and of full fine-tuning (or of the best), side by side.
 
-    :func:`_good` says which methods are good. ``frame`` holds labelled rows of ``aggregate`` of one task and model;
+    :func:`is_good` says which methods are good. ``frame`` holds labelled rows of ``aggregate`` of one task and model;
     ``cost`` is a column, and ``of`` its name in a sentence. The sentence gives both scores with their intervals,
     because a share of a score would claim more than they support.
     """
     frame = frame[frame.test_score.notna() & frame[cost].notna()]
-    full = frame[frame.method == FULL]
-    reference = extreme(full if len(full) else frame, "test_score", largest=_higher(frame))
-    spent = getattr(reference, cost)
-    reached = f"{reference.label} scores {scored(reference)}"
+    aim = reference(frame)
+    spent = getattr(aim, cost)
+    reached = f"{aim.label} scores {scored(aim)}"
     cheaper = frame[frame[cost] < spent]
     if len(frame) == 1:
         return reached
     if cheaper.empty:
         return f"{reached}, and no method needs less {of}"
-    good = cheaper[_good(cheaper, reference)]
+    good = cheaper[is_good(cheaper, aim)]
     if good.empty:
         nearest = extreme(cheaper, "test_score", largest=_higher(frame))
         return f"{reached}; of those with less {of}, {nearest.label} scores {_best(frame)}: {scored(nearest)}"
     cheap = extreme(good, cost, largest=False)
     price = _price(getattr(cheap, cost) / spent)
-    return f"{cheap.label} scores {scored(cheap)} with {price} of {reference.label}’s {of}; {reached}"
+    return f"{cheap.label} scores {scored(cheap)} with {price} of {aim.label}’s {of}; {reached}"
+
+
+def reference(frame: pd.DataFrame) -> Any:
+    """The row of full fine-tuning, of several the best one; where it did not run, the best row of all."""
+    full = frame[frame.method == FULL]
+    return extreme(full if len(full) else frame, "test_score", largest=_higher(frame))
 
 
 def answer(chosen: pd.DataFrame, tables: Tables) -> dict[tuple[str, str], list[str]]:
@@ -231,7 +236,7 @@ _COSTS = {
 }
 
 
-def _good(frame: pd.DataFrame, reference: Any) -> pd.Series:
+def is_good(frame: pd.DataFrame, reference: Any) -> pd.Series:
     """Which rows keep at least :data:`GOOD` of the reference's gain over the untrained model, by mean scores.
 
     Where there is no gain, or no score of the untrained model, a good row scores no worse than the reference. A share
@@ -261,10 +266,11 @@ def _who(some: Sequence[Any], of: int) -> str:
     """The labels of a few rows, or how many of how many."""
     if len(some) > _NAMED:
         return f"all {of}" if len(some) == of else f"{len(some)} of {of}"
-    return _and(row.label for row in some)
+    return joined(row.label for row in some)
 
 
-def _and(names: Iterable[str]) -> str:
+def joined(names: Iterable[str]) -> str:
+    """Names as a sentence lists them: 'a, b and c'."""
     items = list(names)
     if len(items) > 1 and any(", " in name for name in items):  # 'lora, r 8; head; and lora, r 4'
         return "; ".join(items[:-1]) + "; and " + items[-1]

@@ -8,17 +8,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
+from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import look, rate_text
 from harness.judgement.statistics import CELL, SETTING
 
 
-def draw(tables: Tables) -> Figure:
+def draw(tables: Tables) -> Figure | Nothing:
     """Mean validation score over seeds at each learning rate, with the best of the other arguments that were tried."""
     trials = tables["trials"]
     scored = trials[(trials.status == "ok") & trials.valid_score.notna() & trials.learning_rate.notna()]
     if scored.empty:
-        return nothing(why_empty(trials, "no trained model was scored on a validation split"))
+        return Nothing(why_empty(trials, "no trained model was scored on a validation split"))
     sign = scored.higher_is_better.fillna(True).map({True: 1.0, False: -1.0}).astype(float)
     means = (
         scored.assign(good=scored.valid_score * sign)

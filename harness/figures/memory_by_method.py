@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.figures.findings import FULL, trained
-from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
+from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import CATEGORY_COLOURS, INK, MUTED, bytes_text, percent_text
 from harness.judgement.statistics import aggregate
 
@@ -20,13 +20,13 @@ _PARTS = {
 }
 
 
-def draw(tables: Tables) -> Figure:
+def draw(tables: Tables) -> Figure | Nothing:
     """Peak memory of training, split into categories where all were counted; the tick marks the measured peak."""
     chosen = trained(aggregate(tables))
     split = chosen[list(_PARTS.values())].notna().all(axis=1)
     measured = chosen[split | chosen.peak_train_bytes.notna()]
     if measured.empty:
-        return nothing(why_empty(tables["trials"], "the memory of training was not measured in any trial"))
+        return Nothing(why_empty(tables["trials"], "the memory of training was not measured in any trial"))
     return small_multiples(measured, _draw, height=lambda rows: 1.2 + 0.29 * rows)
 
 

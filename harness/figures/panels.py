@@ -1,109 +1,84 @@
-"""What the figures share: small multiples, titles that state the finding, and empty figures that give the reason."""
+"""What the figures share: small multiples, labels of rows, and the reason of a figure that has nothing to show."""
 
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness import plain
-from harness.figures import labels
-from harness.figures.style import MUTED, style
+from harness.figures import Nothing as Nothing
+from harness.figures.layout import Panel as Panel
+from harness.figures.layout import View as View
+from harness.figures.layout import compose as compose
 from harness.results.files import Tables as Tables
 
 #: One panel shows one task on one model.
 FACET = ["task", "model"]
-
-#: Inches: the width of the report's column.
-_WIDTH = 9.6
-
-
-class Panel:
-    """One panel: its axes, and the labels that wait until the layout is final."""
-
-    def __init__(self, axes: Axes) -> None:
-        self.axes = axes
-        self._later: list[Callable[[], None]] = []
-
-    def label_points(
-        self,
-        xs: Sequence[float],
-        ys: Sequence[float],
-        texts: Sequence[str],
-        spans: Sequence[tuple[float, float]] = (),
-    ) -> None:
-        """Write each text beside its point, so that it covers no point, no other text and no error bar (``spans``)."""
-        self._later.append(lambda: labels.beside_points(self.axes, xs, ys, texts, spans))
-
-    def label_ends(self, x: float, ys: Sequence[float], texts: Sequence[str], colours: Sequence[str]) -> None:
-        """Write each text to the right of its line's end at ``x``, and move texts apart that would overlap."""
-        ends = labels.at_ends(self.axes, x, ys, texts, colours)
-        self._later.append(lambda: labels.move_apart(self.axes, ends))
-
-    def finish(self) -> None:
-        """Place the labels."""
-        for place in self._later:
-            place()
 
 
 def small_multiples(
     frame: pd.DataFrame,
     draw: Callable[[Panel, pd.DataFrame], str],
     height: Callable[[int], float] = lambda _rows: 4.2,
+    published: Sequence[View] = (),
 ) -> Figure:
     """One panel per task and model of ``frame``; ``draw`` fills a panel and returns its finding for the title.
 
-    ``draw`` gets the panel's rows with their ``label``; ``height`` gives the inches for the largest number of rows.
+    ``draw`` gets the panel's rows with their ``label``; ``height`` gives the inches for the largest number of rows in
+    a line of panels. Behind them stand the panels of published numbers.
     """
-    groups = list(frame.groupby(FACET, sort=False))
-    columns = min(2, len(groups))
-    lines = -(-len(groups) // columns)
-    tall = height(max(len(group) for _, group in groups)) + 0.9
-    with _style():
-        figure = Figure(figsize=(_WIDTH, lines * tall), layout="constrained")
-        FigureCanvasAgg(figure)
-        grid = figure.subplots(lines, columns, squeeze=False).flat
-        panels = [Panel(axes) for axes in grid]
-        for panel, ((task, model), group) in zip(panels, groups, strict=False):
-            finding = draw(panel, labelled(group.reset_index(drop=True)))
-            _title(panel.axes, finding, plain.line(f"{task} · {model}"), 92 // columns)
-        for panel in panels[len(groups) :]:
-            panel.axes.remove()
-        _legend(figure)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        for panel in panels[: len(groups)]:
-            panel.finish()
-    return figure
+    return compose([*views(frame, draw, FACET), *published], height)
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    """The project's style, and a dollar sign in a name is a dollar sign; so tick labels hold no mathematics either."""
-    with style(), mpl.rc_context({"text.parse_math": False}):
-        yield
+def views(
+    frame: pd.DataFrame, draw: Callable[[Panel, pd.DataFrame], str], facet: Sequence[str], among: Sequence[str] = ()
+) -> list[View]:
+    """One view per value of the columns ``facet``; the rows are labelled by all that differs but by ``among``.
+
+    ``among`` names what an axis of the panel shows: columns, and arguments of methods (:func:`labelled`).
+    """
+    panels = []
+    for key, group in frame.groupby(list(facet), sort=False):
+        labelled_rows = shortened(labelled(group.reset_index(drop=True), among))
+        panels.append(
+            View(
+                where=" · ".join(map(str, key)),
+                draw=partial(draw, frame=labelled_rows),
+                rows=len(labelled_rows) if not among else labelled_rows.label.nunique(),
+                name_length=int(labelled_rows.label.str.len().max()),
+            )
+        )
+    return panels
 
 
-def nothing(reason: str) -> Figure:
-    """A figure that says why there is nothing to show."""
-    with _style():
-        figure = Figure(figsize=(_WIDTH, 1.4))
-        FigureCanvasAgg(figure)
-        text = textwrap.fill(f"Nothing to show because {reason}.", 90)
-        figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, fontsize=12)
-    return figure
+_LONGEST = 42
+"""Characters of a name in a figure."""
+
+
+def shortened(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with labels that leave room for a figure: the middle of a longer one becomes an ellipsis.
+
+    Labels that would then be equal get a number.
+    """
+    half = (_LONGEST - 1) // 2
+    short = {
+        name: name if len(name) <= _LONGEST else f"{name[:half].rstrip(' ,')}…{name[-half:].lstrip(' ,')}"
+        for name in frame.label.unique()
+    }
+    seen: dict[str, int] = {}
+    for name, text in short.items():
+        seen[text] = seen.get(text, 0) + 1
+        short[name] = text if seen[text] == 1 else f"{text} ({seen[text]})"
+    return frame.assign(label=frame.label.map(short))
 
 
 def why_empty(trials: pd.DataFrame, missing: str) -> str:
-    """The reason for an empty figure: no trials, none that ended well, or ``missing``."""
+    """The reason for no figure: no trials, none that ended well, or ``missing``."""
     if trials.empty:
         return "the sweep has no trial that ended"
     if not (trials.status == "ok").any():
@@ -114,32 +89,18 @@ def why_empty(trials: pd.DataFrame, missing: str) -> str:
 
 def title_of(figure: Figure) -> str:
     """The findings of a figure as one text, for readers who cannot see it."""
-    titles = [" ".join(axes.get_title(loc="left").split()) for axes in figure.axes]
-    return "; ".join(filter(None, titles)) or " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+    return "; ".join(" ".join(axes.get_title(loc="left").split()) for axes in figure.axes)
 
 
-def _legend(figure: Figure) -> None:
-    """Add one legend for all panels below the figure, if anything in them has a name for a legend."""
-    entries: dict[str, Any] = {}
-    for axes in figure.axes:
-        handles, texts = axes.get_legend_handles_labels()
-        entries |= dict(zip(texts, handles, strict=True))
-    if entries:
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries))
+def labelled(frame: pd.DataFrame, among: Sequence[str] = ()) -> pd.DataFrame:
+    """``frame`` with a ``label``: the method, and everything that tells two rows of one method apart.
 
-
-def _title(axes: Axes, finding: str, where: str, width: int) -> None:
-    text = textwrap.fill(finding, width, break_on_hyphens=False)
-    axes.set_title(text, fontweight="bold", linespacing=1.25, pad=18)
-    axes.annotate(where, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=9)
-
-
-def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """``frame`` with a ``label``: the method, and everything that tells two rows of one method apart."""
+    Columns and arguments that ``among`` names do not count.
+    """
     label = frame.method.astype(str)
-    told = frame.assign(**{name: _varying(frame, name) for name in _ARGUMENTS if name in frame})
+    told = frame.assign(**{name: _varying(frame, name, among) for name in _ARGUMENTS if name in frame})
     for column, say in _DISTINCTIONS.items():
-        if column in told and told.groupby("method")[column].nunique(dropna=False).max() > 1:
+        if column in told and column not in among and told.groupby("method")[column].nunique(dropna=False).max() > 1:
             said = told[column].map(lambda value, say=say: say(None if pd.isna(value) else value))
             label = label + (", " + said).where(said != "", "")
     return frame.assign(label=label.map(plain.line))
@@ -148,8 +109,8 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
 _ARGUMENTS = ("method_args", "objective_args")
 
 
-def _varying(frame: pd.DataFrame, column: str) -> list[str]:
-    """Of the arguments in each row, as JSON, those in which rows of one method differ."""
+def _varying(frame: pd.DataFrame, column: str, without: Sequence[str]) -> list[str]:
+    """Of the arguments in each row, as JSON, those in which rows of one method differ, ``without`` some."""
     parsed = [json.loads(text) if isinstance(text, str) else {} for text in frame[column]]
     values: dict[tuple[str, str], set[str]] = {}
     for method, arguments in zip(frame.method, parsed, strict=True):
@@ -158,7 +119,9 @@ def _varying(frame: pd.DataFrame, column: str) -> list[str]:
             if (method, name) not in values:
                 values[method, name] = {json.dumps(given.get(name)) if name in given else "" for given in of_method}
     return [
-        json.dumps({name: value for name, value in arguments.items() if len(values[method, name]) > 1})
+        json.dumps(
+            {name: value for name, value in arguments.items() if len(values[method, name]) > 1 and name not in without}
+        )
         for method, arguments in zip(frame.method, parsed, strict=True)
     ]
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.figures.findings import cheapest_good, metric_label, trained
-from harness.figures.panels import Panel, Tables, nothing, rows, small_multiples, why_empty
+from harness.figures.panels import Nothing, Panel, Tables, rows, small_multiples, why_empty
 from harness.figures.style import GRID, MUTED, look
 from harness.judgement.statistics import aggregate, pareto
 
@@ -28,12 +28,12 @@ class Cost:
     """Its name in a sentence such as 'with 1 % of full's …'."""
 
 
-def score_against(tables: Tables, cost: Cost) -> Figure:
+def score_against(tables: Tables, cost: Cost) -> Figure | Nothing:
     """Mean test score with its interval against ``cost``; a band joins the Pareto front."""
     chosen = aggregate(tables)
     scored = trained(chosen[(chosen[cost.column] > 0) & chosen.test_score.notna()])
     if scored.empty:
-        return nothing(why_empty(tables["trials"], f"no trial has both a test score and {cost.label.lower()}"))
+        return Nothing(why_empty(tables["trials"], f"no trial has both a test score and {cost.label.lower()}"))
 
     return small_multiples(scored, partial(_draw, cost=cost))
 
@@ -52,10 +52,9 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost) -> str:
     zero_shot = frame.base_score.dropna()
     if len(zero_shot):
         axes.axhline(zero_shot.iloc[0], color=MUTED, ls="--", lw=1)
-        axes.text(
-            0.995, zero_shot.iloc[0], "untrained model", color=MUTED, fontsize=9, ha="right", va="bottom",
-            transform=axes.get_yaxis_transform(),
-        )  # fmt: skip
+        panel.label_line(
+            float(zero_shot.iloc[0]), "untrained model", frame[cost.column].tolist(), frame.test_score.tolist()
+        )
     axes.margins(x=0.12, y=0.12)
     axes.set_ylabel(metric_label(frame))
     spans = list(zip(frame.ci_low, frame.ci_high, strict=True))

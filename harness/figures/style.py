@@ -98,7 +98,8 @@ CATEGORY_COLOURS = {
     "not split": COLOURS["grey"],
 }
 
-_RC = {
+#: The settings of matplotlib in which every figure is drawn.
+RC = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
     "font.family": "DejaVu Sans",
@@ -118,6 +119,7 @@ _RC = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
+    "text.hinting": "none",  # else the width of a text depends on the dots per inch, and a label that fitted is cut
     "svg.hashsalt": "tunebench",  # the same figure gives the same bytes
 }
 
@@ -125,7 +127,7 @@ _RC = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the project's style, then restore the settings from before."""
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         yield
 
 
@@ -149,6 +151,11 @@ def seconds_text(value: float) -> str:
         if value >= scale:
             return f"{_digits(value / scale)} {unit}"
     return f"{_digits(value / 1e-9)} ns" if value > 0 else "0 s"
+
+
+def energy_text(value: float) -> str:
+    """Joules in short: 1.2e6 -> '1.2 MJ'."""
+    return _scaled(value, 1000.0, (" J", " kJ", " MJ", " GJ", " TJ"))
 
 
 def percent_text(share: float) -> str:

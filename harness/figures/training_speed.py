@@ -7,17 +7,17 @@ from matplotlib.figure import Figure
 
 from harness.figures.bars import dots
 from harness.figures.findings import FULL
-from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
+from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import count_text
 from harness.judgement.statistics import CELL, SETTING, select
 
 
-def draw(tables: Tables) -> Figure:
+def draw(tables: Tables) -> Figure | Nothing:
     """Median tokens per second of the training steps; the thick line spans the seeds."""
     chosen = select(tables["trials"])
     chosen = chosen[chosen.train_tokens_per_s > 0]
     if chosen.empty:
-        return nothing(why_empty(tables["trials"], "the speed of training was not measured in any trial"))
+        return Nothing(why_empty(tables["trials"], "the speed of training was not measured in any trial"))
     speed = chosen.groupby([*CELL, *SETTING], dropna=False, sort=False).train_tokens_per_s
     frame = speed.agg(value="median", low="min", high="max").reset_index()
     return small_multiples(frame, _draw, height=lambda rows: 0.9 + 0.29 * rows)
