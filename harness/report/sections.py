@@ -229,6 +229,7 @@ _FACTS = {
     "Maximum length (tokens)": "max_length",
     "Maximum examples scored": "eval_examples",
     "Maximum answer (tokens)": "max_new_tokens",
+    "Probes": "probes",
     "Seeds": "seed",
     "Protocol version": "protocol_version",
     "torch": "torch_version",

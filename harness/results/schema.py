@@ -96,6 +96,7 @@ TRIALS = Table(
             ),
             _C("eval_examples", "int", "maximum number of examples scored per split; null: all of them", minimum=1),
             _C("max_new_tokens", "int", "maximum number of tokens in an answer; null: the task's number", minimum=1),
+            _C("probes", "string", "suites that were asked before and after training, by name; null: none"),
             _C(
                 "train_steps",
                 "int",
@@ -191,7 +192,14 @@ TRIALS = Table(
             _C(
                 "forgetting",
                 "float",
-                "rise of the loss on held-out general text over the base model, in nats per token",
+                "rise of the loss on held-out general text over the base model, in nats per token; null where no probe "
+                "asks for it",
+            ),
+            _C(
+                "forgetting_stderr",
+                "float",
+                "standard error of forgetting over the texts, each compared with itself before training",
+                minimum=0,
             ),
         ),
         *_group(

@@ -96,6 +96,9 @@ class Sweep(Frozen):
     objectives: dict[str, Arguments] | None = Field(
         None, min_length=1, description="null: the natural one of each task"
     )
+    probes: list[str] = Field(
+        default_factory=list, description="suites that every trial is asked before and after training: retention"
+    )
     exclude: list[Annotated[Arguments, Field(min_length=1)]] = Field(default_factory=list)
     overrides: list[Override] = Field(default_factory=list)
     limits: Limits = Limits()

@@ -14,7 +14,7 @@ import torch
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.tasks.data import clusters, example_ids
 from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
-from harness.tasks.likelihood import prefers_chosen, text_nats
+from harness.tasks.likelihood import prefers_chosen, text_loss
 from harness.tasks.logprobs import padded
 from harness.tasks.metrics import METRICS, Score, score
 from harness.tasks.ranking import pick_choices, rank_labels
@@ -157,10 +157,11 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
         case "preference":
             return _of_pairs(tuned, data, split, examples, max_length)
         case "corpus":
-            nats, tokens = text_nats(tuned, [e.completion for e in examples], max_length)
+            loss = text_loss(tuned, [e.completion for e in examples], max_length)
+            counted = {"perplexity": loss.tokens, "bits_per_byte": loss.bytes}
             of_source = clusters(examples)
-            scores = tuple(score(name, nats, tokens, of_source) for name in data.spec.metrics)
-            return Evaluation(split, scores, (), example_ids(examples))
+            scores = [score(name, loss.nats, counted[name], of_source) for name in data.spec.metrics]
+            return Evaluation(split, _primary_first(data, scores), (), example_ids(examples))
 
 
 def majority_score(data: TaskData) -> float | None:

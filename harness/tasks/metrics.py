@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import unknown
+from harness.tasks import text_loss
 
 if TYPE_CHECKING:
     import numpy as np
@@ -223,19 +224,6 @@ def _rouge(kind: str) -> Callable[[Predictions, References], Statistics]:
     return statistics
 
 
-def _perplexity(predictions: Predictions, references: References) -> Statistics:
-    import numpy as np
-
-    rows = np.array([(float(nats), float(rs[0])) for nats, rs in zip(predictions, references, strict=True)])
-
-    def value(total: Table, _n: int) -> float:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return float(np.exp(total[0] / total[1]))
-
-    outside = None if rows[:, 1].sum() else "the texts have no token that can be predicted"
-    return Statistics(rows, value, stored={"nats": rows[:, 0].tolist(), "tokens": rows[:, 1].tolist()}, outside=outside)
-
-
 # --- values of a confusion table -------------------------------------------------------------------------------------
 
 
@@ -379,7 +367,16 @@ METRICS: dict[str, Metric] = {
             False,
             1,
             math.inf,
-            _perplexity,
+            text_loss.perplexity,
+        ),
+        Metric(
+            "bits_per_byte",
+            "bits that a byte of UTF-8 costs; predictions are nats per text, references its bytes",
+            "Gao et al. 2020, The Pile, section 3.1",
+            False,
+            0,
+            math.inf,
+            text_loss.bits_per_byte,
         ),
         Metric(
             "bleu",

@@ -21,7 +21,7 @@ _METRICS = {
     "multiple_choice": ("accuracy", "accuracy_norm"),
     "generation": (*_OF_TEXTS, "accuracy", "macro_f1", "matthews_correlation"),
     "preference": ("accuracy", *_OF_TEXTS),
-    "corpus": ("perplexity",),
+    "corpus": ("perplexity", "bits_per_byte"),
 }
 
 

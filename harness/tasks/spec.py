@@ -29,7 +29,7 @@ _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "multiple_choice": ("accuracy", "accuracy_norm"),
     "generation": ("rouge_l", "exact_match"),
     "preference": ("accuracy", "rouge_l"),
-    "corpus": ("perplexity",),
+    "corpus": ("perplexity", "bits_per_byte"),
 }
 
 

@@ -21,6 +21,7 @@ BELOW: dict[str, set[str]] = {
     "objectives": {"training", "measure", "models", "networks", "tasks"},
     "experiment": {
         *("objectives", "training", "methods", "networks", "tasks", "models", "measure", "results", "processes"),
+        "sources",
     },
     "sweeps": {"sources", "models", "tasks"},
     "ledger": {"sweeps", "results"},

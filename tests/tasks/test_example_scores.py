@@ -26,7 +26,7 @@ def sample(name: str, n: int = 60) -> tuple[list[Any], list[Any]]:
     random = np.random.default_rng(0)
     right = [WORDS[i] for i in random.integers(0, 3, n)]
     said = [one if random.random() < 0.66 else WORDS[random.integers(0, 3)] for one in right]
-    if name == "perplexity":
+    if name in ("perplexity", "bits_per_byte"):
         tokens = random.integers(5, 20, n)
         return [float(t * x) for t, x in zip(tokens, random.normal(2, 0.3, n), strict=True)], [int(t) for t in tokens]
     return said, right

@@ -38,6 +38,7 @@ def test_known_answers() -> None:
     assert score("rouge_2", ["a b c"], ["a b d"]).value == 0.5
     assert score("bleu", ["the cat is on the mat now"], ["the cat is on the mat now"]).value == pytest.approx(100)
     assert score("perplexity", [2 * math.log(8), 6 * math.log(8)], [2, 6]).value == pytest.approx(8)
+    assert score("bits_per_byte", [2 * math.log(8), 6 * math.log(8)], [2, 4]).value == pytest.approx(8 * 3 / 6)
 
 
 def test_the_best_of_several_references_counts() -> None:
@@ -76,7 +77,10 @@ def test_corpus_metrics_agree_with_sacrebleu(rows: list[tuple[str, list[str]]]) 
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.sampled_from(sorted(set(METRICS) - {"perplexity"})), st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=6))
+@given(
+    st.sampled_from(sorted(set(METRICS) - {"perplexity", "bits_per_byte"})),
+    st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=6),
+)
 def test_values_stay_in_their_range(name: str, pairs: list[tuple[str, str]]) -> None:
     predicted, references = zip(*pairs, strict=True)
     found = score(name, predicted, references)
@@ -278,7 +282,7 @@ def test_a_perplexity_outside_its_domain_is_none(nats: list[float], tokens: list
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_copies_of_each_example_have_the_standard_error_of_one(name: str, copies: int) -> None:
     rng = np.random.default_rng(1)
-    if name == "perplexity":
+    if name in ("perplexity", "bits_per_byte"):
         predictions: list[object] = list(rng.uniform(5, 20, 12))
         references: list[object] = list(range(3, 15))
     else:
