@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from harness.errors import unknown
 
 ModelKind = Literal["encoder", "decoder", "encoder_decoder"]
-TaskKind = Literal["classification", "regression", "multiple_choice", "generation", "preference", "corpus"]
+TaskKind = Literal["classification", "regression", "multiple_choice", "generation", "cloze", "preference", "corpus"]
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ OBJECTIVES: dict[str, Objective] = {
             "sft",
             "supervised fine-tuning: cross-entropy of the completion's tokens, the prompt's left out",
             "Ouyang et al. 2022, arXiv:2203.02155",
-            task_kinds=("generation", "multiple_choice", "preference"),
+            task_kinds=("generation", "cloze", "multiple_choice", "preference"),
             model_kinds=("decoder", "encoder_decoder"),
             restrictions=(
                 Restriction("packing", False, _DECODER, "an encoder-decoder reads prompts and answers apart"),
@@ -346,6 +346,7 @@ NATURAL_OBJECTIVE: dict[TaskKind, str] = {
     "regression": "regression",
     "multiple_choice": "sft",
     "generation": "sft",
+    "cloze": "sft",
     "preference": "dpo",
     "corpus": "clm",
 }

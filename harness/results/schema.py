@@ -81,7 +81,11 @@ TRIALS = Table(
             ),
             _C("task", "string", "name of the task", True),
             _C("task_version", "string", "version of the task's data, splits and metrics; null where it has none"),
-            _C("task_kind", "string", "classification, regression, multiple_choice, generation, preference or corpus"),
+            _C(
+                "task_kind",
+                "string",
+                "classification, regression, multiple_choice, generation, cloze, preference or corpus",
+            ),
             _C("seed", "int", "seed of data order, initialisation and dropout", True, minimum=0),
             _C("learning_rate", "float", "peak learning rate; null when nothing is trained", minimum=0),
             _C("batch_size", "int", "examples per optimiser step", True, minimum=1),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
+from harness.tasks.cloze import read_answers
 from harness.tasks.data import clusters, example_ids
 from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_loss
@@ -162,6 +163,8 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
             return _of_choices(tuned, data, split, examples, max_length)
         case "generation":
             return _of_answers(tuned, data, split, examples, max_length, data.spec.metrics)
+        case "cloze":
+            return _of_clozes(tuned, data, split, examples, max_length)
         case "preference":
             return _of_pairs(tuned, data, split, examples, max_length)
         case "corpus":
@@ -237,6 +240,18 @@ def _of_answers(
     return _scored(data, split, examples, [e.references for e in examples], prompts, outputs, metrics)
 
 
+def _of_clozes(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+    read = read_answers(tuned, examples, max_length, data.spec.max_new_tokens)
+    values: dict[str, tuple[Sequence[object], Sequence[object]]] = {
+        "cloze_accuracy": ([one.is_likeliest for one in read], [True] * len(read)),
+        "cloze_perplexity": ([one.nats for one in read], [1] * len(read)),
+    }
+    scores = [score(name, *values[name], clusters(examples)) for name in data.spec.metrics]
+    prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+    answers = tuple(map(Answer, prompts, [one.likeliest for one in read], [e.references for e in examples]))
+    return Evaluation(split, _primary_first(data, scores), answers, example_ids(examples))
+
+
 def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
     preferred = prefers_chosen(tuned, examples, max_length, data.spec.max_new_tokens)
     picks = ["chosen" if right else "rejected" for right in preferred]
@@ -268,10 +283,13 @@ def _scored(
     answers = [data.spec.scored_part(output) for output in outputs]
     expected = [tuple(data.spec.scored_part(one) for one in several) for several in references]
     of_source = clusters(examples)
+    options: dict[str, object] = {**data.spec.metric_options}
+    if data.spec.database is not None:
+        options["databases"] = [data.spec.database_of(e.fields) for e in examples]
     return Evaluation(
         split=split,
         scores=_primary_first(
-            data, [score(name, answers, expected, of_source, data.spec.metric_options) for name in metrics]
+            data, [score(name, answers, expected, of_source, options) for name in metrics]
         ),
         answers=tuple(map(Answer, prompts, outputs, references)),
         examples=example_ids(examples),

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 _OF_LABELS = ("accuracy", "f1", "macro_f1", "matthews_correlation", "exact_match")
 _OF_TEXTS = ("exact_match", "token_f1", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "nist", "meteor", "cider")
+_OF_QUERIES = ("logical_form", "sql_execution")
 
 #: The metrics that say something about each kind of task.
 _METRICS = {
     "classification": _OF_LABELS,
     "regression": ("pearson", "spearman", "mse", "numeric_answers"),
     "multiple_choice": ("accuracy", "accuracy_norm"),
-    "generation": (*_OF_TEXTS, "accuracy", "macro_f1", "matthews_correlation"),
+    "generation": (*_OF_TEXTS, *_OF_QUERIES, "accuracy", "macro_f1", "matthews_correlation"),
+    "cloze": ("cloze_accuracy", "cloze_perplexity"),
     "preference": ("accuracy", *_OF_TEXTS),
     "corpus": ("perplexity", "bits_per_byte"),
 }
@@ -46,6 +48,8 @@ def _check_metrics(spec: TaskSpec) -> None:
             raise ValueError(
                 f"metrics: '{name}' does not rate a {spec.kind} task; valid: {', '.join(_METRICS[spec.kind])}"
             )
+    if ("sql_execution" in spec.metrics) != (spec.database is not None):
+        raise ValueError("metrics: 'sql_execution' needs 'database', what a query runs in, and no other metric does")
     if len(set(spec.metrics)) < len(spec.metrics):
         raise ValueError("metrics: a name is there twice")
     if spec.primary_metric not in spec.metrics:

@@ -6,6 +6,7 @@ Nothing here imports torch or opens data; :mod:`harness.tasks.data` opens it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +18,9 @@ from harness.catalog import TaskKind
 from harness.errors import InputError, unknown
 from harness.sources import fetch, own_files
 from harness.sources.fetch import LocalSource, Source
-from harness.tasks import choices, mistakes, text_files
+from harness.tasks import choices, mistakes, sql, text_files
 from harness.tasks.encodings import check_regular
+from harness.tasks.joined import Join
 from harness.tasks.metrics import METRICS
 from harness.tasks.reader import Reader
 from harness.tasks.templates import Expression, Template, placeholders
@@ -29,6 +31,7 @@ _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "regression": ("pearson", "spearman", "mse", "numeric_answers"),
     "multiple_choice": ("accuracy", "accuracy_norm"),
     "generation": ("rouge_l", "exact_match"),
+    "cloze": ("cloze_accuracy", "cloze_perplexity"),
     "preference": ("accuracy", "rouge_l"),
     "corpus": ("perplexity", "bits_per_byte"),
 }
@@ -126,6 +129,9 @@ class TaskSpec(Frozen):
     extract: dict[str, Expression] = Field(
         default_factory=dict, description="field -> expression whose named groups become fields"
     )
+    join: dict[str, Join] = Field(
+        default_factory=dict, description="field with a list, also of lists or objects -> how it becomes one text"
+    )
     prompt: Template = Field(
         default_factory=_default_prompt,
         description="what a decoder reads, such as 'Question: {question}\\nType:'; only dialogues and corpora have a "
@@ -177,6 +183,11 @@ class TaskSpec(Frozen):
     )
     references: str | None = Field(
         None, description="generation: field with a list of right answers, each of which fills the completion"
+    )
+    database: Template | None = Field(
+        None,
+        description="generation of SQL: what a query runs in, such as '{schema}': a script of SQL, or the path of a "
+        "database of SQLite below the source (.sqlite, .sqlite3, .db)",
     )
     splits: Splits
     split_seed: int = 0
@@ -283,7 +294,7 @@ class TaskSpec(Frozen):
     @cached_property
     def used_fields(self) -> frozenset[str]:
         """Every field that an example needs; a row with an empty one is left out, unless that field may be empty."""
-        templates = (self.prompt, self.text, self.completion, self.rejected)
+        templates = (self.prompt, self.text, self.completion, self.rejected, self.database)
         names = {name for template in templates if template for name in placeholders(template)}
         names |= {*self.input_fields, *([self.label] if self.label else []), *choices.template_fields(self)}
         return frozenset(names - {FILLED_IN.get(self.kind)})
@@ -294,6 +305,16 @@ class TaskSpec(Frozen):
         if self.optional is not None:
             return frozenset(self.optional)
         return _USUALLY_EMPTY & self.used_fields if "instruction" in self.used_fields else frozenset()
+
+    def database_of(self, row: Mapping[str, str]) -> str:
+        """The database of a row; the path of a file is absolute, and lies below the source."""
+        text = (self.database or "").format_map(row)
+        if not sql.is_file(text):
+            return text
+        if Path(text).is_absolute() or ".." in Path(text).parts:
+            raise InputError(f"task '{self.name}': database: '{text}' must be a path below the source, without '..'")
+        root = fetch.resolve(self.source)
+        return str((root.parent if root.is_file() else root) / text)
 
     @property
     def metrics_of_text(self) -> tuple[str, ...]:

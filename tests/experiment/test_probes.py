@@ -150,7 +150,7 @@ def test_the_change_of_a_loss_is_that_of_its_sums() -> None:
 
 def test_the_change_of_an_accuracy_is_paired() -> None:
     """Three of four questions are answered as before: only the fourth is uncertain."""
-    before, after = score("accuracy", list("abcd"), list("abcx")), score("accuracy", list("abxx"), list("abcx"))
+    before, after = score("accuracy", list("abcd"), list("abcx")), score("accuracy", list("abyd"), list("abcx"))
     fall = change(before, after)
     assert (fall.metric, fall.value, list(fall.values)) == ("accuracy", -0.25, [0, 0, -1, 0])
     assert fall.stderr == pytest.approx(0.25)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harness.errors import unknown
 from harness.sources.fetch import PackageSource
-from harness.tasks.metrics import labels, losses, meteor, ngrams, numbers, texts
+from harness.tasks.metrics import labels, losses, meteor, ngrams, numbers, queries, texts
 from harness.tasks.metrics.scoring import Statistics
 
 
@@ -159,6 +159,25 @@ METRICS = _by_name(
         1,
         meteor.meteor,
         source=meteor.SOURCE,
+    ),
+    Metric(
+        "logical_form",
+        "share of queries of SQL that say the same as a reference, case and order of conditions aside",
+        "Zhong et al. 2017, arXiv:1709.00103",
+        True,
+        0,
+        1,
+        queries.logical_form,
+    ),
+    Metric(
+        "sql_execution",
+        "share of queries of SQL that give the rows of a reference in the example's database",
+        "Zhong et al. 2017, arXiv:1709.00103; Yu et al. 2018, arXiv:1809.08887",
+        True,
+        0,
+        1,
+        queries.sql_execution,
+        options=("databases",),
     ),
     Metric("pearson", "correlation of predicted and true numbers", "Pearson 1895", True, -1, 1, numbers.pearson),
     Metric(
