@@ -23,13 +23,17 @@ def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
     from harness.sources import fetch as fetching
     from harness.sweeps import axes
     from harness.sweeps import spec as sweeps
+    from harness.tasks import probes
     from harness.tasks.metrics import METRICS
     from harness.tasks.spec import load_spec as load_task
 
-    matrix = axes.load(sweeps.load(sweep, set_ or ()))
+    wanted = sweeps.load(sweep, set_ or ())
+    matrix = axes.load(wanted)
     for model in (load_model(entry.spec.address) for entry in matrix.models):
         say(f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model, verify=True)}")
-    for task in (load_task(entry.spec.address) for entry in matrix.tasks):
+    probes.check(wanted.suites, f"{wanted.where}: probes")
+    asked = (task for suite in wanted.suites for task in probes.SUITES[suite].tasks)
+    for task in map(load_task, dict.fromkeys((*(entry.spec.address for entry in matrix.tasks), *asked))):
         say(f"{task.name}: {fetching.resolve(task.source, verify=True)}")
         for metric in (METRICS[name] for name in task.metrics):
             if metric.source is not None:

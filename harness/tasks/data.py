@@ -78,7 +78,7 @@ class TaskData:
 
     @property
     def kind(self) -> TaskKind:
-        """classification, regression, multiple_choice, generation, preference or corpus."""
+        """classification, regression, multiple_choice, generation, cloze, preference or corpus."""
         return self.spec.kind
 
     @property

@@ -288,9 +288,7 @@ def _scored(
         options["databases"] = [data.spec.database_of(e.fields) for e in examples]
     return Evaluation(
         split=split,
-        scores=_primary_first(
-            data, [score(name, answers, expected, of_source, options) for name in metrics]
-        ),
+        scores=_primary_first(data, [score(name, answers, expected, of_source, options) for name in metrics]),
         answers=tuple(map(Answer, prompts, outputs, references)),
         examples=example_ids(examples),
     )

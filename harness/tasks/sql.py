@@ -24,9 +24,7 @@ _MOST_SECONDS = 20.0
 _BETWEEN_CALLS = 10_000
 
 _FILE = re.compile(r"[^\n;]+\.(sqlite3?|db)")
-_ALLOWED = frozenset(
-    (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
-)
+_ALLOWED = frozenset((sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE))
 
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | \d+(?:\.\d+)? | \w+ | <> | != | == | <= | >= | \|\| | \S""", re.X
@@ -56,7 +54,7 @@ def logical_form(query: str) -> str:
     quotation marks; ``<>`` and ``!=``; ``AS``, ``ASC``, ``INNER`` and ``OUTER`` or their lack; the last semicolon; and
     the order of conditions that ``AND`` or ``OR`` joins. Other names of tables and other plans are other forms.
     """
-    tokens = [_token(text) for text in _TOKEN.findall(query.strip().rstrip(";"))]
+    tokens = [_token(text) for text in _TOKEN.findall(re.sub(r"[\s;]+$", "", query))]
     tokens = [token for token in tokens if token not in _IDLE]
     tree = _tree(tokens)
     return " ".join(tokens) if tree is None else _ordered(tree)
@@ -73,18 +71,18 @@ def _token(text: str) -> str:
 def _tree(tokens: Sequence[str]) -> list[Any] | None:
     """The tokens with a list for each pair of parentheses; None where these do not pair, or lie too deep."""
     stack: list[list[Any]] = [[]]
-    for token in tokens:
-        if token == "(":
+    for word in tokens:
+        if word == "(":
             stack.append([])
             if len(stack) > _DEEPEST:
                 return None
-        elif token == ")":
+        elif word == ")":
             inner = stack.pop()
             if not stack:
                 return None
             stack[-1].append(inner)
         else:
-            stack[-1].append(token)
+            stack[-1].append(word)
     return stack[0] if len(stack) == 1 else None
 
 
