@@ -79,10 +79,10 @@ def comparison(tables: Tables) -> Html:
         if (constant := frame.majority_score.dropna()).size:
             lines.append(_constant(lines[0], constant.iloc[0]))
         parts.append(_table(lines, caption, sortable=True))
-    return Html("".join([*parts, *_of_groups(group_averages(tables))]))
+    return Html("".join([*parts, *of_groups(group_averages(tables))]))
 
 
-def _of_groups(averages: Sequence[GroupAverage]) -> Iterable[str]:
+def of_groups(averages: Sequence[GroupAverage]) -> Iterable[str]:
     """A table for each group of tasks, such as GLUE, with a row per model and method."""
     for name, of_group in itertools.groupby(averages, key=lambda one: one.group):
         members = list(of_group)
