@@ -6,6 +6,7 @@ import math
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import evaluate
 import numpy as np
@@ -171,24 +172,27 @@ COUNTED = (
         "Some dog ran fast over there",
         "A dog ran quickly.",
         [6, 5, 3, 2, 2, 2, *[0] * 10, 1, 1, 0, 0, 1, 3, 3],
-        0.0,
+        0.36261609784413634,
     ),
     ("the cat", "the cat", [2, 2, 1, 1, 1, 1, 1, 1, *[0] * 12, 1, 2, 2], 1.0),
     ("", "x", [0, 1, *[0] * 21], 0.0),
 )
-METEOR_OF_BOTH = 0.0
+#: The program's value of the first two together, and of the last two, of which the first is equal to its reference.
+TOGETHER = ((COUNTED[:2], 0.41163022382388115), (COUNTED[2:], 0.6106870229007633))
 
 
 @pytest.mark.parametrize(("answer", "reference", "columns", "value"), COUNTED)
 def test_meteor_of_counts_is_that_of_the_program(
     answer: str, reference: str, columns: list[float], value: float
 ) -> None:
-    assert meteor.value_of(np.array(columns, dtype=float)) == pytest.approx(value, abs=1e-12)
+    (row,) = meteor.summands(np.array([columns], dtype=float))
+    assert meteor.value_of(row) == pytest.approx(value, abs=1e-12)
 
 
-def test_meteor_of_a_corpus_is_that_of_the_sums() -> None:
-    sums = np.array(COUNTED[0][2], dtype=float) + np.array(COUNTED[1][2], dtype=float)
-    assert meteor.value_of(sums) == pytest.approx(METEOR_OF_BOTH, abs=1e-12)
+@pytest.mark.parametrize(("counted", "value"), TOGETHER)
+def test_meteor_of_a_corpus_is_that_of_the_sums(counted: tuple[Any, ...], value: float) -> None:
+    sums = meteor.summands(np.array([columns for _, _, columns, _ in counted], dtype=float)).sum(0)
+    assert meteor.value_of(sums) == pytest.approx(value, abs=1e-12)
 
 
 def test_without_java_meteor_has_no_value_but_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +215,8 @@ def test_the_program_itself() -> None:
     if shutil.which("java") is None or not here.is_here(meteor.SOURCE):
         pytest.skip("no Java, or METEOR's program is not in the cache")
     found = score("meteor", [one[0] for one in COUNTED], [one[1] for one in COUNTED])
-    assert [list(row) for row in zip(*found.statistics.values(), strict=True)] == [one[2] for one in COUNTED]
+    counted = meteor.summands(np.array([columns for _, _, columns, _ in COUNTED], dtype=float))
+    assert [list(row) for row in zip(*found.statistics.values(), strict=True)] == counted.tolist()
 
 
 def test_a_metric_that_needs_files_says_so() -> None:
