@@ -120,9 +120,9 @@ def _judged(comparisons: Iterable[Comparison]) -> dict[tuple[str, ...], tuple[st
 
 
 def _constant(like: Mapping[str, str], score: float) -> dict[str, str]:
-    """A line for the one label that scores most when it answers every example."""
+    """A line for what a model gets that reads nothing, such as one label for every example."""
     filled = {
-        "Method": '<td class="name">one label for every example</td>',
+        "Method": '<td class="name">a model that reads nothing</td>',
         "Test score [95 %]": _number(score, score_text),
     }
     return {head: filled.get(head, '<td class="number" data-value=""></td>') for head in like}
