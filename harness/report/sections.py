@@ -79,10 +79,10 @@ def comparison(tables: Tables) -> Html:
         if (constant := frame.majority_score.dropna()).size:
             lines.append(_constant(lines[0], constant.iloc[0]))
         parts.append(_table(lines, caption, sortable=True))
-    return Html("".join([*parts, *_of_groups(group_averages(tables))]))
+    return Html("".join([*parts, *of_groups(group_averages(tables))]))
 
 
-def _of_groups(averages: Sequence[GroupAverage]) -> Iterable[str]:
+def of_groups(averages: Sequence[GroupAverage]) -> Iterable[str]:
     """A table for each group of tasks, such as GLUE, with a row per model and method."""
     for name, of_group in itertools.groupby(averages, key=lambda one: one.group):
         members = list(of_group)
@@ -120,9 +120,9 @@ def _judged(comparisons: Iterable[Comparison]) -> dict[tuple[str, ...], tuple[st
 
 
 def _constant(like: Mapping[str, str], score: float) -> dict[str, str]:
-    """A line for the one label that scores most when it answers every example."""
+    """A line for what a model gets that reads nothing, such as one label for every example."""
     filled = {
-        "Method": '<td class="name">one label for every example</td>',
+        "Method": '<td class="name">a model that reads nothing</td>',
         "Test score [95 %]": _number(score, score_text),
     }
     return {head: filled.get(head, '<td class="number" data-value=""></td>') for head in like}

@@ -190,8 +190,8 @@ TRIALS = Table(
             _C(
                 "majority_score",
                 "float",
-                "primary metric on the test split of one label for every example, the best such; null outside "
-                "classification",
+                "primary metric on the test split of one label for every example, the best such, or of the mean of all "
+                "numbers; null for free answers and for correlations",
             ),
             _C(
                 "forgetting",

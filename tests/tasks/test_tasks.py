@@ -329,6 +329,7 @@ SIZES = {
     "novels_corpus": (3651, 500, 1000),
     "spider": (303, 60, 200),
     "factual_preference": (229, 42, 100),
+    "film_sentiment": (9103, 500, 1000),
     "arc_challenge": (89, 60, 150),
     "arc_easy": (170, 100, 300),
     "asdiv": (1604, 200, 500),

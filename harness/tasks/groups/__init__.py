@@ -14,7 +14,7 @@ from harness.trial import Frozen
 
 
 class Member(Frozen):
-    """What counts once in the average: the mean of some metrics of a task, or of several that the paper takes as one."""
+    """What counts once in the average: the mean of some metrics of a task, or of tasks that the paper takes as one."""
 
     tasks: tuple[str, ...] = Field(min_length=1)
     metrics: tuple[str, ...] = Field(min_length=1)

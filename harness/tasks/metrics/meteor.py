@@ -51,14 +51,23 @@ def meteor(predictions: Predictions, references: References) -> Statistics:
     import numpy as np
 
     try:
-        rows = np.array(_counted(predictions, references))
+        rows = summands(np.array(_counted(predictions, references)))
     except InputError as error:
         return Statistics(np.zeros((len(predictions), 1)), lambda *_: 0.0, outside=str(error))
     return Statistics(rows, lambda sums, _n: value_of(sums), stored=dict(zip(_NAMES, rows.T.tolist(), strict=True)))
 
 
+def summands(counted: Table) -> Table:
+    """The rows that the program adds up, of what it counts: an answer that is its reference adds no chunk."""
+    rows = counted.copy()
+    tokens, reference_tokens = counted[:, 0], counted[:, 1]
+    chunks, matches, reference_matches = counted[:, -3:].T
+    rows[(chunks == 1) & (matches == tokens) & (reference_matches == reference_tokens), -3] = 0.0
+    return rows
+
+
 def value_of(sums: Table) -> float:
-    """METEOR of the summed columns, of shape (23,): Denkowski & Lavie 2014, section 2; 0 where nothing matches."""
+    """METEOR of a sum of :func:`summands`, of shape (23,): Denkowski & Lavie 2014, section 2; 0 where none match."""
     tokens, reference_tokens, function, reference_function = sums[:4]
     chunks, matches, reference_matches = sums[-3:]
     if not matches or not reference_matches:
@@ -70,8 +79,7 @@ def value_of(sums: Table) -> float:
     recall = right[1] / (_DELTA * (reference_tokens - reference_function) + (1 - _DELTA) * reference_function)
     if not precision or not recall:
         return 0.0
-    equal = chunks == 1 and matches == tokens and reference_matches == reference_tokens
-    disorder = 0.0 if equal else chunks / ((matches + reference_matches) / 2)
+    disorder = chunks / ((matches + reference_matches) / 2)
     mean = 1 / ((1 - _ALPHA) / precision + _ALPHA / recall)
     return float(mean * (1 - _GAMMA * disorder**_BETA))
 
