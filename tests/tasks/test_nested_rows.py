@@ -82,7 +82,8 @@ READ = {
         "Put the facts into words.\nFacts: Aarhus : COUNTRY : Denmark | Aarhus : LEADER : Bo\nText:",
         SENTENCES,
     ),
-    "samsum": ("Sum up the chat in one or two sentences.\nAnn: I bake cookies.\r\nBo: Sure!\nSummary:", ("Ann bakes.",)),
+    "samsum": (
+        "Sum up the chat in one or two sentences.\nAnn: I bake cookies.\r\nBo: Sure!\nSummary:", ("Ann bakes.",)),
 }  # fmt: skip
 
 
