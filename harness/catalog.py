@@ -83,6 +83,8 @@ class Objective:
     shards: bool = False
     """Several processes can share a batch of it."""
     restrictions: tuple[Restriction, ...] = ()
+    probes: tuple[str, ...] = ()
+    """Suites that every trial is asked before and after training, whether or not a sweep names them."""
     scalar: bool = False
     """The network ends in a single number for a text instead of the next token."""
 
@@ -254,6 +256,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=("corpus",),
             model_kinds=_DECODER,
             notebook="objectives/clm",
+            probes=("retention",),
             shards=True,
         ),
         Objective(

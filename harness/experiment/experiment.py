@@ -92,7 +92,6 @@ class Experiment:
         self.checkpoint_bytes: int | None = None
         self.peak_inference_bytes: int | None = None
         self.eval_s: float | None = None
-        self.forgetting: float | None = None
         self._together: str | None = None
         self._trial_dir = place_of_record(trial_dir)
         self.setup_s = time.perf_counter() - start
@@ -262,7 +261,6 @@ class Experiment:
                 "test_stderr": test.primary.stderr if test else None,
                 "test_examples": test.primary.n if test else None,
                 "majority_score": majority_score(self.data) if test else None,
-                "forgetting": self.forgetting,
                 **self.probes.columns,
             }
         single = {row.phase: row for row in self.latency if row.batch_size == 1 and row.variant == "plain"}

@@ -79,6 +79,14 @@ class Probes:
             "forgetting_stderr": None if score is None else score.stderr,
         }
 
+    def before_and_after(self, metric: str) -> Iterator[tuple[str, float | None, float | None]]:
+        """Task and its values of ``metric`` before and after training, for each task that was asked and has it."""
+        for suite, answers in self._after.items():
+            for task, several in answers.items():
+                for old, new in zip(self._before[suite][task], several, strict=True):
+                    if new.metric == metric:
+                        yield task, old.value, new.value
+
     def scores(self) -> Iterator[tuple[str, Score]]:
         """Split and score: after training, before it, and the change, each metric as 'TASK.METRIC'."""
         for suffix, answers in (("", self._after), ("_before", self._before)):

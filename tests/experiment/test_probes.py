@@ -92,6 +92,16 @@ def test_scores_stand_under_what_was_asked_when(suite: Suite) -> None:
     assert {row["split"] for row in rows} == {"retention_change"}
 
 
+def test_what_a_notebook_draws_is_before_and_after(suite: Suite) -> None:
+    of_base = base()
+    tuned = methods.apply("full", of_base)
+    with torch.no_grad():
+        tuned.model.lm_head.weight.zero_()
+    ((task, before, after),) = asked(tuned, of_base).before_and_after("perplexity")
+    assert (task, after) == (suite.text, pytest.approx(259, rel=1e-4))
+    assert before is not None and before != after
+
+
 def test_the_base_is_asked_once_for_all_trials(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     apply = methods.apply
@@ -181,7 +191,7 @@ def test_a_trial_records_what_it_forgot_and_trains_as_without_probes(
         records.append(run.record())
     silent, probed = records
     assert losses[0] == losses[1]
-    assert silent.columns["forgetting"] is None and "forgetting_stderr" not in silent.columns
+    assert not {"forgetting", "forgetting_stderr"} & silent.columns.keys()
     assert probed.columns["forgetting"] != 0 and probed.columns["forgetting_stderr"] > 0
     assert probed.columns["test_score"] == silent.columns["test_score"]
     extra = [row for row in probed.tables["scores"] if row["split"].startswith("retention")]

@@ -69,6 +69,15 @@ def test_every_trial_of_a_sweep_with_probes_is_asked_them(plan: Planner) -> None
     assert {row.trial.budget.probes for row in one.rows if row.trial.model == "minilm-l6-22m"} == {()}
 
 
+def test_an_objective_may_ask_probes_of_its_own() -> None:
+    """What continued pre-training forgets is half of its result."""
+    made = matrix.plan(sweep.load("all_methods", ["methods=[lora, baseline]", "tasks=[news_corpus]", "exclude=[]"]))
+    assert {(row.trial.method, row.trial.budget.probes) for row in made.runnable if row.trial.objective == "clm"} == {
+        ("lora", ("retention",)),
+        ("baseline", ()),
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "where"), [({"probes": ["retain"]}, "probes"), ({"budget": {"probes": ["retain"]}}, "budget.probes")]
 )
