@@ -52,6 +52,8 @@ def test_other_ways_to_write_a_query(one: str, other: str) -> None:
     [
         ("SELECT a FROM t WHERE x = 1 AND y = 2", "SELECT a FROM t WHERE x = 1 OR y = 2"),
         ("SELECT a FROM t WHERE x BETWEEN 1 AND 2", "SELECT a FROM t WHERE x BETWEEN 2 AND 1"),
+        ("SELECT a FROM t WHERE x BETWEEN 1 AND 2 AND y BETWEEN 3 AND 4",
+         "SELECT a FROM t WHERE x BETWEEN 1 AND 4 AND y BETWEEN 3 AND 2"),
         ("SELECT a, b FROM t", "SELECT b, a FROM t"),
         ("SELECT a FROM t ORDER BY a DESC", "SELECT a FROM t ORDER BY a"),
         ("SELECT a FROM t WHERE x = 'a b'", "SELECT a FROM t WHERE x = 'ab'"),
@@ -59,7 +61,7 @@ def test_other_ways_to_write_a_query(one: str, other: str) -> None:
         ("SELECT count(a) FROM t", "SELECT count(*) FROM t"),
         ("SELECT a FROM t GROUP BY a, b", "SELECT a FROM t GROUP BY b, a"),
     ],
-)
+)  # fmt: skip
 def test_what_says_something_else_has_another_form(one: str, other: str) -> None:
     assert sql.logical_form(one) != sql.logical_form(other)
 
