@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
@@ -147,12 +147,6 @@ class Sweep(Frozen):
         exclude = [_tasks_of_groups(match) for match in self.exclude]
         tasks = groups.expanded(self.tasks)
         return self.model_copy(update={"tasks": tasks, "overrides": overrides, "exclude": exclude})
-
-    @property
-    def suites(self) -> list[str]:
-        """Every suite of probes that some trial may be asked, in alphabetical order."""
-        of_overrides = [name for entry in self.overrides for name in cast(list[str], entry.budget.get("probes") or [])]
-        return sorted({*self.probes, *self.budget.probes, *of_overrides})
 
     def with_short_names(self, aliases: Aliases) -> Self:
         """The sweep with short names in ``overrides`` and ``exclude`` where own files were named by their paths."""
