@@ -10,6 +10,7 @@ itself, so how hard it is does not count.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -60,6 +61,9 @@ class Probes:
         """Ask the untouched base, unless an earlier trial with the same base did: its answers are in the cache."""
         for suite in self._suites:
             self._before[suite.name] = self._of_base(suite)
+        if self._suites and self._base.device.type == "cuda":
+            gc.collect()  # networks hold themselves by their hooks
+            torch.cuda.empty_cache()  # what is measured from here on is the trial's own
 
     def after(self, tuned: Tuned) -> None:
         """Ask the trial's model, once."""
