@@ -71,8 +71,10 @@ def test_every_trial_of_a_sweep_with_probes_is_asked_them(plan: Planner) -> None
 
 def test_an_objective_may_ask_probes_of_its_own() -> None:
     """What continued pre-training forgets is half of its result."""
-    made = matrix.plan(sweep.load("all_methods", ["methods=[lora, baseline]", "tasks=[news_corpus]", "exclude=[]"]))
-    assert {(row.trial.method, row.trial.budget.probes) for row in made.runnable if row.trial.objective == "clm"} == {
+    planned = matrix.plan(sweep.load("all_methods", ["methods=[lora, baseline]", "tasks=[news_corpus]", "exclude=[]"]))
+    assert {
+        (row.trial.method, row.trial.budget.probes) for row in planned.runnable if row.trial.objective == "clm"
+    } == {
         ("lora", ("retention",)),
         ("baseline", ()),
     }

@@ -69,9 +69,9 @@ def test_a_task_of_clozes_is_scored_by_both(tuned: Tuned) -> None:
         [toy.example("a b", "c"), toy.example("c d e", "fgh")],
         metrics=["cloze_accuracy", "cloze_perplexity"],
     )
-    found = evaluate(uniform, data, "test", 32)
-    assert [score.metric for score in found.scores] == ["cloze_accuracy", "cloze_perplexity"]
+    evaluation = evaluate(uniform, data, "test", 32)
+    assert [score.metric for score in evaluation.scores] == ["cloze_accuracy", "cloze_perplexity"]
     # A space and one letter, and a space and three: 2 and 4 tokens of 259 each; the token that argmax takes is none.
-    assert found.scores[0].value == 0
-    assert found.scores[1].value == pytest.approx(math.exp((2 + 4) / 2 * math.log(259)), rel=1e-4)
-    assert [answer.references for answer in found.answers] == [("c",), ("fgh",)]
+    assert evaluation.scores[0].value == 0
+    assert evaluation.scores[1].value == pytest.approx(math.exp((2 + 4) / 2 * math.log(259)), rel=1e-4)
+    assert [answer.references for answer in evaluation.answers] == [("c",), ("fgh",)]

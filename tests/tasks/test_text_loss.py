@@ -28,9 +28,9 @@ def uniform() -> Tuned:
 def test_a_model_that_knows_nothing_pays_the_logarithm_of_its_vocabulary_for_each_token() -> None:
     """Of 'abcdefgh', 7 bytes and the end token are predicted: the first one is only read."""
     data = toy.data("corpus", [toy.example("", "abcdefgh")], prompt="", completion="{c}")
-    found = {one.metric: one.value for one in evaluate(uniform(), data, "test", 64).scores}
-    assert found["bits_per_byte"] == pytest.approx(8 * math.log2(259) / 7)
-    assert found["perplexity"] == pytest.approx(259)
+    scores = {one.metric: one.value for one in evaluate(uniform(), data, "test", 64).scores}
+    assert scores["bits_per_byte"] == pytest.approx(8 * math.log2(259) / 7)
+    assert scores["perplexity"] == pytest.approx(259)
 
 
 @pytest.mark.parametrize(
