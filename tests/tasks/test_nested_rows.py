@@ -120,7 +120,7 @@ def test_the_parquet_files_of_wikisql_are_read(tmp_path: Path, monkeypatch: pyte
     assert [len(split) for split in (task.train, task.validation, task.test)] == [2, 2, 2]
     read = {(e.prompt, e.completion) for e in task.test}
     assert (
-        "Table columns: State, Notes\nQuestion: Which notes are there for 2?\nSQL:",
+        "Table columns: State, Notes\nQuestion: Which notes are there for 2? SQL:",
         NOTES.format(2),
     ) in read
 
