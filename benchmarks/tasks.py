@@ -16,6 +16,7 @@ from harness.errors import InputError
 from harness.sources.fetch import HubSource, LocalSource
 from harness.tasks import data
 from harness.tasks.evaluate import majority_score
+from harness.tasks.probes import SUITES
 from harness.tasks.spec import TaskSpec, load_spec, names
 
 HEAD = """\
@@ -30,6 +31,30 @@ the hub and those below `TUNEBENCH_DATA` have no sizes here where their data was
 | task | what | kind | train | validation | test | primary metric | reads nothing | source | licence of the data |
 |---|---|---|---|---|---|---|---|---|---|
 """
+
+
+PROBES = """\
+
+## Probes
+
+`probes: [retention]` in a sweep asks every model more than its own task, before and after training:
+{asked}. The numbers of examples and
+tokens belong to the suite and not to the budget. The base is asked once, and its answers are cached.
+
+The column `forgetting` is the loss on `{text}` after training minus that before, in nats per token: above 0,
+the model forgot. The table `scores` has every number under the splits `retention` (after), `retention_before` and
+`retention_change`; there, an accuracy below 0 is what was forgotten. `forgetting` is null on encoders,
+encoder-decoders, reward models and random weights, and where the trial's own task has the data of `{text}`;
+the row's `note` says why.
+"""
+
+
+def probes() -> str:
+    """The section about the suite of retention."""
+    suite = SUITES["retention"]
+    several = ", ".join(f"`{name}`" for name in suite.choices)
+    asked = f"{suite.examples} texts of `{suite.text}` and {suite.examples} questions each of {several}"
+    return PROBES.format(asked=asked, text=suite.text)
 
 
 def source(spec: TaskSpec) -> str:
@@ -71,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    options.out.write_text(HEAD + "".join(map(row, names())), encoding="utf-8")
+    options.out.write_text(HEAD + "".join(map(row, names())) + probes(), encoding="utf-8")
 
 
 if __name__ == "__main__":

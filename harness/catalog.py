@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from harness.errors import unknown
 
 ModelKind = Literal["encoder", "decoder", "encoder_decoder"]
-TaskKind = Literal["classification", "multiple_choice", "generation", "preference", "corpus"]
+TaskKind = Literal["classification", "regression", "multiple_choice", "generation", "cloze", "preference", "corpus"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Objective:
     shards: bool = False
     """Several processes can share a batch of it."""
     restrictions: tuple[Restriction, ...] = ()
+    probes: tuple[str, ...] = ()
+    """Suites that every trial is asked before and after training, whether or not a sweep names them."""
     scalar: bool = False
     """The network ends in a single number for a text instead of the next token."""
 
@@ -196,7 +198,7 @@ METHODS = _methods(
         "a full fine-tune kept as one bit per weight and one distilled scale per matrix",
         "Liu et al. 2024, arXiv:2402.10193",
         "methods/bitdelta",
-        objectives=("classification", "sft"),
+        objectives=("classification", "regression", "sft"),
         objectives_because="its scales learn from the logits of a full fine-tune, so a loss of its own has no say",
         parents=(Parent("full", method="full"),),
     ),
@@ -228,10 +230,18 @@ OBJECTIVES: dict[str, Objective] = {
             shards=True,
         ),
         Objective(
+            "regression",
+            "squared error of a number: a head on encoders, the number as text on the others",
+            "Cer et al. 2017, arXiv:1708.00055; Raffel et al. 2020, arXiv:1910.10683",
+            task_kinds=("regression",),
+            model_kinds=("encoder", "decoder", "encoder_decoder"),
+            shards=True,
+        ),
+        Objective(
             "sft",
             "supervised fine-tuning: cross-entropy of the completion's tokens, the prompt's left out",
             "Ouyang et al. 2022, arXiv:2203.02155",
-            task_kinds=("generation", "multiple_choice", "preference"),
+            task_kinds=("generation", "cloze", "multiple_choice", "preference"),
             model_kinds=("decoder", "encoder_decoder"),
             restrictions=(
                 Restriction("packing", False, _DECODER, "an encoder-decoder reads prompts and answers apart"),
@@ -246,6 +256,7 @@ OBJECTIVES: dict[str, Objective] = {
             task_kinds=("corpus",),
             model_kinds=_DECODER,
             notebook="objectives/clm",
+            probes=("retention",),
             shards=True,
         ),
         Objective(
@@ -335,8 +346,10 @@ OBJECTIVES: dict[str, Objective] = {
 #: The objective of a task kind when a sweep names none.
 NATURAL_OBJECTIVE: dict[TaskKind, str] = {
     "classification": "classification",
+    "regression": "regression",
     "multiple_choice": "sft",
     "generation": "sft",
+    "cloze": "sft",
     "preference": "dpo",
     "corpus": "clm",
 }

@@ -66,6 +66,18 @@ class Budget(Frozen):
         None, gt=0, le=_LARGEST, description="tokens of an answer at most; null: as the task says"
     )
 
+    probes: tuple[str, ...] = Field(
+        (), description="suites that are asked before and after training, beside the task, such as retention"
+    )
+
+    @field_validator("probes", mode="before")
+    @classmethod
+    def _as_tuple(cls, names: Any) -> Any:
+        """A notebook gives a list, in any order and with repetitions: the same suites are the same trial."""
+        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+            return tuple(sorted(set(names)))
+        return names
+
     @property
     def train_steps(self) -> int:
         """Optimiser steps: the same number for every method."""
@@ -73,10 +85,12 @@ class Budget(Frozen):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is None and was added after the first trials: it would give them all new ids."""
+        """Leave out what asks for nothing and was added after the first trials: it would give them all new ids."""
         written: dict[str, Any] = handler(self)
         if self.max_new_tokens is None:
             written.pop("max_new_tokens", None)
+        if not self.probes:
+            written.pop("probes", None)
         return written
 
 

@@ -28,6 +28,7 @@ import torch
 from harness import catalog, methods, objectives
 from harness.experiment import quiet
 from harness.experiment.parallel import launch
+from harness.experiment.probes import Probes
 from harness.experiment.stored import StoredBytes
 from harness.files import PROGRESS_FILE, write_atomically
 from harness.measure.environment import accelerator
@@ -50,12 +51,6 @@ from harness.tasks.evaluate import Evaluation, evaluate, majority_score
 from harness.tasks.metrics import METRICS, Score
 from harness.training.trainer import History, Settings
 from harness.trial import Budget
-
-
-def _formats(tuned: Tuned) -> str | None:
-    """Names of the number formats of the trained parameters, such as 'float32'; None if nothing trains."""
-    names = {str(parameter.dtype).removeprefix("torch.") for parameter in tuned.trainable.values()}
-    return " ".join(sorted(names)) or None
 
 
 class Experiment:
@@ -86,11 +81,11 @@ class Experiment:
         self.seed = seed
         self.learning_rate = learning_rate
         self.data = self.read(task)
-        labels = self.data.label_words if self.data.kind == "classification" else None
         self.base = models.load(
-            model, labels=tuple(labels) if labels else None, scalar=scalar, dtype=dtype, device=device, seed=seed
+            model, labels=self.data.head_words, scalar=scalar, dtype=dtype, device=device, seed=seed
         )
         self._max_length = self.budget.max_length
+        self.probes = Probes(self.budget.probes, self.base, self.data.spec)
         self.tuned: Tuned | None = None
         self.history: History | None = None
         self.evaluations: dict[str, Evaluation] = {}
@@ -99,7 +94,6 @@ class Experiment:
         self.checkpoint_bytes: int | None = None
         self.peak_inference_bytes: int | None = None
         self.eval_s: float | None = None
-        self.forgetting: float | None = None
         self._together: str | None = None
         self._shares: list[float | None] = []  # of the processors, in the timed regions
         self._trial_dir = place_of_record(trial_dir)
@@ -127,6 +121,8 @@ class Experiment:
 
         ``start_from`` is the folder of a parent with the same method; training continues from its parameters.
         """
+        self._tell("probe the base")
+        self.probes.before()
         start = time.perf_counter()
         self._tell("apply")
         with peak_memory(self.base.device) as peak:
@@ -237,7 +233,9 @@ class Experiment:
         return StoredBytes(self.checkpoint_bytes)
 
     def record(self) -> Outcome:
-        """Hand the measurements to the caller and, if there is one, to the runner."""
+        """Ask the budget's probes, and hand the measurements to the caller and, if there is one, to the runner."""
+        self._tell("probe")
+        self.probes.after(self.applied())
         return write_outcome(self._trial_dir, self._columns(), self._tables())
 
     def _columns(self) -> dict[str, Any]:
@@ -257,7 +255,7 @@ class Experiment:
             "total_params": tuned.total_params,
             "trainable_params": tuned.trainable_params,
             "trainable_share": tuned.trainable_params / tuned.total_params,
-            "trainable_dtype": _formats(tuned),
+            "trainable_dtype": tuned.trainable_formats,
             "checkpoint_bytes": self.checkpoint_bytes,
             "primary_metric": metric,
             "higher_is_better": METRICS[metric].higher_is_better,
@@ -273,7 +271,7 @@ class Experiment:
                 "test_stderr": test.primary.stderr if test else None,
                 "test_examples": test.primary.n if test else None,
                 "majority_score": majority_score(self.data) if test else None,
-                "forgetting": self.forgetting,
+                **self.probes.columns,
             }
         single = {row.phase: row for row in self.latency if row.batch_size == 1 and row.variant == "plain"}
         prefill, decode = single.get("prefill") or single.get("predict"), single.get("decode")
@@ -307,8 +305,8 @@ class Experiment:
         """The remarks for a reader of the row: on method and model, rows left out, metrics without a value."""
         scores = [score for evaluation in self.evaluations.values() for score in evaluation.scores]
         unscored = dict.fromkeys(f"{score.metric} has no value: {score.reason}" for score in scores if score.reason)
-        given = (tuned.note, self.base.spec.remark, self._together, *self.data.left_out, *unscored)
-        return [remark for remark in given if remark]
+        given = filter(None, (tuned.note, self.base.spec.remark, self._together))
+        return [*given, *self.data.left_out, *unscored, *self.probes.remarks]
 
     def _utilisation(self, history: History) -> dict[str, float]:
         """FLOPs of an average step, and their share of this machine's measured peak."""
@@ -342,6 +340,7 @@ class Experiment:
         curves += [dataclasses.asdict(point) for point in (self.history.curves if self.history else ())]
         scores = [(split, score) for split, evaluation in self.evaluations.items() for score in evaluation.scores]
         scores += [(split, score) for split, extra in self.scores.items() for score in extra]
+        scores += self.probes.scores()
         if self.base.spec.is_random:
             scores = []
         return {
@@ -355,7 +354,8 @@ class Experiment:
                 for metric, values in score.by_example.items()
                 if split in self.evaluations and len(values) == len(self.evaluations[split].examples)
                 for example, value in zip(self.evaluations[split].examples, values, strict=True)
-            ],
+            ]
+            + list(self.probes.example_scores()),
             "curves": curves,
             "memory": self._memory_rows(),
             "latency": [dataclasses.asdict(row) for row in self.latency],

@@ -159,5 +159,6 @@ _DISTINCTIONS: dict[str, Callable[[Any], str]] = {
     "max_length": lambda n: f"length {n:g}",
     "eval_examples": lambda n: "scored on all" if n is None else f"scored on {n:g}",
     "max_new_tokens": lambda n: "answers of usual length" if n is None else f"answers of {n:g} tokens",
+    "probes": lambda names: "no probes" if names is None else f"probes {names}",
     "variant": str,
 }

@@ -40,6 +40,7 @@ CELL = [
     "max_length",
     "eval_examples",
     "max_new_tokens",
+    "probes",
     "protocol_version",
 ]
 

@@ -74,6 +74,12 @@ class Tuned:
         return sum(p.numel() for p in self.trainable.values())
 
     @property
+    def trainable_formats(self) -> str | None:
+        """Names of the number formats of the trained parameters, such as 'float32'; None if nothing trains."""
+        names = {str(parameter.dtype).removeprefix("torch.") for parameter in self.trainable.values()}
+        return " ".join(sorted(names)) or None
+
+    @property
     def total_params(self) -> int:
         """Number of parameters, with those that the method added; a packed 4-bit weight counts its elements."""
         return sum(_elements(p) for p in self.model.parameters())

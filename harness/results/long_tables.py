@@ -14,7 +14,13 @@ SCORES = Table(
     key=("trial_id", "split", "metric"),
     columns=(
         _TRIAL_ID,
-        _C("split", "string", "validation or test; 'base' marks the untrained model on the test split", True),
+        _C(
+            "split",
+            "string",
+            "validation or test; 'base' marks the untrained model on the test split; what a suite of probes asks is "
+            "under its name (after training), 'NAME_before' (the untouched base) and 'NAME_change' (after less before)",
+            True,
+        ),
         _C("metric", "string", "name of the metric", True),
         _C("value", "float", "the metric's value"),
         _C("stderr", "float", "standard error over the examples", minimum=0),
@@ -88,7 +94,7 @@ EXAMPLE_SCORES = Table(
     key=("trial_id", "split", "example", "metric"),
     columns=(
         _TRIAL_ID,
-        _C("split", "string", "validation or test", True),
+        _C("split", "string", "validation, test or, of a suite of probes, 'NAME_change'", True),
         _C(
             "example",
             "string",

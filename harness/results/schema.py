@@ -81,7 +81,11 @@ TRIALS = Table(
             ),
             _C("task", "string", "name of the task", True),
             _C("task_version", "string", "version of the task's data, splits and metrics; null where it has none"),
-            _C("task_kind", "string", "classification, multiple_choice, generation, preference or corpus"),
+            _C(
+                "task_kind",
+                "string",
+                "classification, regression, multiple_choice, generation, cloze, preference or corpus",
+            ),
             _C("seed", "int", "seed of data order, initialisation and dropout", True, minimum=0),
             _C("learning_rate", "float", "peak learning rate; null when nothing is trained", minimum=0),
             _C("batch_size", "int", "examples per optimiser step", True, minimum=1),
@@ -96,6 +100,7 @@ TRIALS = Table(
             ),
             _C("eval_examples", "int", "maximum number of examples scored per split; null: all of them", minimum=1),
             _C("max_new_tokens", "int", "maximum number of tokens in an answer; null: the task's number", minimum=1),
+            _C("probes", "string", "suites that were asked before and after training, by name; null: none"),
             _C(
                 "train_steps",
                 "int",
@@ -198,13 +203,20 @@ TRIALS = Table(
             _C(
                 "majority_score",
                 "float",
-                "primary metric on the test split of one label for every example, the best such; null outside "
-                "classification",
+                "primary metric on the test split of one label for every example, the best such, or of the mean of all "
+                "numbers; null for free answers and for correlations",
             ),
             _C(
                 "forgetting",
                 "float",
-                "rise of the loss on held-out general text over the base model, in nats per token",
+                "rise of the loss on held-out general text over the base model, in nats per token; null where no probe "
+                "asks for it",
+            ),
+            _C(
+                "forgetting_stderr",
+                "float",
+                "standard error of forgetting over the texts, each compared with itself before training",
+                minimum=0,
             ),
         ),
         *_group(

@@ -134,6 +134,7 @@ def _row(record: Record) -> dict[str, Any]:
         "train_examples": budget.train_examples,
         "eval_examples": budget.eval_examples,
         "max_new_tokens": budget.max_new_tokens,
+        "probes": ", ".join(budget.probes) or None,
         "dtype": trial.dtype,
         "requested_device": trial.device,
         "protocol_version": trial.protocol_version,

@@ -272,6 +272,7 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
         objective_axes |= wanted
     axes = {name: values for name, values in axes.items() if name not in objective_axes}
     budget, budget_where = sweep.budget.model_dump(), "budget"
+    budget["probes"] = (*sweep.budget.probes, *sweep.probes, *(objective.probes if method.trains else ()))
     for position, entry in cell.overrides():
         where = f"overrides.{position}.methods.{method.name}"
         axes |= _axes(cell, entry.methods.get(method.name, {}), of_method, of_function, where)

@@ -11,6 +11,7 @@ from pydantic import JsonValue, ValidationError
 from harness import arguments, catalog, notebooks, specfile
 from harness.errors import InputError, unknown
 from harness.sweeps.spec import Arguments, Sweep
+from harness.tasks import probes
 from harness.trial import Budget, Trial
 
 #: Arguments of a method that are fields of the trial.
@@ -74,7 +75,9 @@ def _conformed(value: JsonValue, default: Any, kind: Any, where: str) -> JsonVal
 def budget(merged: Mapping[str, Any], where: str) -> Budget:
     """The budget of these fields. Raises :class:`InputError`, which begins with ``where``."""
     try:
-        return Budget(**merged)
+        whole = Budget(**merged)
+        probes.check(whole.probes, f"{where}.probes")
+        return whole
     except ValidationError as error:
         details = error.errors(include_url=False)
         first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
@@ -89,6 +92,7 @@ def check(sweep: Sweep) -> None:
     Raises :class:`InputError` for a default that no notebook takes, for a filter by what no trial has, and for an
     override with an invalid value.
     """
+    probes.check(sweep.probes, f"{sweep.where}: probes")
     own = {catalog.OBJECTIVES[name].notebook for name in sweep.objectives or ()}
     books = {catalog.METHODS[name].notebook for name in sweep.methods} | {book for book in own if book}
     taken = {name for book in books for name in notebooks.parameters(book)} - RESERVED

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
+from harness.tasks.cloze import read_answers
 from harness.tasks.data import clusters, example_ids
 from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
-from harness.tasks.likelihood import prefers_chosen, text_nats
+from harness.tasks.likelihood import prefers_chosen, text_loss
 from harness.tasks.logprobs import padded
 from harness.tasks.metrics import METRICS, Score, score
 from harness.tasks.ranking import pick_choices, rank_labels
@@ -72,12 +73,18 @@ def _by_length(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
 
 
-@torch.no_grad()
 def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 32) -> list[int]:
     """Label index of each example by an encoder's head."""
+    labels: list[int] = head_outputs(tuned, examples, max_length, batch_size).argmax(-1).tolist()
+    return labels
+
+
+@torch.no_grad()
+def head_outputs(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 32) -> torch.Tensor:
+    """What an encoder's head gives for each example, on the CPU, of shape (examples, outputs)."""
     tokenizer = tuned.base.tokenizer
     order = _by_length([len(e.text) for e in examples])
-    predicted = [0] * len(examples)
+    outputs: list[torch.Tensor] = [torch.empty(0)] * len(examples)
     for part in _chunks(len(order), batch_size):
         rows = order[part]
         batch = tokenizer(
@@ -88,9 +95,9 @@ def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, b
             return_tensors="pt",
         ).to(tuned.base.device)
         logits = tuned.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        for row, label in zip(rows, logits.argmax(-1).tolist(), strict=True):
-            predicted[row] = label
-    return predicted
+        for row, output in zip(rows, logits.float().cpu(), strict=True):
+            outputs[row] = output
+    return torch.stack(outputs)
 
 
 @torch.no_grad()
@@ -150,31 +157,41 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
     match data.kind:
         case "classification":
             return _of_labels(tuned, data, split, examples, max_length)
+        case "regression":
+            return _of_numbers(tuned, data, split, examples, max_length)
         case "multiple_choice":
             return _of_choices(tuned, data, split, examples, max_length)
         case "generation":
             return _of_answers(tuned, data, split, examples, max_length, data.spec.metrics)
+        case "cloze":
+            return _of_clozes(tuned, data, split, examples, max_length)
         case "preference":
             return _of_pairs(tuned, data, split, examples, max_length)
         case "corpus":
-            nats, tokens = text_nats(tuned, [e.completion for e in examples], max_length)
+            loss = text_loss(tuned, [e.completion for e in examples], max_length)
+            counted = {"perplexity": loss.tokens, "bits_per_byte": loss.bytes}
             of_source = clusters(examples)
-            scores = tuple(score(name, nats, tokens, of_source) for name in data.spec.metrics)
-            return Evaluation(split, scores, (), example_ids(examples))
+            scores = [score(name, loss.nats, counted[name], of_source) for name in data.spec.metrics]
+            return Evaluation(split, _primary_first(data, scores), (), example_ids(examples))
 
 
 def majority_score(data: TaskData) -> float | None:
     """What a model gets that reads nothing, by the primary metric; None where answers are free.
 
-    It is the most that one label for every test example gets; of multiple choice, what picking at random gets.
+    It is the most that one label for every test example gets; of multiple choice, what picking at random gets; of
+    numbers, what their mean gets (None for a correlation).
     """
+    if data.kind == "regression":
+        targets = [example.target for example in data.test if example.target is not None]
+        return score(data.spec.primary_metric, [statistics.fmean(targets)] * len(targets), targets).value
     if data.kind == "multiple_choice":
         return statistics.fmean(1 / len(example.candidates) for example in data.test)
     if data.kind != "classification":
         return None
     expected = [(data.label_words[e.label],) for e in data.test if e.label is not None]
     primary = data.spec.primary_metric
-    values = [score(primary, [label] * len(expected), expected).value for label in data.label_words]
+    options = data.spec.metric_options
+    values = [score(primary, [label] * len(expected), expected, None, options).value for label in data.label_words]
     known = [value for value in values if value is not None]
     return (max if METRICS[primary].higher_is_better else min)(known) if known else None
 
@@ -187,6 +204,17 @@ def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exam
     # Labels are compared as their words, whatever sentence a decoder learns them in.
     expected = [(labels[e.label],) for e in examples if e.label is not None]
     return _scored(data, split, examples, expected, prompts, outputs, data.spec.metrics)
+
+
+def _of_numbers(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+    expected = [(repr(e.target),) for e in examples]
+    if not tuned.base.has_head:
+        outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
+        prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+        return _scored(data, split, examples, expected, prompts, outputs, data.spec.metrics)
+    standard = head_outputs(tuned, examples, max_length)[:, 0].tolist()
+    outputs = [f"{data.scale.original(one):.9g}" for one in standard]  # all that float32 can tell apart
+    return _scored(data, split, examples, expected, [e.text for e in examples], outputs, data.spec.metrics)
 
 
 def _of_choices(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
@@ -210,6 +238,18 @@ def _of_answers(
     outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
     prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
     return _scored(data, split, examples, [e.references for e in examples], prompts, outputs, metrics)
+
+
+def _of_clozes(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+    read = read_answers(tuned, examples, max_length, data.spec.max_new_tokens)
+    values: dict[str, tuple[Sequence[object], Sequence[object]]] = {
+        "cloze_accuracy": ([one.is_likeliest for one in read], [True] * len(read)),
+        "cloze_perplexity": ([one.nats for one in read], [1] * len(read)),
+    }
+    scores = [score(name, *values[name], clusters(examples)) for name in data.spec.metrics]
+    prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+    answers = tuple(map(Answer, prompts, [one.likeliest for one in read], [e.references for e in examples]))
+    return Evaluation(split, _primary_first(data, scores), answers, example_ids(examples))
 
 
 def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
@@ -243,9 +283,12 @@ def _scored(
     answers = [data.spec.scored_part(output) for output in outputs]
     expected = [tuple(data.spec.scored_part(one) for one in several) for several in references]
     of_source = clusters(examples)
+    options: dict[str, object] = {**data.spec.metric_options}
+    if data.spec.database is not None:
+        options["databases"] = [data.spec.database_of(e.fields) for e in examples]
     return Evaluation(
         split=split,
-        scores=_primary_first(data, [score(name, answers, expected, of_source) for name in metrics]),
+        scores=_primary_first(data, [score(name, answers, expected, of_source, options) for name in metrics]),
         answers=tuple(map(Answer, prompts, outputs, references)),
         examples=example_ids(examples),
     )

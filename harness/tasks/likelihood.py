@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,20 +77,42 @@ def _divided(ids: list[int], start: list[int], length: int) -> Iterator[list[int
         place += size
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class TextLoss:
+    """How well texts are predicted, one entry for each."""
+
+    nats: list[float]
+    """Negative log-likelihood."""
+    tokens: list[int]
+    """Predicted tokens, the end token among them."""
+    bytes: list[int]
+    """Bytes in UTF-8 of the text that these tokens stand for; the end token stands for none."""
+
+
 def text_nats(
     tuned: Tuned, texts: Sequence[str], max_length: int, batch_size: int = 8
 ) -> tuple[list[float], list[int]]:
-    """Negative log-likelihood of each text in nats, and the number of predicted tokens.
+    """:class:`TextLoss` without the bytes: nats and predicted tokens of each text."""
+    loss = text_loss(tuned, texts, max_length, batch_size)
+    return loss.nats, loss.tokens
+
+
+@torch.no_grad()
+def text_loss(tuned: Tuned, texts: Sequence[str], max_length: int, batch_size: int = 8) -> TextLoss:
+    """How well a model predicts each text.
 
     A text longer than ``max_length`` is read in blocks. The special tokens before a text are read but not predicted, or
-    else the first token of each block.
+    else the first token of each block; its bytes do not count then.
     """
-    nats, tokens = [0.0] * len(texts), [0] * len(texts)
+    tokenizer = tuned.base.tokenizer
+    loss = TextLoss([0.0] * len(texts), [0] * len(texts), [len(text.encode()) for text in texts])
     rows, owners = [], []
-    given = max(len(start_ids(tuned.base.tokenizer)), 1)
+    start = start_ids(tokenizer)
+    given = max(len(start), 1)
     for owner, text in enumerate(texts):
-        for block in blocks(tuned.base.tokenizer, [text], max_length, apart=True):
+        for block in blocks(tokenizer, [text], max_length, apart=True):
+            if not start:
+                loss.bytes[owner] -= _size(tokenizer, block[0])
             if len(block) > given:
                 rows.append(Encoded(tuple(block[:given]), tuple(block[given:])))
                 owners.append(owner)
@@ -97,6 +120,14 @@ def text_nats(
     for batch in _batches(tuned, rows, batch_size):
         totals += sequence_logprobs(tuned.model, batch)[0].tolist()
     for owner, row, total in zip(owners, rows, totals, strict=True):
-        nats[owner] -= total
-        tokens[owner] += len(row.completion)
-    return nats, tokens
+        loss.nats[owner] -= total
+        loss.tokens[owner] += len(row.completion)
+    return loss
+
+
+def _size(tokenizer: PreTrainedTokenizerBase, token: int) -> int:
+    """Bytes that ``token`` stands for; one for a part of a character, whose own bytes no tokenizer tells."""
+    if token in tokenizer.all_special_ids:
+        return 0
+    text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    return max(len(text.replace("\ufffd", "?").encode()), 1)

@@ -1,4 +1,4 @@
-"""Files of rows: CSV, TSV, JSON, JSON lines, Parquet, Arrow streams, lines by an expression, and folders of texts.
+"""Files of rows: CSV, TSV, JSON, JSON lines, Parquet, Arrow streams, XML, lines by an expression, and folders of texts.
 
 Every row knows its place in the file, so a message about it can name the line that the user sees.
 """
@@ -11,12 +11,12 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.tasks import delimited, text_files
+from harness.tasks import delimited, markup, text_files
 from harness.tasks.encodings import check_regular, content_of, decoded, told
 from harness.tasks.reader import Reader
 from harness.tasks.values import NOTHING, at, lists_inside, print_in
@@ -67,6 +67,8 @@ def table(path: Path, reader: Reader) -> Table:
 
     Raises :class:`harness.errors.InputError` with the file, the line, and the fault.
     """
+    if path.is_dir() and reader.format == "xml":
+        return _xml_files(path, reader)
     if path.is_dir():
         return _texts(path, reader)
     check_regular(path)
@@ -261,6 +263,20 @@ def _texts(folder: Path, reader: Reader) -> Table:
     return Table(rows, others, "are left out: no text file")
 
 
+def _xml_files(folder: Path, reader: Reader) -> Table:
+    """The rows of every XML file below a folder; a row's place begins with its file."""
+    tables = {path: table(path, reader) for path in sorted(folder.rglob("*.xml"))}
+    if not tables:
+        raise InputError(f"{folder}: there is no XML file in this folder")
+    return Table(
+        [
+            replace(row, place=f"{path.relative_to(folder).as_posix()}, {row.place}")
+            for path, of_file in tables.items()
+            for row in of_file.rows
+        ]
+    )
+
+
 # --- typed tables ----------------------------------------------------------------------------------------------------
 
 
@@ -299,9 +315,15 @@ def _whole_numbers(rows: Sequence[Placed]) -> Sequence[Placed]:
     ]
 
 
+def _xml(content: bytes, reader: Reader) -> Sequence[Placed]:
+    assert reader.records is not None  # noqa: S101  (Reader.format_of saw to it)
+    return _numbered(markup.rows(content, reader.records))
+
+
 _READERS: dict[str, Callable[[bytes, Reader], Sequence[Placed]]] = {
     "json": _json,
     "jsonl": _jsonl,
     "parquet": _parquet,
     "arrow": _arrow,
+    "xml": _xml,
 }

@@ -21,6 +21,7 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".xml": "xml",
 }
 
 #: Endings of compressed files; what is compressed is told by the content.
@@ -35,7 +36,7 @@ _OPTIONS = {
     "columns": _SEPARATED,
     "delimiter": _SEPARATED,
     "quotes": _SEPARATED,
-    "records": ("json",),
+    "records": ("json", "xml"),
 }
 
 _ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252", "cp1250", "cp1251")
@@ -54,7 +55,7 @@ def _encoding(name: str) -> str:
 class Reader(Frozen):
     """How a file becomes rows of named columns."""
 
-    format: Literal["csv", "tsv", "json", "jsonl", "lines", "text", "parquet", "arrow"] | None = Field(
+    format: Literal["csv", "tsv", "json", "jsonl", "lines", "text", "parquet", "arrow", "xml"] | None = Field(
         None,
         description="null: told by the file's ending. 'arrow' is an Arrow stream; 'text' takes each text file of a "
         "folder as one row; files compressed with gzip, xz or bzip2 are read as they are",
@@ -71,7 +72,10 @@ class Reader(Frozen):
         description="whether double quotes enclose values; null: in CSV files, and in TSV files whose form shows it",
     )
     records: str | None = Field(
-        None, min_length=1, description="'json': dotted path to the list of rows inside the file, such as data.items"
+        None,
+        min_length=1,
+        description="'json': dotted path to the list of rows inside the file, such as data.items; 'xml': name of the "
+        "elements that are rows",
     )
     pattern: Expression | None = Field(None, description="'lines': expression whose named groups are the fields")
     missing: tuple[str, ...] = Field(
@@ -103,6 +107,8 @@ class Reader(Frozen):
         kind = self.format or FORMATS.get(plain.suffix.lower())
         if kind is None:
             raise InputError(f"{path}: the file's ending names no format; {_hint(plain.suffix.lower())}")
+        if kind == "xml" and self.records is None:
+            raise InputError(f"{path}: set reader.records to the name of the elements that are rows")
         for option, formats in _OPTIONS.items():
             if option in self.model_fields_set and kind not in formats:
                 raise InputError(

@@ -6,6 +6,7 @@ Nothing here imports torch or opens data; :mod:`harness.tasks.data` opens it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +18,9 @@ from harness.catalog import TaskKind
 from harness.errors import InputError, unknown
 from harness.sources import fetch, own_files
 from harness.sources.fetch import LocalSource, Source
-from harness.tasks import choices, mistakes, text_files
+from harness.tasks import choices, mistakes, sql, text_files
 from harness.tasks.encodings import check_regular
+from harness.tasks.joined import Join
 from harness.tasks.metrics import METRICS
 from harness.tasks.reader import Reader
 from harness.tasks.templates import Expression, Template, placeholders
@@ -26,24 +28,30 @@ from harness.trial import Frozen
 
 _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
+    "regression": ("pearson", "spearman", "mse", "numeric_answers"),
     "multiple_choice": ("accuracy", "accuracy_norm"),
     "generation": ("rouge_l", "exact_match"),
+    "cloze": ("cloze_accuracy", "cloze_perplexity"),
     "preference": ("accuracy", "rouge_l"),
-    "corpus": ("perplexity",),
+    "corpus": ("perplexity", "bits_per_byte"),
 }
 
 
 #: The field of a completion that the task's own answers fill in.
-_FILLED_IN = {"classification": "label_word", "multiple_choice": "choice"}
+FILLED_IN = {"classification": "label_word", "regression": "number", "multiple_choice": "choice"}
 
 
-def _default_text(given: dict[str, Any], dialogue: str, corpus: str, choice: str, other: str) -> str:
-    """A template that a task need not write, by what it says."""
-    if given.get("kind") == "multiple_choice":
-        return choice
-    if given.get("dialogue"):
-        return dialogue
-    return corpus if given.get("kind") == "corpus" else other
+def _default_prompt(given: dict[str, Any]) -> str:
+    """The prompt of a task that writes none: only a dialogue has one."""
+    return "{history}" if given.get("dialogue") and given.get("kind") not in FILLED_IN else ""
+
+
+def _default_completion(given: dict[str, Any]) -> str:
+    """The completion of a task that writes none."""
+    kind = given.get("kind")
+    if given.get("dialogue") and kind not in FILLED_IN:
+        return "{answer}"
+    return "{text}" if kind == "corpus" else f"{{{FILLED_IN.get(kind or '', 'label_word')}}}"
 
 
 #: What many rows of the usual instruction sets lack: 60 % of Alpaca's have no input, two thirds of Dolly's no context.
@@ -121,24 +129,36 @@ class TaskSpec(Frozen):
     extract: dict[str, Expression] = Field(
         default_factory=dict, description="field -> expression whose named groups become fields"
     )
+    join: dict[str, Join] = Field(
+        default_factory=dict, description="field with a list, also of lists or objects -> how it becomes one text"
+    )
     prompt: Template = Field(
-        default_factory=lambda data: _default_text(data, "{history}", "", "", ""),
+        default_factory=_default_prompt,
         description="what a decoder reads, such as 'Question: {question}\\nType:'; only dialogues and corpora have a "
         "default",
     )
     text: Template | None = Field(None, description="what an encoder's head reads; null: the prompt")
     completion: Template = Field(
-        default_factory=lambda data: _default_text(data, "{answer}", "{text}", "{choice}", "{label_word}"),
+        default_factory=_default_completion,
         description="what should follow the prompt, without outer spaces",
     )
     rejected: Template | None = Field(None, description="preference: the worse completion")
     label: str | None = Field(
         None,
-        description="classification: the field with the label's key; multiple choice: the field with the right "
-        "choice's key, null if the first one is right",
+        description="classification: the field with the label's key; regression: the field with the number; multiple "
+        "choice: the field with the right choice's key, null if the first one is right",
     )
     labels: dict[str, str] = Field(
         default_factory=dict, description="label's key in the data -> word that stands for it"
+    )
+    positive: str | None = Field(
+        None, description="classification: the key of the label that the metric f1 is about; null: the last one"
+    )
+    step: float | None = Field(
+        None,
+        gt=0,
+        description="regression: what a decoder reads and writes are multiples of it, such as 0.2; null: the number "
+        "as the data has it. Scores go by the number itself",
     )
     choices: str | tuple[Template, ...] = Field(
         (), description="multiple choice: templates of the answers, or the field with their list"
@@ -163,6 +183,11 @@ class TaskSpec(Frozen):
     )
     references: str | None = Field(
         None, description="generation: field with a list of right answers, each of which fills the completion"
+    )
+    database: Template | None = Field(
+        None,
+        description="generation of SQL: what a query runs in, such as '{schema}': a script of SQL, or the path of a "
+        "database of SQLite below the source (.sqlite, .sqlite3, .db)",
     )
     splits: Splits
     split_seed: int = 0
@@ -229,6 +254,17 @@ class TaskSpec(Frozen):
         """Direction of the primary metric."""
         return METRICS[self.primary_metric].higher_is_better
 
+    @property
+    def metric_options(self) -> dict[str, str]:
+        """What its metrics may need to know beside predictions and references."""
+        if not self.labels:
+            return {}
+        return {"positive": self.labels[self.positive or list(self.labels)[-1]]}
+
+    def number_text(self, number: float) -> str:
+        """A number as a decoder reads and writes it: the nearest multiple of :attr:`step`."""
+        return f"{number if self.step is None else round(number / self.step) * self.step:.12g}"
+
     def scored_part(self, answer: str) -> str:
         """The scored part of an answer: all of it, or the last match of ``answer_pattern`` (empty if there is none).
 
@@ -248,7 +284,7 @@ class TaskSpec(Frozen):
     @property
     def has_one_answer(self) -> bool:
         """Whether exactly one answer to an input is right."""
-        return self.kind in _FILLED_IN
+        return self.kind in FILLED_IN
 
     @property
     def is_corpus(self) -> bool:
@@ -258,10 +294,10 @@ class TaskSpec(Frozen):
     @cached_property
     def used_fields(self) -> frozenset[str]:
         """Every field that an example needs; a row with an empty one is left out, unless that field may be empty."""
-        templates = (self.prompt, self.text, self.completion, self.rejected)
+        templates = (self.prompt, self.text, self.completion, self.rejected, self.database)
         names = {name for template in templates if template for name in placeholders(template)}
         names |= {*self.input_fields, *([self.label] if self.label else []), *choices.template_fields(self)}
-        return frozenset(names - {_FILLED_IN.get(self.kind)})
+        return frozenset(names - {FILLED_IN.get(self.kind)})
 
     @cached_property
     def may_be_empty(self) -> frozenset[str]:
@@ -269,6 +305,16 @@ class TaskSpec(Frozen):
         if self.optional is not None:
             return frozenset(self.optional)
         return _USUALLY_EMPTY & self.used_fields if "instruction" in self.used_fields else frozenset()
+
+    def database_of(self, row: Mapping[str, str]) -> str:
+        """The database of a row; the path of a file is absolute, and lies below the source."""
+        text = (self.database or "").format_map(row)
+        if not sql.is_file(text):
+            return text
+        if Path(text).is_absolute() or ".." in Path(text).parts:
+            raise InputError(f"task '{self.name}': database: '{text}' must be a path below the source, without '..'")
+        root = fetch.resolve(self.source)
+        return str((root.parent if root.is_file() else root) / text)
 
     @property
     def metrics_of_text(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, unknown
-from harness.tasks import choices, read, values
+from harness.tasks import choices, read, sql, values
 from harness.tasks.columns import check_columns
 from harness.tasks.read import Row, SourceRow
 from harness.tasks.spec import TaskSpec
@@ -109,6 +110,8 @@ def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
         **{name: value for name, value in row.nested.items() if name not in new},
         **{name: value for name, value in new.items() if isinstance(value, (dict, list, tuple))},
     }
+    for name in spec.join.keys() & nested.keys():
+        texts[name] = spec.join[name].text(nested.pop(name))
     blank = {
         name: "" for name, value in texts.items() if value in spec.reader.missing and not _is_label(spec, name, value)
     }
@@ -227,8 +230,12 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
             raise InputError(f"{where}: column '{name}' holds half of a surrogate pair, which is no character")
     if spec.choices:
         choices.right(spec, fields, where)
+    elif spec.kind == "regression":
+        fields[spec.label or ""] = _number(fields[spec.label or ""], f"{where}: field '{spec.label}'")
     elif spec.label is not None:
         fields[spec.label] = _label(spec, fields[spec.label], f"{where}: field '{spec.label}'")
+    elif spec.database is not None:
+        _check_query(spec, fields, where)
     elif spec.answer_pattern is not None:
         answer = spec.completion.format_map(fields)
         if not spec.scored_part(answer):
@@ -237,6 +244,24 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
                 "widen the expression, or mend the row"
             )
     return fields
+
+
+def _number(value: str, where: str) -> str:
+    """``value`` if it is a finite number."""
+    try:
+        if math.isfinite(float(value)) and "_" not in value:
+            return value.strip()
+    except ValueError:
+        pass
+    raise InputError(f"{where}: {value[:60]!r} is no number; valid: digits with a point, such as 3.5")
+
+
+def _check_query(spec: TaskSpec, row: Row, where: str) -> None:
+    """Raise InputError if the right query of a row does not run."""
+    try:
+        sql.answer(spec.scored_part(spec.completion.format_map(row)), spec.database_of(row))
+    except sql.QueryError as error:
+        raise InputError(f"{where}: the right query does not run: {error}") from error
 
 
 def _label(spec: TaskSpec, value: str, where: str) -> str:

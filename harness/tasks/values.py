@@ -22,10 +22,13 @@ _LONGEST_PRINT = 1_000_000
 def at(value: Any, path: Sequence[str]) -> Any:
     """What stands at ``path`` inside lists and objects; :data:`NOTHING` where it leads nowhere.
 
-    A number chooses from a list, -1 the last. A name is looked up in each object of a list: ``answers.text``.
+    A number chooses from a list, -1 the last. A name is looked up in each object of a list: ``answers.text``. A star
+    stands for all values of an object, whatever their names.
     """
     for place, part in enumerate(path):
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and part == "*":
+            value = list(value.values())
+        elif isinstance(value, Mapping):
             value = value.get(part, NOTHING)
         elif isinstance(value, (list, tuple)) and part.lstrip("-").isdecimal():
             value = value[int(part)] if -len(value) <= int(part) < len(value) else NOTHING

@@ -180,6 +180,7 @@ BUDGETS: dict[str, st.SearchStrategy[object]] = {
     "max_length": st.integers(129, 999),
     "eval_examples": st.none() | st.integers(51, 99),
     "max_new_tokens": st.none() | st.integers(9, 99),
+    "probes": st.just(("retention",)),
 }
 
 

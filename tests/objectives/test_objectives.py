@@ -39,7 +39,7 @@ def test_catalog_files_and_notebooks_agree() -> None:
             assert declared["objective"] == entry.name
             assert {"method", "method_args", "artifact_dir", "trial_dir"} <= declared.keys()
             assert ("parent_dirs" in declared) == bool(entry.parents)
-            reserved = {*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD, "general_task"}
+            reserved = {*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD}
             assert declared.keys() - reserved <= arguments, "a parameter that the objective does not take"
         for parent in entry.parents:
             assert set(entry.task_kinds) <= set(catalog.objective(str(parent.objective)).task_kinds)

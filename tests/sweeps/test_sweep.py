@@ -58,6 +58,36 @@ def test_a_limit_of_answers_that_is_not_set_leaves_the_id_alone() -> None:
     assert short.parameters()["budget"]["max_new_tokens"] == 8
 
 
+def test_every_trial_of_a_sweep_with_probes_is_asked_them(plan: Planner) -> None:
+    silent, asked = plan(), plan(probes=["retention", "retention"])
+    budgets = [row.trial.budget for row in asked.rows]
+    assert budgets == [row.trial.budget.model_copy(update={"probes": ("retention",)}) for row in silent.rows]
+    assert not {row.trial_id for row in asked.rows} & {row.trial_id for row in silent.rows}
+    assert asked.rows[0].trial.parameters()["budget"]["probes"] == ["retention"], "what a notebook gives its experiment"
+    assert asked.rows[0].trial == Trial.from_json(asked.rows[0].trial.canonical_json())
+    one = plan(probes=["retention"], overrides=[{"match": {"model": "minilm-l6-22m"}, "budget": {"probes": []}}])
+    assert {row.trial.budget.probes for row in one.rows if row.trial.model == "minilm-l6-22m"} == {()}
+
+
+def test_an_objective_may_ask_probes_of_its_own() -> None:
+    """What continued pre-training forgets is half of its result."""
+    planned = matrix.plan(sweep.load("all_methods", ["methods=[lora, baseline]", "tasks=[news_corpus]", "exclude=[]"]))
+    assert {
+        (row.trial.method, row.trial.budget.probes) for row in planned.runnable if row.trial.objective == "clm"
+    } == {
+        ("lora", ("retention",)),
+        ("baseline", ()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"), [({"probes": ["retain"]}, "probes"), ({"budget": {"probes": ["retain"]}}, "budget.probes")]
+)
+def test_a_suite_that_does_not_exist_is_told(plan: Planner, changes: dict[str, Any], where: str) -> None:
+    with pytest.raises(InputError, match=rf"{where}: unknown name 'retain'; did you mean 'retention'\?$"):
+        plan(**changes)
+
+
 def test_a_list_of_lists_is_the_axis_of_a_list(plan: Planner) -> None:
     one = plan(methods={"full": {"layers": ["k"]}})
     two = plan(methods={"full": {"layers": [["k"], ["q", "v"]]}})

@@ -53,6 +53,8 @@ def write(folder: Path) -> None:
     options = {"text": ["right", "wrong"], "key": ["A", "B"]}
     exam = [{"question": f"q {i}", "options": options, "answer": "AB"[i % 2]} for i in numbers]
     (folder / "exam.jsonl").write_text("\n".join(map(json.dumps, exam)))
+    ratings = [f"text {i},{i % 9 / 2 + 1}" for i in numbers]
+    (folder / "ratings.csv").write_text("\n".join(["body,stars", *ratings]))
     header, *rows = blocks("csv")[0].splitlines()
     reviews = [re.sub(r'^\d+;"', f'{i};"{i} ', rows[i % 2]) for i in numbers]
     (folder / "reviews.csv").write_text("\n".join([header, *reviews]), encoding="cp1252")
@@ -67,6 +69,9 @@ def write(folder: Path) -> None:
         for name in (f"texts/{i}.txt", f"films/{('train', 'test')[i % 2]}/{('pos', 'neg')[i // 2 % 2]}/{i}.txt"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(f"text {i}")
+    facts = [{"triples": [{"o": f"x{i}", "p": "is", "s": "a"}], "texts": [{"lex": f"a is x{i}."}]} for i in numbers]
+    entries = {"entries": [{str(place): entry} for place, entry in enumerate(facts[:100], 1)]}
+    (folder / "facts.json").write_text(json.dumps(entries))
     (folder / "mrpc").mkdir()
     for split in ("train", "test"):
         lines = [f'{i % 2}\t1\t2\t"I think, he said {split} {i}\tHe said: "No.' for i in numbers]
@@ -88,10 +93,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 KNOWN: dict[str, tuple[str, Callable[[data.Example], Any], Any]] = {
     "tickets.yaml": ("classification", lambda e: e.prompt[:13], "Ticket: text "),
     "exam.yaml": ("multiple_choice", lambda e: e.candidates, ("right", "wrong")),
+    "ratings.yaml": ("regression", lambda e: e.target == float(e.completion) == int(e.text[5:]) % 9 / 2 + 1, True),
     "replies.yaml": ("preference", lambda e: (e.completion[:3], (e.rejected or "")[:2]), ("yes", "no")),
     "reviews.yaml": ("classification", lambda e: e.text.split()[-1] in ("film", "floor"), True),
     "chat.yaml": ("generation", lambda e: (e.prompt[:9], e.completion[:3]), ("question ", "yes")),
     "pairs.yaml": ("preference", lambda e: (e.prompt[:9], (e.rejected or "")[:2]), ("question ", "no")),
+    "facts.yaml": ("generation", lambda e: (e.prompt[:17], e.completion[:6]), ("Facts: a : is : x", "a is x")),
     "texts.yaml": ("corpus", lambda e: (e.prompt, e.completion[:5]), ("", "text ")),
     "folders.yaml": ("classification", lambda e: (e.label == 0) == (int(e.text.split()[1]) // 2 % 2 == 0), True),
     "mrpc.yaml": (
