@@ -126,6 +126,11 @@ def test_a_file_with_a_column_of_numbers_is_a_task(tmp_path: Path) -> None:
     assert task.scale == Scale(statistics.fmean(targets), statistics.pstdev(targets))
 
 
+def test_no_number_is_minus_zero() -> None:
+    spec = load_spec("film_sentiment")
+    assert [spec.number_text(x) for x in (-0.01, 0.0, -0.11, 1.4117, -4.0)] == ["0", "0", "-0.2", "1.4", "-4"]
+
+
 def test_the_text_of_a_number_without_a_step_is_that_of_the_data(tmp_path: Path) -> None:
     rows = [{"body": f"text {i}", "stars": value} for i, value in enumerate((3, 2.25, "1e3", -1234567, 0.1, 7))]
     task = load(own_tasks.task(tmp_path, "rows.jsonl", own_tasks.jsonl(rows), REGRESSION))
