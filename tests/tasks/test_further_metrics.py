@@ -27,8 +27,14 @@ def test_every_metric_is_an_evaluate_metric_that_scores_are_computed_with(monkey
     for name in METRICS:
         assert isinstance(objects.load(name), evaluate.Metric)
     answer = {"f1": 0.25, "stderr": 0.5, "n": 1, "reason": None, "values": [0.25], "statistics": {}}
-    asked = []
-    monkeypatch.setattr(objects.TaskMetric, "compute", lambda self, **given: asked.append(given) or dict(answer))
+    asked: list[dict[str, Any]] = []
+
+    def compute(self: objects.TaskMetric, **given: Any) -> dict[str, Any]:
+        """evaluate adds to this text."""
+        asked.append(given)
+        return dict(answer)
+
+    monkeypatch.setattr(objects.TaskMetric, "compute", compute)
     assert score("f1", [1], [1], options={"positive": "1", "step": 2}).value == 0.25
     assert asked == [{"predictions": ["1"], "references": [["1"]], "clusters": None, "positive": "1"}]
 
