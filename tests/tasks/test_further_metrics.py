@@ -112,6 +112,8 @@ def test_a_run_may_stand_in_any_reference() -> None:
     assert [found.statistics[f"information_{n}"][0] for n in range(1, 6)] == [8, 1, 1, 0, 0]
     assert found.statistics["reference_tokens"] == [4.0], "the mean length of the references"
     assert found.value == pytest.approx(8 / 4 + 1 / 3 + 1 / 2)
+    # No reference has two a: one of them counts log2(4 / 2), b counts log2(4 / 1).
+    assert score("nist", ["a a b"], [["a b", "a c"]]).statistics["information_1"] == [3.0]
 
 
 def test_a_short_answer_loses_by_the_penalty_of_nist() -> None:
