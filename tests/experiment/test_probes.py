@@ -155,7 +155,7 @@ def test_a_broken_model_has_no_forgetting_and_a_reason(suite: Suite) -> None:
 
 
 def test_a_suite_that_does_not_exist_is_told() -> None:
-    with pytest.raises(InputError, match="^budget.probes: unknown name 'retain'; did you mean 'retention'"):
+    with pytest.raises(InputError, match=r"^budget\.probes: unknown name 'retain'; did you mean 'retention'\?"):
         Probes(("retain",), base(), load_spec("trec"))
 
 
