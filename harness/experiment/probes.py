@@ -28,7 +28,7 @@ from harness.sources import cache
 from harness.tasks import data as tasks
 from harness.tasks.evaluate import evaluate
 from harness.tasks.metrics import Score, mean_score
-from harness.tasks.probes import SUITES, Suite
+from harness.tasks.probes import SUITES, Suite, check
 from harness.tasks.spec import TaskSpec, load_spec
 from harness.trial import PROTOCOL_VERSION, Budget
 
@@ -42,12 +42,16 @@ class Probes:
     """The suites of one trial. Call :meth:`before` before training and :meth:`after` behind it."""
 
     def __init__(self, names: Sequence[str], base: Base, own: TaskSpec) -> None:
-        """``own`` is the trial's task: what has its data is not asked, because the model trains on it."""
+        """``own`` is the trial's task: what has its data is not asked, because the model trains on it.
+
+        Raises :class:`harness.errors.InputError` for a name that no suite has.
+        """
         self.remarks: list[str] = []
         self._base = base
         self._before: dict[str, Answers] = {}
         self._after: dict[str, Answers] = {}
         self._data: dict[str, tasks.TaskData] = {}
+        check(names, "budget.probes")
         self._suites = [SUITES[name] for name in names]
         if names and (reason := _unable(base)) is not None:
             self._suites = []
@@ -67,9 +71,12 @@ class Probes:
 
     def after(self, tuned: Tuned) -> None:
         """Ask the trial's model, once."""
-        for suite in self._suites:
-            if suite.name not in self._after:
-                self._after[suite.name] = self._answers(suite, tuned, leave_out=self._shared)
+        if self._after:
+            return
+        self._after = {suite.name: self._answers(suite, tuned, leave_out=self._shared) for suite in self._suites}
+        for _, task, score in self._changes():
+            if score.reason is not None:
+                self.remarks.append(f"the change of {task}.{score.metric} has no value: {score.reason}")
 
     @property
     def columns(self) -> dict[str, float | None]:

@@ -45,7 +45,7 @@ SUITES = {
             version=1,
             text="novels_corpus",
             choices=("arc_easy", "piqa", "sciq"),
-            examples=32,
+            examples=24,
             max_length=256,
         ),
     )

@@ -13,6 +13,7 @@ from helpers import own_tasks as own
 from helpers import toy_tasks as toy
 
 from harness import methods
+from harness.errors import InputError
 from harness.experiment import Experiment
 from harness.experiment import probes as module
 from harness.experiment.probes import Probes, change
@@ -139,6 +140,23 @@ def test_the_data_that_a_trial_learns_is_not_asked(suite: Suite) -> None:
     assert probes.remarks == [f"no probe asks '{suite.text}', whose data is that of the trial's own task"]
     # The base is asked everything, for the trials of other tasks.
     assert f"{suite.text}.perplexity" in {one.metric for split, one in probes.scores() if split == "retention_before"}
+
+
+def test_a_broken_model_has_no_forgetting_and_a_reason(suite: Suite) -> None:
+    of_base = base()
+    tuned = methods.apply("full", of_base)
+    with torch.no_grad():
+        tuned.model.lm_head.weight.fill_(math.nan)
+    probes = asked(tuned, of_base)
+    assert probes.columns == {"forgetting": None, "forgetting_stderr": None}
+    assert probes.remarks == [
+        f"the change of {suite.text}.nats_per_token has no value: the value is not a finite number"
+    ]
+
+
+def test_a_suite_that_does_not_exist_is_told() -> None:
+    with pytest.raises(InputError, match=r"^budget\.probes: unknown name 'retain'; did you mean 'retention'\?"):
+        Probes(("retain",), base(), load_spec("trec"))
 
 
 def test_without_probes_nothing_is_asked() -> None:

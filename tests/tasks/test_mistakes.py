@@ -45,7 +45,7 @@ CORPUS: dict[str, Any] = {"kind": "corpus", "splits": SPLITS}
         (CLASSES, {"splits": {"train": "a.csv", "validation": 2, "test": "./a.csv"}}, "two splits have the same file"),
         (CLASSES, {"reader": {"file": "rows.csv"}}, "has no file 'rows.csv' in it; give its folder"),
         (CLASSES, {"reader": {"encoding": "utf9"}}, "unknown encoding 'utf9'; did you mean 'utf-8'"),
-        (CLASSES, {"reader": {"records": "data"}}, "reader.records belongs to json, and this file is read as csv"),
+        (CLASSES, {"reader": {"records": "data"}}, "reader.records belongs to json, xml, and this file is read as csv"),
         (CLASSES, {"reader": {"columns": ["a", "a"]}}, "columns: a name is there twice"),
         (CLASSES, {"reader": {"delimiter": ";;"}}, "delimiter"),
         (GENERATION, {"reader": {"columns": ["q"], "format": "jsonl"}}, "reader.columns belongs to csv, tsv"),
