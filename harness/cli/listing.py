@@ -64,6 +64,16 @@ def sweeps() -> list[Row]:
     return [{"name": name, "description": document.get("description", "")} for name, document in documents]
 
 
+def claims() -> list[Row]:
+    """Name, statement (as description) and source of every claim that a report checks."""
+    from harness.judgement.claims import load_all
+
+    return [
+        {"name": c.name, "description": c.statement, "source": f"{c.source.citation}, {c.source.where}"}
+        for c in load_all()
+    ]
+
+
 LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "methods": methods,
     "objectives": objectives,
@@ -71,4 +81,5 @@ LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "tasks": tasks,
     "groups": groups,
     "sweeps": sweeps,
+    "claims": claims,
 }
