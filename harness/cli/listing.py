@@ -54,10 +54,18 @@ def sweeps() -> list[Row]:
     return [{"name": name, "description": document.get("description", "")} for name, document in documents]
 
 
+def figures() -> list[Row]:
+    """Name and description of every figure."""
+    from harness.figures import DESCRIPTIONS
+
+    return [{"name": name, "description": description} for name, description in DESCRIPTIONS.items()]
+
+
 LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "methods": methods,
     "objectives": objectives,
     "models": models,
     "tasks": tasks,
     "sweeps": sweeps,
+    "figures": figures,
 }
