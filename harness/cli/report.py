@@ -26,7 +26,7 @@ def report(
 
 
 def write_report(folder: Path, out: Path) -> None:
-    """Write the report of ``folder`` to ``out``, from tables that follow its records, and print the path of its page."""
+    """Write the report of ``folder`` to ``out``, from tables that follow its records; print the path of its page."""
     from harness.report import build
 
     follow(folder)
