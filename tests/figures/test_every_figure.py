@@ -1,4 +1,4 @@
-"""Every figure from made-up tables: nothing is cut or covered, the same tables give the same bytes, numbers are right."""
+"""Every figure from made-up tables: nothing is cut or covered, and the bytes are the same again."""
 
 from __future__ import annotations
 

@@ -124,8 +124,8 @@ def test_a_reference_file_is_tidy(name: str) -> None:
 def test_one_row_needs_and_several_are_compared() -> None:
     """Peak memory at the largest size, in the title, from known numbers."""
     rows = [
-        {"trial_id": f"{method}{size}", "method": method, "model": f"m{size:g}", "model_params": size, "learning_rate": 1,
-         "peak_train_bytes": factor * size, "test_score": 0.5}
+        {"trial_id": f"{method}{size}", "method": method, "model": f"m{size:g}", "model_params": size,
+         "learning_rate": 1.0, "peak_train_bytes": factor * size, "test_score": 0.5}
         for size in (1e6, 1e9)
         for method, factor in (("full", 16.0), ("lora", 4.0))
     ]  # fmt: skip
