@@ -10,6 +10,8 @@ from harness.cli.app import JsonOption
 from harness.cli.output import print_json, print_table
 from harness.errors import unknown
 
+_WHAT = "methods, objectives, models, tasks, groups, sweeps, figures or claims"
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
@@ -17,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, objectives, models, tasks, groups, sweeps or claims")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=_WHAT)],
     as_json: JsonOption = False,
 ) -> None:
     """List the names that a sweep can use."""

@@ -74,6 +74,13 @@ def claims() -> list[Row]:
     ]
 
 
+def figures() -> list[Row]:
+    """Name and description of every figure."""
+    from harness.figures import DESCRIPTIONS
+
+    return [{"name": name, "description": description} for name, description in DESCRIPTIONS.items()]
+
+
 LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "methods": methods,
     "objectives": objectives,
@@ -82,4 +89,5 @@ LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "groups": groups,
     "sweeps": sweeps,
     "claims": claims,
+    "figures": figures,
 }

@@ -26,14 +26,21 @@ def report(
 
 
 def write_report(folder: Path, out: Path) -> None:
-    """Write the report of ``folder`` to ``out``, from tables that follow its records, and print the path of its page.
+    """Write the report of ``folder`` to ``out``, from tables that follow its records; print the path of its page."""
+    from harness.report import build
 
-    A folder of tables alone has no records that they could follow.
+    follow(folder)
+    print(build(folder, out))
+
+
+def follow(folder: Path) -> None:
+    """Make the tables of ``folder`` follow its records. A folder of tables alone has none that they could follow.
+
+    Raises :class:`InputError` where they cannot be written.
     """
     from harness.errors import InputError
     from harness.files import TRIALS_DIR
     from harness.ledger.tables import refresh
-    from harness.report import build
 
     if (folder / TRIALS_DIR).is_dir():
         try:
@@ -42,4 +49,3 @@ def write_report(folder: Path, out: Path) -> None:
             raise InputError(
                 f"{folder}: its tables do not follow its records, and cannot be written: {error.strerror}"
             ) from error
-    print(build(folder, out))

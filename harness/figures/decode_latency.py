@@ -8,12 +8,10 @@ from matplotlib.figure import Figure
 from harness.figures.bars import dots
 from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import seconds_text
+from harness.figures.timing import UNSTEADY, undisturbed
 from harness.judgement.statistics import CELL, select
 from harness.results.baseline import BASELINE
 from harness.results.files import where
-
-UNSTEADY = 2.0
-"""Where a 95th percentile exceeds the median by this factor, or equal networks differ by it, times are not compared."""
 
 RENAMED = {"batch_size": "train_batch_size"}
 """The latency table has its own column ``batch_size``."""
@@ -23,7 +21,7 @@ _ANSWERS = {"decode": "generated token", "predict": "prediction"}
 
 def draw(tables: Tables) -> Figure | Nothing:
     """Median seconds per generated token (decoders) or prediction (classifiers), batch 1; the line ends at the p95."""
-    chosen = select(tables["trials"])
+    chosen = select(undisturbed(tables["trials"]))
     chosen = chosen[["trial_id", "total_params", "weights_bytes", *CELL]].rename(columns=RENAMED)
     rows = where(tables, "latency", chosen.trial_id, batch_size=1)
     rows = rows[rows.phase.isin(_ANSWERS) & rows.p50_s.notna()].merge(chosen, on="trial_id")

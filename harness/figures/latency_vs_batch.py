@@ -6,12 +6,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures import published
-from harness.figures.decode_latency import RENAMED, UNSTEADY
+from harness.figures.decode_latency import RENAMED
 from harness.figures.lines import Series, draw_lines, line_views
 from harness.figures.panels import Nothing, Panel, Tables, View, compose, extreme, rows, why_empty
 from harness.figures.published_panels import lines_view
 from harness.figures.style import seconds_text
-from harness.figures.timing import undisturbed
+from harness.figures.timing import UNSTEADY, undisturbed
 from harness.figures.words import leading
 from harness.judgement.statistics import CELL, select
 from harness.results.files import where

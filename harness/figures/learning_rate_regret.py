@@ -115,11 +115,11 @@ def _tinker() -> View:
     at_ten = frame[frame.ratio.between(9.9, 10.1)].regret.median()
 
     def draw_sweep(panel: Panel) -> str:
-        axes = panel.axes
+        axes, one = panel.axes, look("lora")
         for width, alpha in ((90, 0.15), (50, 0.3)):
             sns.lineplot(
                 data=frame, x="ratio", y="regret", estimator="median", errorbar=("pi", width), marker="o", mfc="white",
-                mec=look("lora").colour, color=look("lora").colour, err_kws={"alpha": alpha, "lw": 0}, lw=1.4, legend=False, ax=axes,
+                mec=one.colour, color=one.colour, err_kws={"alpha": alpha, "lw": 0}, lw=1.4, legend=False, ax=axes,
             )  # fmt: skip
         _scale(panel, frame.ratio)
         axes.set_xlabel(

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
+from harness.figures.panels import FACET, Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import look, rate_text
 from harness.judgement.statistics import CELL, SETTING
 
@@ -29,7 +29,10 @@ def draw(tables: Tables) -> Figure | Nothing:
         .drop_duplicates([*CELL, "learning_rate"])
         .sort_index()
     )
-    return small_multiples(means, _draw)
+    several = means.groupby(CELL, dropna=False).learning_rate.transform("nunique") > 1
+    if not several.any():
+        return Nothing(why_empty(trials, "one learning rate was tried for each method"))
+    return small_multiples(means[several.groupby([means[name] for name in FACET]).transform("any")], _draw)
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
@@ -52,8 +55,6 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     axes.set_xlabel("Learning rate (log scale)")
     axes.set_ylabel(f"{frame.metric.iloc[0]} on validation")
     panel.label_points([p.learning_rate for p in peaks], [p.score for p in peaks], [p.label for p in peaks])
-    if not several:
-        return "One learning rate was tried for each method"
     if not at_edge:
         return "Every method’s best learning rate lies inside the range that was tried"
     return f"{at_edge} of {several} methods are best at the edge of the rates tried: others may suit them better"

@@ -54,8 +54,11 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: str) -> str:
         f"{what.capitalize()}, median over seeds" + (f"\nnot there with any setting: {many}" if missed else "")
     )
     first = leading(cheapest, "value", largest=False, text=text)
+    runs = " (one run each)" if (cheapest.seeds == 1).all() else ""
     share = f"{GOOD:.0%}".replace("%", " %")
-    return f"{first.who} cheapest within {share} of {aim.label}’s gain ({score_text(aim.test_score)}): {first.text}"
+    return (
+        f"{first.who} cheapest within {share} of {aim.label}’s gain ({score_text(aim.test_score)}): {first.text}{runs}"
+    )
 
 
 _NAMED = 5

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+UNSTEADY = 2.0
+"""Where a 95th percentile exceeds the median by this factor, or equal networks differ by it, times are not compared."""
+
 
 def undisturbed(trials: pd.DataFrame) -> pd.DataFrame:
     """``trials`` without the rows whose times do not count, where the table says which they are.

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from harness import plain
-from harness.figures import DESCRIPTIONS, FIGURES, save
+from harness.figures import DESCRIPTIONS, FIGURES, Nothing, save
 from harness.figures.findings import answer, caution
 from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
 from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
@@ -198,8 +198,13 @@ _LINES = 50
 
 
 def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
-    """Draw a figure, save it as PNG and SVG in ``out_dir/figures``, and show it with its finding as text."""
+    """Draw a figure, save it as PNG and SVG in ``out_dir/figures``, and show it with its finding as text.
+
+    What has nothing to show from these tables is left out.
+    """
     drawn = FIGURES[name](tables)
+    if isinstance(drawn, Nothing):
+        return Html("")
     _, svg = save(drawn, Path(out_dir) / "figures", name)
     data = base64.b64encode(svg.read_bytes()).decode()
     files = f'<a href="figures/{name}.svg">SVG</a>, <a href="figures/{name}.png">PNG</a>'

@@ -93,6 +93,10 @@ class Stored(Tables):
     def __len__(self) -> int:
         return len(self._files)
 
+    def put(self, name: str, frame: pd.DataFrame) -> None:
+        """Add a table that is no file of the folder."""
+        self._frames[name] = frame
+
     def where(self, name: str, trial_ids: Collection[str], equal: Mapping[str, Any]) -> pd.DataFrame:
         """See :func:`where`; only the rows that are wanted come to lie in memory."""
         if name in self._frames or not self._files[name].exists():

@@ -153,7 +153,7 @@ def test_the_example_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy: setuptools leaves folders behind."""
     place = tmp_path_factory.mktemp("build")
-    for name in ("harness", "claims", "notebooks", "sweeps"):
+    for name in ("harness", "claims", "notebooks", "sweeps", "results/reference"):
         shutil.copytree(ROOT / name, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, place / "source" / name)
@@ -195,6 +195,7 @@ def test_the_wheel_carries_everything_that_the_program_reads(wheel: Path) -> Non
               files(ROOT / "harness", ending)}  # fmt: skip
     wanted |= {f"harness/assets/notebooks/{name}" for name in files(ROOT / "notebooks", "*.ipynb")}
     wanted |= {f"harness/assets/{at}/{name}" for at in ("claims", "sweeps") for name in files(ROOT / at, "*.yaml")}
+    wanted |= {f"harness/assets/reference/{name}" for name in files(ROOT / "results" / "reference", "*.csv")}
     assert {name for name in names if ".dist-info/" not in name} == wanted | {"harness/py.typed"}
 
 

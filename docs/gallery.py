@@ -1,0 +1,65 @@
+"""Writes docs/gallery.md and its pictures: every figure, from real tables where there are any.
+
+python docs/gallery.py results/quick results/all_methods
+
+Each figure is drawn from the first folder whose tables support it, else from made-up tables, and then the page says so.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from helpers.figure_tables import figure_tables  # noqa: E402
+
+from harness.cli.figures import with_plan  # noqa: E402
+from harness.figures import DESCRIPTIONS, FIGURES, Nothing, save_as  # noqa: E402
+from harness.figures.panels import title_of  # noqa: E402
+
+PICTURES = ROOT / "docs" / "gallery"
+DOTS = 80
+"""Dots per inch: enough to read, and small files."""
+
+HEAD = """# The figures
+
+Every figure is drawn from the tables of a sweep, and its titles are computed from the numbers. One command draws all
+that the tables support, and says why it leaves out the others:
+
+    tunebench figures results/quick
+
+A panel on a tinted ground shows published numbers, with the uncertainty that its source gives; `results/reference/`
+says where each was read. They come from other models, data and machines, and stand there to compare shapes, not values.
+Figures marked *made-up numbers* show what the figure looks like, and nothing that was measured.
+
+This page is written by `python docs/gallery.py results/quick results/all_methods`.
+"""
+
+
+def main(folders: list[Path]) -> None:
+    """Write the page and the pictures."""
+    real = {folder: with_plan(folder) for folder in folders}
+    made_up = figure_tables()
+    parts = [HEAD]
+    for name, description in DESCRIPTIONS.items():
+        for folder, tables in (*real.items(), (None, made_up)):
+            drawn = FIGURES[name](tables)
+            if not isinstance(drawn, Nothing):
+                save_as(drawn, PICTURES, name, "png", DOTS)
+                parts.append(_section(name, description, folder, title_of(drawn)))
+                break
+        else:
+            raise SystemExit(f"{name}: neither the folders nor the made-up tables support it")
+    (ROOT / "docs" / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _section(name: str, description: str, folder: Path | None, finding: str) -> str:
+    source = "*Made-up numbers.*" if folder is None else f"From the sweep `{folder.name}`."
+    command = f"tunebench figures results/{folder.name if folder else '<your sweep>'} --only {name}"
+    return f"## {name}\n\n{description} {source}\n\n    {command}\n\n![{finding}](gallery/{name}.png)\n"
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])
