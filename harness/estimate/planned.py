@@ -69,27 +69,31 @@ class Setting:
 
     model: str
     method: str
+    """Its name, or the path of an own file."""
     method_args: str
     """The arguments of the method as JSON with sorted keys."""
     batch_size: int
     length: int
     dtype: str
     labels: int
+    method_version: str | None = None
+    """Of an own file, a digest; None for a method of the package, whose source :func:`_code` covers."""
 
     @classmethod
     def of(cls, trial: Trial) -> Setting | None:
         """The setting of a trial; None if the estimate cannot judge it."""
-        judged = catalog.METHODS[trial.method].trains and trial.objective in ONE_PASS
+        judged = catalog.method_of_row(trial.method).trains and trial.objective in ONE_PASS
         if not judged or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
             return None
         return cls(
             model=trial.address("model"),
-            method=trial.method,
+            method=trial.address("method"),
             method_args=json.dumps(trial.method_args, sort_keys=True),
             batch_size=trial.budget.batch_size,
             length=trial.budget.max_length,
             dtype=trial.dtype,
             labels=_labels(trial.address("task")),
+            method_version=trial.method_version,
         )
 
     def key(self) -> str:

@@ -26,7 +26,7 @@ def tasks(trials: Iterable[Trial], must_be_here: bool = False) -> dict[str, tupl
     """
     wanted: dict[str, int] = {}
     for trial in trials:
-        needed = trial.budget.train_examples if catalog.METHODS[trial.method].trains else 0
+        needed = trial.budget.train_examples if catalog.method_of_row(trial.method).trains else 0
         wanted[trial.address("task")] = max(needed, wanted.get(trial.address("task"), 0))
     said = {}
     for address, train_examples in wanted.items():
