@@ -1,4 +1,4 @@
-"""The models, tasks and methods of a sweep: found by name or path, told apart by short names, and named in its filters."""
+"""The models, tasks and methods of a sweep: found by name or path, told apart by short names, named in its filters."""
 
 from __future__ import annotations
 

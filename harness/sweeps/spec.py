@@ -14,9 +14,9 @@ How the file is read:
           methods: {full: {learning_rate: 1e-4}}
 
 * What is set on the command line wins over all of it.
-* A model, a task or a method may be a path (:mod:`harness.sources.own_files`), relative to the file's folder, or, where nothing is
-  there, to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name. A method's path
-  is that of a Python file with ``apply(base, ...)`` (:mod:`harness.sweeps.own_methods`).
+* A model, a task or a method may be a path (:mod:`harness.sources.own_files`), relative to the file's folder, or, where
+  nothing is there, to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name. A
+  method's path is that of a Python file with ``apply(base, ...)`` (:mod:`harness.sweeps.own_methods`).
 * A model may be one of the hub: ``hub:ORG/NAME[@REVISION]``, or ``ORG/NAME`` where no such folder exists.
 """
 
@@ -138,7 +138,7 @@ class Sweep(Frozen):
         return self._folder
 
     def with_short_names(self, aliases: Aliases) -> Self:
-        """The sweep with short names in ``methods``, ``overrides`` and ``exclude`` for own files given by their paths."""
+        """The sweep with short names in its methods and filters, where own files were named by their paths."""
 
         def shortened(methods: dict[str, Arguments]) -> dict[str, Arguments]:
             return {aliases.short("method", name): args for name, args in methods.items()}

@@ -72,9 +72,9 @@ def test_what_goes_wrong_in_it_is_told(base: Base, tmp_path: Path, text: str, me
 
 def test_its_own_refusal_and_its_arguments_name_it(base: Base, tmp_path: Path) -> None:
     file = str(own.write(tmp_path))
-    with pytest.raises(InputError, match="^own:norms: layer_types: no layer is called 'conv'$"):
+    with pytest.raises(InputError, match=r"^own:norms: layer_types: no layer is called 'conv'$"):
         methods.apply(file, base, layer_types="conv")
-    with pytest.raises(InputError, match="^own:norms: argument: unknown name 'layers'"):
+    with pytest.raises(InputError, match=r"^own:norms: argument: unknown name 'layers'"):
         methods.apply(file, base, layers=3)
     with pytest.raises(InputError, match="times: must be at least 1"):
         methods.apply(file, base, times=0)
