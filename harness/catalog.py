@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from harness.errors import InputError, unknown
 
 ModelKind = Literal["encoder", "decoder", "encoder_decoder"]
-TaskKind = Literal["classification", "multiple_choice", "generation", "preference", "corpus"]
+TaskKind = Literal["classification", "regression", "multiple_choice", "generation", "preference", "corpus"]
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ METHODS = _methods(
         "a full fine-tune kept as one bit per weight and one distilled scale per matrix",
         "Liu et al. 2024, arXiv:2402.10193",
         "methods/bitdelta",
-        objectives=("classification", "sft"),
+        objectives=("classification", "regression", "sft"),
         objectives_because="its scales learn from the logits of a full fine-tune, so a loss of its own has no say",
         parents=(Parent("full", method="full"),),
     ),
@@ -233,6 +233,14 @@ OBJECTIVES: dict[str, Objective] = {
             "cross-entropy of the right label: a head on encoders, the label's words on the others",
             "Devlin et al. 2019, arXiv:1810.04805",
             task_kinds=("classification",),
+            model_kinds=("encoder", "decoder", "encoder_decoder"),
+            shards=True,
+        ),
+        Objective(
+            "regression",
+            "squared error of a number: a head on encoders, the number as text on the others",
+            "Cer et al. 2017, arXiv:1708.00055; Raffel et al. 2020, arXiv:1910.10683",
+            task_kinds=("regression",),
             model_kinds=("encoder", "decoder", "encoder_decoder"),
             shards=True,
         ),
@@ -344,6 +352,7 @@ OBJECTIVES: dict[str, Objective] = {
 #: The objective of a task kind when a sweep names none.
 NATURAL_OBJECTIVE: dict[TaskKind, str] = {
     "classification": "classification",
+    "regression": "regression",
     "multiple_choice": "sft",
     "generation": "sft",
     "preference": "dpo",

@@ -23,6 +23,7 @@ def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
     from harness.sources import fetch as fetching
     from harness.sweeps import axes
     from harness.sweeps import spec as sweeps
+    from harness.tasks.metrics import METRICS
     from harness.tasks.spec import load_spec as load_task
 
     matrix = axes.load(sweeps.load(sweep, set_ or ()))
@@ -30,3 +31,6 @@ def fetch(sweep: SweepArgument, set_: SetOption = None) -> None:
         say(f"{model.name}: {'random weights' if model.is_random else checkpoint_dir(model, verify=True)}")
     for task in (load_task(entry.spec.address) for entry in matrix.tasks):
         say(f"{task.name}: {fetching.resolve(task.source, verify=True)}")
+        for metric in (METRICS[name] for name in task.metrics):
+            if metric.source is not None:
+                say(f"{metric.name}: {fetching.resolve(metric.source, verify=True)}")

@@ -17,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, objectives, models, tasks or sweeps")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, objectives, models, tasks, groups or sweeps")],
     as_json: JsonOption = False,
 ) -> None:
     """List the names that a sweep can use."""

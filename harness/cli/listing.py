@@ -48,6 +48,16 @@ def tasks() -> list[Row]:
     return [{"name": s.name, "kind": s.kind, "description": s.description} for s in map(load_spec, names())]
 
 
+def groups() -> list[Row]:
+    """Name, tasks and description of every group of tasks."""
+    from harness.tasks.groups import load_group, names
+
+    return [
+        {"name": group.name, "tasks": ", ".join(group.tasks), "description": group.description}
+        for group in map(load_group, names())
+    ]
+
+
 def sweeps() -> list[Row]:
     """Name and description of every built-in sweep."""
     documents = [(name, specfile.read_yaml(sweep.find(name))) for name in sweep.names()]
@@ -59,5 +69,6 @@ LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "objectives": objectives,
     "models": models,
     "tasks": tasks,
+    "groups": groups,
     "sweeps": sweeps,
 }

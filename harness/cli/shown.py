@@ -79,6 +79,8 @@ def of_task(name: str, models: Sequence[str] | None, max_length: int) -> Shown:
     return Shown([*_task_lines(task), *_example_lines(task, readings), *notes], _task_document(task, readings, notes))
 
 
+_READ_BY_ENCODERS = ("classification", "regression")
+
 _Readings = Mapping[str, Sequence[Sequence["Part"]]]
 
 
@@ -91,9 +93,9 @@ def _readings(task: Overview, models: Sequence[str] | None, max_length: int) -> 
     notes = []
     for name in models or _READERS:
         spec = load_spec(name)
-        if spec.kind == "encoder" and task.spec.kind != "classification":
+        if spec.kind == "encoder" and task.spec.kind not in _READ_BY_ENCODERS:
             if models:
-                notes.append(f"{name} is an encoder, which reads classification tasks alone")
+                notes.append(f"{name} is an encoder, which reads {' and '.join(_READ_BY_ENCODERS)} tasks alone")
         elif spec.is_random or not is_here(spec):
             notes.append(f"{name} is not in the cache, so its reading is not shown ('tunebench fetch SWEEP' brings it)")
         else:
@@ -138,6 +140,12 @@ def _task_lines(task: Overview) -> Iterator[str]:
             ("label", "word", *task.sizes),
             [(key, spec.labels[key], *counts.values()) for key, counts in task.labels.items()],
         )
+    if task.numbers:
+        yield ""
+        yield from _columns(
+            ("numbers", *next(iter(task.numbers.values()))),
+            [(split, *(f"{one:.6g}" for one in spread.values())) for split, spread in task.numbers.items()],
+        )
     if task.majority is not None:
         label, accuracy = task.majority
         yield f"always answering '{plain(label)}' scores {accuracy:.3f} in accuracy on test"
@@ -174,6 +182,7 @@ def _task_document(task: Overview, readings: _Readings, notes: Sequence[str]) ->
         "left_out": list(task.left_out),
         "remarks": list(task.remarks),
         "labels": task.labels,
+        "numbers": task.numbers,
         "majority": None if task.majority is None else {"label": task.majority[0], "accuracy": task.majority[1]},
         "primary_metric": spec.primary_metric,
         "metrics": list(spec.metrics),

@@ -41,7 +41,7 @@ from harness.sweeps.plan import Plan, Planned
 from harness.trial import Trial
 
 #: Objectives whose optimiser step is one pass over the batch. The others score pairs, sample, or hold more networks.
-ONE_PASS = ("classification", "sft", "clm")
+ONE_PASS = ("classification", "regression", "sft", "clm")
 
 #: The optimiser that the estimate knows.
 _ADAMW = "adamw_torch_fused"
@@ -240,10 +240,11 @@ def _store(file: Path, size: int | str | None) -> None:
 
 @once
 def _labels(task: str) -> int:
-    """Number of classes; 2 for a task without classes, whose network has no head to size."""
+    """Number of outputs of an encoder's head; 2 for a task without one."""
     from harness.tasks.spec import load_spec
 
-    return len(load_spec(task).labels) or 2
+    spec = load_spec(task)
+    return 1 if spec.kind == "regression" else len(spec.labels) or 2
 
 
 @once

@@ -108,7 +108,8 @@ def trace(tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing:
     with FakeTensorMode(allow_non_fake_inputs=True), _as_in_a_run():
         _make_fake(model)
         ids = torch.zeros(batch_size, length, dtype=torch.long)
-        labels = torch.zeros(batch_size, dtype=torch.long) if tuned.base.has_head else ids
+        of_head = torch.zeros(batch_size, dtype=torch.float32 if tuned.base.learns_number else torch.long)
+        labels = of_head if tuned.base.has_head else ids
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
         if tuned.base.reads_apart:
             answers = ids[:, : max(length // 2, 1)].contiguous()

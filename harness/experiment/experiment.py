@@ -84,9 +84,8 @@ class Experiment:
         self.seed = seed
         self.learning_rate = learning_rate
         self.data = self.read(task)
-        labels = self.data.label_words if self.data.kind == "classification" else None
         self.base = models.load(
-            model, labels=tuple(labels) if labels else None, scalar=scalar, dtype=dtype, device=device, seed=seed
+            model, labels=self.data.head_words, scalar=scalar, dtype=dtype, device=device, seed=seed
         )
         self._max_length = self.budget.max_length
         self.tuned: Tuned | None = None

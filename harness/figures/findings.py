@@ -128,7 +128,7 @@ _AGAINST = {
 
 
 def against_constant(comparison: Comparison) -> str | None:
-    """What one label for every example gets, and whether the methods' intervals lie beyond it; None elsewhere."""
+    """What a model gets that reads nothing, and whether the methods' intervals lie beyond it; None elsewhere."""
     known = comparison.rows[comparison.rows.majority_score.notna()]
     if known.empty:
         return None
@@ -139,7 +139,7 @@ def against_constant(comparison: Comparison) -> str | None:
     above = [row for row in rows(methods) if sign * (bound[row.Index] - level) > 0]
     side = "above" if sign > 0 else "below"
     who = f"of {_who(above, len(methods))}" if above else "of no trained method"
-    return f"one label for every example scores {score_text(level)}; the interval {who} lies {side} that"
+    return f"a model that reads nothing scores {score_text(level)}; the interval {who} lies {side} that"
 
 
 def seen(comparison: Comparison) -> str | None:

@@ -44,8 +44,26 @@ class LabelSimilarity(nn.Module):
         return SequenceClassifierOutput(logits=self._embed(input_ids, attention_mask) @ self.labels.T)
 
 
+class NoOpinion(nn.Module):
+    """An encoder that was not trained to say a number: 0 for every text, which stands for the mean of training.
+
+    Logits of shape (batch, 1).
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = encoder.config
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> SequenceClassifierOutput:
+        """Zeros, after the work that a head's body does; token ids and mask of shape (batch, tokens)."""
+        return SequenceClassifierOutput(logits=mean_pooled(self.encoder, input_ids, attention_mask)[:, :1] * 0)
+
+
 def zero_shot(base: Base, model: nn.Module) -> nn.Module:
-    """``model``, frozen, as it answers untrained: an encoder by the similarity of text and label."""
+    """``model``, frozen, as it answers untrained: an encoder by the similarity of text and label, or not at all."""
+    if base.learns_number:
+        return NoOpinion(body(model)).eval().requires_grad_(False)
     if base.has_head and base.labels:
         words = base.tokenizer(list(base.labels), padding=True, return_tensors="pt").to(base.device)
         model = LabelSimilarity(body(model), dict(words)).eval()

@@ -39,10 +39,19 @@ class LinearProbe(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
-        """Logits, and the cross-entropy where ``labels`` (class indices, shape (batch,)) are given."""
+        """Logits, and the loss where ``labels`` (shape (batch,)) are given, as transformers chooses it.
+
+        That is the cross-entropy of class indices, or the squared error of numbers where there is one output.
+        """
         logits = self.classifier(mean_pooled(self.encoder, input_ids, attention_mask))
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        loss = None if labels is None else _loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if logits.shape[-1] == 1:
+        return nn.functional.mse_loss(logits[:, 0], labels)
+    return nn.functional.cross_entropy(logits, labels)
 
 
 def apply(base: Base, pooling: Literal["mean", "model"] = "mean") -> Tuned:

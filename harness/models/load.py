@@ -76,7 +76,7 @@ class Base:
     device: torch.device
     seed: int
     labels: tuple[str, ...] | None = None
-    """Words of the classes, if an encoder's head is to learn a classification task."""
+    """A word for each output of an encoder's head: those of the classes, or a single one of a number to learn."""
     scalar: bool = False
     """Whether the network gives one number for a text, as a reward model does, instead of the next token."""
     master_weights: bool = True
@@ -91,6 +91,11 @@ class Base:
     def has_head(self) -> bool:
         """Whether :meth:`build` puts a fresh head, of labels or of one number, on the network."""
         return self.scalar or (self.kind == "encoder" and self.labels is not None)
+
+    @property
+    def learns_number(self) -> bool:
+        """Whether the fresh head of an encoder is to learn a number (regression)."""
+        return self.has_head and not self.scalar and len(self.labels or ()) == 1
 
     @property
     def peft_task_type(self) -> str:
@@ -178,7 +183,8 @@ class Base:
         """The class of transformers that :meth:`build` uses."""
         if self.kind == "encoder" and not self.has_head:
             raise InputError(
-                f"model: '{self.spec.name}' is an encoder and cannot generate; give it a classification task"
+                f"model: '{self.spec.name}' is an encoder and cannot generate; give it a classification or "
+                "regression task"
             )
         if self.has_head:
             return transformers.AutoModelForSequenceClassification
@@ -249,7 +255,8 @@ def load(
 ) -> Base:
     """The base checkpoint called ``name``, fetched and converted if it is not in the cache.
 
-    ``labels`` are the classes of a classification task; ``scalar`` asks for a single output instead. Raises
+    ``labels`` are the classes of a classification task, or one word for a number; ``scalar`` asks for a single output
+    instead. Raises
     :class:`harness.errors.InputError` for an unknown name, a failed download, a missing device, weights that are not
     safetensors, files that transformers cannot read without code of the checkpoint, and a tokenizer with more tokens
     than the embedding has rows.

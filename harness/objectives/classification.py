@@ -6,13 +6,10 @@ words, :math:`\arg\max_y \log p_\theta(y \mid x)` (Schick & Schütze 2021, arXiv
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-
 from harness.networks.tuned import Tuned
 from harness.objectives import sft
 from harness.tasks.data import TaskData
+from harness.training.heads import texts_and_labels
 from harness.training.trainer import History, Settings, train
 
 
@@ -20,17 +17,5 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
     """Train in place: an encoder with a head on the labels, a decoder on the labels' words."""
     if not tuned.base.has_head:
         return sft.fit(tuned, data, settings)
-    tokenizer = tuned.base.tokenizer
-
-    def collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        texts = [e["text"] for e in examples]
-        batch = tokenizer(
-            texts, padding=True, truncation=True, max_length=settings.budget.max_length, return_tensors="pt"
-        )
-        return {
-            "input_ids": batch["input_ids"],
-            "attention_mask": batch["attention_mask"],
-            "labels": torch.tensor([e["label"] for e in examples]),
-        }
-
+    collate = texts_and_labels(tuned.base.tokenizer, settings.budget.max_length)
     return train(tuned, [{"text": e.text, "label": e.label} for e in data.train], collate, settings)

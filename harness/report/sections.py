@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from harness.figures import DESCRIPTIONS, FIGURES, save
 from harness.figures.findings import answer, caution
 from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
 from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
+from harness.judgement.groups import GroupAverage, group_averages
 from harness.judgement.statistics import CELL, aggregate, select
 from harness.judgement.verdicts import Comparison, Pair, Verdict, compare, is_trained
 from harness.results.files import Tables, where
 from harness.results.schema import TABLES
+from harness.tasks.groups import load_group
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,33 @@ def comparison(tables: Tables) -> Html:
         if (constant := frame.majority_score.dropna()).size:
             lines.append(_constant(lines[0], constant.iloc[0]))
         parts.append(_table(lines, caption, sortable=True))
-    return Html("".join(parts))
+    return Html("".join([*parts, *of_groups(group_averages(tables))]))
+
+
+def of_groups(averages: Sequence[GroupAverage]) -> Iterable[str]:
+    """A table for each group of tasks, such as GLUE, with a row per model and method."""
+    for name, of_group in itertools.groupby(averages, key=lambda one: one.group):
+        members = list(of_group)
+        group = load_group(name)
+        lines = [
+            {
+                "Model": f'<td class="name">{escape(str(one.row.model))}</td>',
+                "Method": f'<td class="name">{escape(one.row.method)}</td>',
+                "Setting": f'<td class="setting">{escape(arguments_text(one.row.method_args))}</td>',
+                "Average": _number(math.nan if one.average is None else one.average, score_text),
+                "± over seeds": _number(math.nan if one.seed_stderr is None else one.seed_stderr, score_text),
+                "Seeds": _number(one.seeds or math.nan, lambda n: f"{n:g}"),
+                "Scored": f"<td>{one.scored} of {one.members}</td>",
+                "No average, because": _text(one.reason or ""),
+            }
+            for one in members
+        ]
+        caption = (
+            "The mean over the members on test, each with its selected setting and the metrics of the group's paper; "
+            "± is one standard error over seeds, and says nothing of the test examples."
+        )
+        parts = [f"{group.description[:1].upper()}{group.description[1:]}.", f"{group.notes}." if group.notes else ""]
+        yield f"<h3>{escape(name)}</h3><p>{escape(' '.join(filter(None, parts)))}</p>{_table(lines, caption)}"
 
 
 def _judged(comparisons: Iterable[Comparison]) -> dict[tuple[str, ...], tuple[str, Pair | None]]:
@@ -91,9 +120,9 @@ def _judged(comparisons: Iterable[Comparison]) -> dict[tuple[str, ...], tuple[st
 
 
 def _constant(like: Mapping[str, str], score: float) -> dict[str, str]:
-    """A line for the one label that scores most when it answers every example."""
+    """A line for what a model gets that reads nothing, such as one label for every example."""
     filled = {
-        "Method": '<td class="name">one label for every example</td>',
+        "Method": '<td class="name">a model that reads nothing</td>',
         "Test score [95 %]": _number(score, score_text),
     }
     return {head: filled.get(head, '<td class="number" data-value=""></td>') for head in like}

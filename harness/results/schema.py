@@ -82,7 +82,7 @@ TRIALS = Table(
             ),
             _C("task", "string", "name of the task", True),
             _C("task_version", "string", "version of the task's data, splits and metrics; null where it has none"),
-            _C("task_kind", "string", "classification, multiple_choice, generation, preference or corpus"),
+            _C("task_kind", "string", "classification, regression, multiple_choice, generation, preference or corpus"),
             _C("seed", "int", "seed of data order, initialisation and dropout", True, minimum=0),
             _C("learning_rate", "float", "peak learning rate; null when nothing is trained", minimum=0),
             _C("batch_size", "int", "examples per optimiser step", True, minimum=1),
@@ -186,8 +186,8 @@ TRIALS = Table(
             _C(
                 "majority_score",
                 "float",
-                "primary metric on the test split of one label for every example, the best such; null outside "
-                "classification",
+                "primary metric on the test split of one label for every example, the best such, or of the mean of all "
+                "numbers; null for free answers and for correlations",
             ),
             _C(
                 "forgetting",

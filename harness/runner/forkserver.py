@@ -49,6 +49,7 @@ PRELOAD = (
     "pyarrow.csv",
     "pyarrow.parquet",
     "matplotlib.pyplot",
+    "evaluate",
     "rouge_score.rouge_scorer",
     "sacrebleu",
 )

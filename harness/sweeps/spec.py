@@ -17,13 +17,14 @@ How the file is read:
 * A model, a task or a method may be a path (:mod:`harness.sources.own_files`), relative to the file's folder, or, where
   nothing is there, to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name. A
   method's path is that of a Python file with ``apply(base, ...)`` (:mod:`harness.sweeps.own_methods`).
+* The name of a group of tasks (:mod:`harness.tasks.groups`) stands for all of its tasks, wherever tasks are named.
 * A model may be one of the hub: ``hub:ORG/NAME[@REVISION]``, or ``ORG/NAME`` where no such folder exists.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -34,6 +35,7 @@ from harness import notebooks, specfile
 from harness.errors import InputError, cut, hint, nearest, unknown
 from harness.sources import own_files
 from harness.sources.own_files import Aliases
+from harness.tasks import groups
 from harness.trial import Budget, Frozen
 
 Arguments = dict[str, JsonValue]
@@ -137,6 +139,13 @@ class Sweep(Frozen):
         """The file's folder: what paths are relative to."""
         return self._folder
 
+    def with_groups_expanded(self) -> Self:
+        """The sweep with the tasks of a group in the place of its name, in ``overrides`` and ``exclude`` too."""
+        overrides = [o.model_copy(update={"match": _tasks_of_groups(o.match)}) for o in self.overrides]
+        exclude = [_tasks_of_groups(match) for match in self.exclude]
+        tasks = groups.expanded(self.tasks)
+        return self.model_copy(update={"tasks": tasks, "overrides": overrides, "exclude": exclude})
+
     def with_short_names(self, aliases: Aliases) -> Self:
         """The sweep with short names in its methods and filters, where own files were named by their paths."""
 
@@ -168,6 +177,16 @@ class Sweep(Frozen):
         if isinstance(value, list):
             return [self._located(axis, item) for item in value]
         return own_files.address(axis, value, self._folder) if isinstance(value, str) else value
+
+
+def _tasks_of_groups(match: Mapping[str, Any]) -> dict[str, Any]:
+    """``match`` with the tasks of a group where it names one."""
+    wanted = match.get("task")
+    names = [wanted] if isinstance(wanted, str) else wanted
+    known = groups.names()
+    if not isinstance(names, list) or not any(name in known for name in names):
+        return dict(match)
+    return {**match, "task": groups.expanded(names)}
 
 
 def root() -> Path:
@@ -215,7 +234,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         raise InputError(f"{path}: a sweep is a mapping with name, models, tasks and methods")
     for text in overrides:
         _set(document, text)
-    sweep = specfile.parse(Sweep, document, str(path))
+    sweep = specfile.parse(Sweep, document, str(path)).with_groups_expanded()
     sweep._where = str(path)
     sweep._folder = path.absolute().parent
     return sweep

@@ -20,6 +20,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from harness.catalog import TaskKind
@@ -27,7 +28,8 @@ from harness.errors import InputError
 from harness.sources import fetch
 from harness.tasks import choices
 from harness.tasks.read import Row
-from harness.tasks.spec import TaskSpec, load_spec
+from harness.tasks.scale import Scale
+from harness.tasks.spec import FILLED_IN, TaskSpec, load_spec
 from harness.tasks.usable import Notice, UsableRow, notices, usable_rows
 from harness.trial import Budget
 
@@ -50,6 +52,8 @@ class Example:
     """The worse answer; None outside preference tasks."""
     fields: Mapping[str, str]
     """The row of the example, or the first of several rows with the same input."""
+    target: float | None = None
+    """The right number; None outside regression."""
     candidates: tuple[str, ...] = ()
     """The completion with each label or choice, by index; empty for free answers."""
     source: str | None = None
@@ -74,13 +78,23 @@ class TaskData:
 
     @property
     def kind(self) -> TaskKind:
-        """classification, generation, preference or corpus."""
+        """classification, regression, multiple_choice, generation, preference or corpus."""
         return self.spec.kind
 
     @property
     def label_words(self) -> tuple[str, ...]:
         """Words of the classes, by index; empty outside classification."""
         return tuple(self.spec.labels.values())
+
+    @property
+    def head_words(self) -> tuple[str, ...] | None:
+        """A word for each output of an encoder's head; None where a head has nothing to learn."""
+        return {"classification": self.label_words, "regression": ("number",)}.get(self.kind)
+
+    @cached_property
+    def scale(self) -> Scale:
+        """Where the numbers of the training examples lie."""
+        return Scale.of([example.target for example in self.train if example.target is not None])
 
 
 def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
@@ -287,6 +301,7 @@ def _example(spec: TaskSpec, row: Row, references: tuple[str, ...]) -> Example:
         completion=references[0],
         references=references,
         label=_right(spec, row) if words else None,
+        target=_target(spec, row),
         rejected=_rejected(spec, row),
         fields=row,
         candidates=tuple(_filled(spec, row, word) for word in words),
@@ -295,8 +310,14 @@ def _example(spec: TaskSpec, row: Row, references: tuple[str, ...]) -> Example:
 
 
 def _completion(spec: TaskSpec, row: Row) -> str:
-    words = _words(spec, row)
+    words, target = _words(spec, row), _target(spec, row)
+    if target is not None:
+        return _filled(spec, row, spec.number_text(target))
     return _filled(spec, row, words[_right(spec, row)] if words else None)
+
+
+def _target(spec: TaskSpec, row: Row) -> float | None:
+    return float(row[spec.label]) if spec.kind == "regression" and spec.label is not None else None
 
 
 def _words(spec: TaskSpec, row: Row) -> tuple[str, ...]:
@@ -312,7 +333,8 @@ def _right(spec: TaskSpec, row: Row) -> int:
 
 
 def _filled(spec: TaskSpec, row: Row, word: str | None) -> str:
-    return spec.completion.format_map(row if word is None else {**row, "label_word": word, "choice": word}).strip()
+    filled_in = {} if word is None else {FILLED_IN[spec.kind]: word}
+    return spec.completion.format_map({**row, **filled_in}).strip()
 
 
 def _rejected(spec: TaskSpec, row: Row) -> str | None:

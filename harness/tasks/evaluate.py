@@ -72,12 +72,18 @@ def _by_length(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
 
 
-@torch.no_grad()
 def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 32) -> list[int]:
     """Label index of each example by an encoder's head."""
+    labels: list[int] = head_outputs(tuned, examples, max_length, batch_size).argmax(-1).tolist()
+    return labels
+
+
+@torch.no_grad()
+def head_outputs(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 32) -> torch.Tensor:
+    """What an encoder's head gives for each example, on the CPU, of shape (examples, outputs)."""
     tokenizer = tuned.base.tokenizer
     order = _by_length([len(e.text) for e in examples])
-    predicted = [0] * len(examples)
+    outputs: list[torch.Tensor] = [torch.empty(0)] * len(examples)
     for part in _chunks(len(order), batch_size):
         rows = order[part]
         batch = tokenizer(
@@ -88,9 +94,9 @@ def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, b
             return_tensors="pt",
         ).to(tuned.base.device)
         logits = tuned.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        for row, label in zip(rows, logits.argmax(-1).tolist(), strict=True):
-            predicted[row] = label
-    return predicted
+        for row, output in zip(rows, logits.float().cpu(), strict=True):
+            outputs[row] = output
+    return torch.stack(outputs)
 
 
 @torch.no_grad()
@@ -150,6 +156,8 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
     match data.kind:
         case "classification":
             return _of_labels(tuned, data, split, examples, max_length)
+        case "regression":
+            return _of_numbers(tuned, data, split, examples, max_length)
         case "multiple_choice":
             return _of_choices(tuned, data, split, examples, max_length)
         case "generation":
@@ -166,15 +174,20 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
 def majority_score(data: TaskData) -> float | None:
     """What a model gets that reads nothing, by the primary metric; None where answers are free.
 
-    It is the most that one label for every test example gets; of multiple choice, what picking at random gets.
+    It is the most that one label for every test example gets; of multiple choice, what picking at random gets; of
+    numbers, what their mean gets (None for a correlation).
     """
+    if data.kind == "regression":
+        targets = [example.target for example in data.test if example.target is not None]
+        return score(data.spec.primary_metric, [statistics.fmean(targets)] * len(targets), targets).value
     if data.kind == "multiple_choice":
         return statistics.fmean(1 / len(example.candidates) for example in data.test)
     if data.kind != "classification":
         return None
     expected = [(data.label_words[e.label],) for e in data.test if e.label is not None]
     primary = data.spec.primary_metric
-    values = [score(primary, [label] * len(expected), expected).value for label in data.label_words]
+    options = data.spec.metric_options
+    values = [score(primary, [label] * len(expected), expected, None, options).value for label in data.label_words]
     known = [value for value in values if value is not None]
     return (max if METRICS[primary].higher_is_better else min)(known) if known else None
 
@@ -187,6 +200,17 @@ def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exam
     # Labels are compared as their words, whatever sentence a decoder learns them in.
     expected = [(labels[e.label],) for e in examples if e.label is not None]
     return _scored(data, split, examples, expected, prompts, outputs, data.spec.metrics)
+
+
+def _of_numbers(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+    expected = [(repr(e.target),) for e in examples]
+    if not tuned.base.has_head:
+        outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
+        prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
+        return _scored(data, split, examples, expected, prompts, outputs, data.spec.metrics)
+    standard = head_outputs(tuned, examples, max_length)[:, 0].tolist()
+    outputs = [f"{data.scale.original(one):.9g}" for one in standard]  # all that float32 can tell apart
+    return _scored(data, split, examples, expected, [e.text for e in examples], outputs, data.spec.metrics)
 
 
 def _of_choices(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
@@ -245,7 +269,9 @@ def _scored(
     of_source = clusters(examples)
     return Evaluation(
         split=split,
-        scores=_primary_first(data, [score(name, answers, expected, of_source) for name in metrics]),
+        scores=_primary_first(
+            data, [score(name, answers, expected, of_source, data.spec.metric_options) for name in metrics]
+        ),
         answers=tuple(map(Answer, prompts, outputs, references)),
         examples=example_ids(examples),
     )

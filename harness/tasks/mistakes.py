@@ -12,23 +12,28 @@ from harness.tasks.templates import placeholders
 if TYPE_CHECKING:
     from harness.tasks.spec import TaskSpec
 
-_OF_LABELS = ("accuracy", "macro_f1", "matthews_correlation", "exact_match")
-_OF_TEXTS = ("exact_match", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf")
+_OF_LABELS = ("accuracy", "f1", "macro_f1", "matthews_correlation", "exact_match")
+_OF_TEXTS = ("exact_match", "token_f1", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "nist", "meteor", "cider")
 
 #: The metrics that say something about each kind of task.
 _METRICS = {
     "classification": _OF_LABELS,
+    "regression": ("pearson", "spearman", "mse", "numeric_answers"),
     "multiple_choice": ("accuracy", "accuracy_norm"),
     "generation": (*_OF_TEXTS, "accuracy", "macro_f1", "matthews_correlation"),
     "preference": ("accuracy", *_OF_TEXTS),
     "corpus": ("perplexity",),
 }
 
+#: The kinds of tasks that name a field with the right answer.
+_WITH_LABEL = ("classification", "regression", "multiple_choice")
+
 
 def check(spec: TaskSpec) -> None:
     """Raise ValueError, or InputError for a name that does not exist, for the first mistake in ``spec``."""
     _check_metrics(spec)
     _check_labels(spec)
+    _check_number(spec)
     _check_choices(spec)
     _check_texts(spec)
     _check_fields(spec)
@@ -53,10 +58,9 @@ def _check_metrics(spec: TaskSpec) -> None:
 
 def _check_labels(spec: TaskSpec) -> None:
     if spec.kind != "classification":
-        if spec.labels or (spec.label is not None and spec.kind != "multiple_choice"):
-            raise ValueError(
-                f"{'labels' if spec.labels else 'label'}: belongs to kind 'classification', not '{spec.kind}'"
-            )
+        for name in ("labels", "positive", *(() if spec.kind in _WITH_LABEL else ("label",))):
+            if getattr(spec, name):
+                raise ValueError(f"{name}: belongs to kind 'classification', not '{spec.kind}'")
         if "label_word" in spec.used_fields:
             raise ValueError("completion: a task without labels needs one, such as '{answer}'")
         return
@@ -67,11 +71,32 @@ def _check_labels(spec: TaskSpec) -> None:
         raise ValueError("labels: a label's word is empty; give each label a word")
     if len(set(words)) < len(words):
         raise ValueError("labels: two labels have the same word")
+    if spec.positive is not None and spec.positive not in spec.labels:
+        raise unknown("positive", spec.positive, spec.labels)
+    if "f1" in spec.metrics and spec.positive is None and len(spec.labels) > 2:
+        raise ValueError("metrics: 'f1' is about one label; name it in 'positive', or rate all with 'macro_f1'")
     if "label_word" not in placeholders(spec.completion):
         raise ValueError("completion: it must hold {label_word}, the word of the right label")
+    _check_hidden(spec, "label_word")
+
+
+def _check_number(spec: TaskSpec) -> None:
+    if spec.kind != "regression":
+        if spec.step is not None:
+            raise ValueError(f"step: belongs to kind 'regression', not '{spec.kind}'")
+        return
+    if spec.label is None:
+        raise ValueError("a regression task needs 'label': the field with the number")
+    if "number" not in placeholders(spec.completion):
+        raise ValueError("completion: it must hold {number}, the right number")
+    _check_hidden(spec, "number")
+
+
+def _check_hidden(spec: TaskSpec, filled_in: str) -> None:
+    """Nothing that a model reads may hold the label, or what is filled in for it."""
     for part in ("prompt", "text", "input"):
         shown = spec.input if part == "input" else placeholders(getattr(spec, part) or "")
-        if spec.label in shown or "label_word" in shown:
+        if spec.label in shown or filled_in in shown:
             raise ValueError(f"{part}: it gives the label away; leave '{spec.label}' to 'label'")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ class Overview:
     """A line for each file with rows that repeat others."""
     labels: dict[str, dict[str, int]]
     """Label -> split -> examples; empty outside classification."""
+    numbers: dict[str, dict[str, float]]
+    """Split -> 'least', 'mean', 'most' and 'deviation' of the numbers to predict; empty outside regression."""
     majority: tuple[str, float] | None
     """The label that is most frequent in training, and its accuracy on the test split; None outside classification."""
     examples: tuple[Example, ...]
@@ -66,6 +69,7 @@ def overview(name: str, examples: int = 2) -> Overview:
         left_out=task.left_out,
         remarks=tuple(str(notice) for notice in task.notices if not notice.lost),
         labels=_labels(task, splits),
+        numbers={split: _spread(part) for split, part in splits.items()} if task.kind == "regression" else {},
         majority=_majority(task),
         examples=task.train[:examples],
     )
@@ -75,6 +79,16 @@ def _labels(task: TaskData, splits: dict[str, tuple[Example, ...]]) -> dict[str,
     counts = {split: Counter(example.label for example in part) for split, part in splits.items()}
     return {
         label: {split: counts[split][index] for split in splits} for index, label in enumerate(task.spec.labels.keys())
+    }
+
+
+def _spread(part: Sequence[Example]) -> dict[str, float]:
+    targets = [example.target for example in part if example.target is not None]
+    return {
+        "least": min(targets),
+        "mean": statistics.fmean(targets),
+        "most": max(targets),
+        "deviation": statistics.pstdev(targets),
     }
 
 

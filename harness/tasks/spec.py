@@ -26,6 +26,7 @@ from harness.trial import Frozen
 
 _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
+    "regression": ("pearson", "spearman", "mse", "numeric_answers"),
     "multiple_choice": ("accuracy", "accuracy_norm"),
     "generation": ("rouge_l", "exact_match"),
     "preference": ("accuracy", "rouge_l"),
@@ -34,16 +35,20 @@ _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
 
 
 #: The field of a completion that the task's own answers fill in.
-_FILLED_IN = {"classification": "label_word", "multiple_choice": "choice"}
+FILLED_IN = {"classification": "label_word", "regression": "number", "multiple_choice": "choice"}
 
 
-def _default_text(given: dict[str, Any], dialogue: str, corpus: str, choice: str, other: str) -> str:
-    """A template that a task need not write, by what it says."""
-    if given.get("kind") == "multiple_choice":
-        return choice
-    if given.get("dialogue"):
-        return dialogue
-    return corpus if given.get("kind") == "corpus" else other
+def _default_prompt(given: dict[str, Any]) -> str:
+    """The prompt of a task that writes none: only a dialogue has one."""
+    return "{history}" if given.get("dialogue") and given.get("kind") not in FILLED_IN else ""
+
+
+def _default_completion(given: dict[str, Any]) -> str:
+    """The completion of a task that writes none."""
+    kind = given.get("kind")
+    if given.get("dialogue") and kind not in FILLED_IN:
+        return "{answer}"
+    return "{text}" if kind == "corpus" else f"{{{FILLED_IN.get(kind or '', 'label_word')}}}"
 
 
 #: What many rows of the usual instruction sets lack: 60 % of Alpaca's have no input, two thirds of Dolly's no context.
@@ -122,23 +127,32 @@ class TaskSpec(Frozen):
         default_factory=dict, description="field -> expression whose named groups become fields"
     )
     prompt: Template = Field(
-        default_factory=lambda data: _default_text(data, "{history}", "", "", ""),
+        default_factory=_default_prompt,
         description="what a decoder reads, such as 'Question: {question}\\nType:'; only dialogues and corpora have a "
         "default",
     )
     text: Template | None = Field(None, description="what an encoder's head reads; null: the prompt")
     completion: Template = Field(
-        default_factory=lambda data: _default_text(data, "{answer}", "{text}", "{choice}", "{label_word}"),
+        default_factory=_default_completion,
         description="what should follow the prompt, without outer spaces",
     )
     rejected: Template | None = Field(None, description="preference: the worse completion")
     label: str | None = Field(
         None,
-        description="classification: the field with the label's key; multiple choice: the field with the right "
-        "choice's key, null if the first one is right",
+        description="classification: the field with the label's key; regression: the field with the number; multiple "
+        "choice: the field with the right choice's key, null if the first one is right",
     )
     labels: dict[str, str] = Field(
         default_factory=dict, description="label's key in the data -> word that stands for it"
+    )
+    positive: str | None = Field(
+        None, description="classification: the key of the label that the metric f1 is about; null: the last one"
+    )
+    step: float | None = Field(
+        None,
+        gt=0,
+        description="regression: what a decoder reads and writes are multiples of it, such as 0.2; null: the number "
+        "as the data has it. Scores go by the number itself",
     )
     choices: str | tuple[Template, ...] = Field(
         (), description="multiple choice: templates of the answers, or the field with their list"
@@ -229,6 +243,17 @@ class TaskSpec(Frozen):
         """Direction of the primary metric."""
         return METRICS[self.primary_metric].higher_is_better
 
+    @property
+    def metric_options(self) -> dict[str, str]:
+        """What its metrics may need to know beside predictions and references."""
+        if not self.labels:
+            return {}
+        return {"positive": self.labels[self.positive or list(self.labels)[-1]]}
+
+    def number_text(self, number: float) -> str:
+        """A number as a decoder reads and writes it: the nearest multiple of :attr:`step`."""
+        return f"{number if self.step is None else round(number / self.step) * self.step:.12g}"
+
     def scored_part(self, answer: str) -> str:
         """The scored part of an answer: all of it, or the last match of ``answer_pattern`` (empty if there is none).
 
@@ -248,7 +273,7 @@ class TaskSpec(Frozen):
     @property
     def has_one_answer(self) -> bool:
         """Whether exactly one answer to an input is right."""
-        return self.kind in _FILLED_IN
+        return self.kind in FILLED_IN
 
     @property
     def is_corpus(self) -> bool:
@@ -261,7 +286,7 @@ class TaskSpec(Frozen):
         templates = (self.prompt, self.text, self.completion, self.rejected)
         names = {name for template in templates if template for name in placeholders(template)}
         names |= {*self.input_fields, *([self.label] if self.label else []), *choices.template_fields(self)}
-        return frozenset(names - {_FILLED_IN.get(self.kind)})
+        return frozenset(names - {FILLED_IN.get(self.kind)})
 
     @cached_property
     def may_be_empty(self) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -227,6 +228,8 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
             raise InputError(f"{where}: column '{name}' holds half of a surrogate pair, which is no character")
     if spec.choices:
         choices.right(spec, fields, where)
+    elif spec.kind == "regression":
+        fields[spec.label or ""] = _number(fields[spec.label or ""], f"{where}: field '{spec.label}'")
     elif spec.label is not None:
         fields[spec.label] = _label(spec, fields[spec.label], f"{where}: field '{spec.label}'")
     elif spec.answer_pattern is not None:
@@ -237,6 +240,16 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
                 "widen the expression, or mend the row"
             )
     return fields
+
+
+def _number(value: str, where: str) -> str:
+    """``value`` if it is a finite number."""
+    try:
+        if math.isfinite(float(value)) and "_" not in value:
+            return value.strip()
+    except ValueError:
+        pass
+    raise InputError(f"{where}: {value[:60]!r} is no number; valid: digits with a point, such as 3.5")
 
 
 def _label(spec: TaskSpec, value: str, where: str) -> str:

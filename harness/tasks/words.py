@@ -14,7 +14,6 @@ import unicodedata
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 _SCRIPTS_WITHOUT_SPACES = ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
-_ASCII = DefaultTokenizer(use_stemmer=True)
 
 
 @functools.cache
@@ -31,14 +30,17 @@ def _word() -> re.Pattern[str]:
 
 
 class WordTokenizer(Tokenizer):
-    """Stemmed words of a text: ASCII words as ``rouge-score`` stems them, words of other scripts as they are."""
+    """Words of a text: ASCII words as ``rouge-score`` stems them, unless not ``stemmed``; others as they are."""
+
+    def __init__(self, *, stemmed: bool = True) -> None:
+        self._ascii = DefaultTokenizer(use_stemmer=stemmed)
 
     def tokenize(self, text: str) -> list[str]:
         """The words; a text of signs alone, such as emoji, gives its characters, unless they are ASCII."""
         if text.isascii():
-            return list(_ASCII.tokenize(text))
+            return list(self._ascii.tokenize(text))
         plain = unicodedata.normalize("NFKC", text).casefold()
         words = _word().findall(plain)
         if not words:
             return [character for character in plain if not character.isspace() and not character.isascii()]
-        return [stem for word in words for stem in (_ASCII.tokenize(word) if word.isascii() else [word])]
+        return [stem for word in words for stem in (self._ascii.tokenize(word) if word.isascii() else [word])]

@@ -338,7 +338,7 @@ def test_an_impossible_difference_is_not_named() -> None:
 
 def test_what_one_label_for_every_example_gets_is_said() -> None:
     columns = {"test_score": [0.6, 0.7], "ci_low": [0.55, 0.65], "ci_high": [0.65, 0.75], "majority_score": [0.6] * 2}
-    said = "one label for every example scores 0.600; the interval of {} lies above that"
+    said = "a model that reads nothing scores 0.600; the interval of {} lies above that"
     assert said.format("lora") in brief(chosen(method=["full", "lora"], **columns))
     columns["ci_low"] = [0.55, 0.59]
     assert said.format("no trained method") in brief(chosen(method=["full", "lora"], **columns))

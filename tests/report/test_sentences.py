@@ -258,7 +258,7 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
     (check_unscored, "the untrained model was not scored, so no gain is known"),
     (
         check_constant,
-        rf"one label for every example scores (?P<score>{_S}); the interval of (?P<who>{_N}) lies (?:above|below) that",
+        rf"a model that reads nothing scores (?P<score>{_S}); the interval of (?P<who>{_N}) lies (?:above|below) that",
     ),
     (
         check_seen,

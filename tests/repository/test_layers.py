@@ -15,7 +15,7 @@ BELOW: dict[str, set[str]] = {
     "models": {"sources"},
     "measure": {"sources"},
     "networks": {"models"},
-    "tasks": {"sources", "networks"},
+    "tasks": {"processes", "sources", "networks"},
     "methods": {"models", "networks", "tasks"},
     "training": {"figures", "measure", "models", "networks", "tasks"},
     "objectives": {"training", "measure", "models", "networks", "tasks"},

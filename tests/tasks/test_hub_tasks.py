@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -34,11 +35,19 @@ ROWS: dict[str, dict[str, Any]] = {
     "multirc": {"paragraph": "Ann met Bo.", "question": "Who met Bo?", "answer": "Ann", "idx": {"paragraph": 0}},
     "qnli": {"question": "Who met Bo?", "sentence": "Ann met Bo.", "idx": 0},
     "qqp": {"question1": "How old are you?", "question2": "What is your age?", "idx": 0},
+    "record": {
+        "passage": "Ann met Bo in Rome.",
+        "query": "@placeholder is a city.",
+        "entities": ["Ann", "Bo", "Rome"],
+        "answers": ["Rome", "the city of Rome"],
+    },
     "rte": {"sentence1": "Ann met Bo.", "sentence2": "Bo was met.", "idx": 0},
+    "stsb": {"sentence1": "It rained.", "sentence2": "There was rain.", "idx": 0},
     "ultrafeedback": {"prompt": "Who wrote Faust?", "chosen": turns("Goethe."), "rejected": turns("Kant.")},
     "wic": {"word": "bank", "sentence1": "a river bank", "sentence2": "a bank loan", "start1": 8, "idx": 0},
     "wikitext2": {"text": " = Robert Boulter = \n"},
     "wnli": {"sentence1": "Ann told Bo that she won.", "sentence2": "Ann won.", "idx": 0},
+    "wsc": {"text": "Ann told Bo that she won.", "span1_text": "Ann", "span2_text": "she", "span2_index": 4, "idx": 0},
 }
 #: What a decoder reads of such a row, and what it should answer; of a label, the first one.
 READ = {
@@ -66,7 +75,16 @@ READ = {
         "Do they ask the same? Answer with yes or no.",
         "no",
     ),
+    "record": (
+        "Text: Ann met Bo in Rome.\nSentence: @placeholder is a city.\nWhat does @placeholder stand for?",
+        "Rome",
+    ),
     "rte": ("Text: Ann met Bo.\nDoes it follow that: Bo was met.\nAnswer with yes or no.", "yes"),
+    "stsb": (
+        "First sentence: It rained.\nSecond sentence: There was rain.\n"
+        "How alike are they, from 0 to 5? Answer with a number.",
+        "3.8",
+    ),
     "ultrafeedback": ("Who wrote Faust?", "Goethe."),
     "wic": (
         "First sentence: a river bank\nSecond sentence: a bank loan\n"
@@ -75,6 +93,10 @@ READ = {
     ),
     "wikitext2": ("", "= Robert Boulter ="),
     "wnli": ("Text: Ann told Bo that she won.\nDoes it follow that: Ann won.\nAnswer with yes or no.", "no"),
+    "wsc": (
+        'Text: Ann told Bo that she won.\nIn this text, does "she" mean "Ann"? Answer with yes or no.',
+        "no",
+    ),
 }
 READ["mnli_mismatched"] = READ["mnli"]
 
@@ -97,6 +119,9 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def labelled(spec: TaskSpec, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """``rows`` with the labels of the task in turn, or with numbers as 32 bits hold them, the first of them 3.8."""
+    if spec.kind == "regression":
+        return [{**row, "label": np.float32((3.8 + number * 0.2) % 5)} for number, row in enumerate(rows)]
     return [{**row, "label": number % len(spec.labels)} for number, row in enumerate(rows)] if spec.label else rows
 
 
@@ -118,5 +143,9 @@ def test_a_row_as_the_hub_has_it(name: str, tmp_path: Path, monkeypatch: pytest.
     everything = [*task.test, *task.validation, *task.train]
     assert (prompt, answer) in [(example.prompt, example.completion) for example in everything]
     assert task.left_out == ()
+    if spec.kind == "regression":
+        assert sorted({example.target for example in task.test})[-1] == pytest.approx(4.8)
+    if spec.references:
+        assert {example.references for example in task.test} == {("Rome", "the city of Rome")}
     if spec.kind == "preference":
         assert {example.rejected for example in task.test} == {"Kant."}

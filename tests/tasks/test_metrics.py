@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sacrebleu
 import yaml
+from helpers import metric_samples as samples
 from helpers import toy_tasks as toy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,10 @@ from harness.tasks.evaluate import evaluate
 from harness.tasks.metrics import METRICS, mean_score, score
 from harness.tasks.words import WordTokenizer
 
+#: Metrics that rate any answer without a program beside Python.
+OF_ANSWERS = sorted(set(METRICS) - {"perplexity", "meteor", *samples.OF_NUMBERS})
+#: Those that have no value for some answers, and a reason.
+SOMETIMES_NONE = ("bleu", "cider", "f1", "nist")
 LABELS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=2, max_size=40)
 TEXT = st.text(alphabet="abcde .", max_size=30)
 
@@ -76,16 +81,17 @@ def test_corpus_metrics_agree_with_sacrebleu(rows: list[tuple[str, list[str]]]) 
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.sampled_from(sorted(set(METRICS) - {"perplexity"})), st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=6))
+@given(st.sampled_from(OF_ANSWERS), st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=6))
 def test_values_stay_in_their_range(name: str, pairs: list[tuple[str, str]]) -> None:
     predicted, references = zip(*pairs, strict=True)
     found = score(name, predicted, references)
     metric = METRICS[name]
     if found.value is None:
-        assert name == "bleu" and found.reason == "no reference has four tokens that spaces part; use chrf"
+        assert name in SOMETIMES_NONE and found.reason is not None
         return
     assert metric.minimum <= found.value <= metric.maximum + 1e-9
-    assert found.stderr is not None and found.stderr >= 0 and found.n == len(pairs)
+    assert found.n == len(pairs) and (found.stderr or 0) >= 0
+    assert found.stderr is not None or name == "f1", "of few resamples with a positive label there is none"
 
 
 def test_the_standard_error_of_a_share_is_the_binomial_one() -> None:
@@ -135,17 +141,17 @@ def test_mistakes_are_told() -> None:
 def test_evaluate_computes_the_same_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    evaluate_metrics = pytest.importorskip("harness.tasks.evaluate_metrics", reason="evaluate is not installed")
+    from harness.tasks.metrics import objects
 
     def no_network(*_: object) -> None:
         raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
     predicted, references = ["a b", "c"], [["a b", "x"], ["d"]]
-    found = evaluate_metrics.load("rouge_l").compute(predictions=predicted, references=references)
+    found = objects.load("rouge_l").compute(predictions=predicted, references=references)
     expected = score("rouge_l", predicted, references)
-    assert found == {"rouge_l": expected.value, "rouge_l_stderr": expected.stderr}
-    batches = evaluate_metrics.load("accuracy")
+    assert (found["rouge_l"], found["stderr"], found["values"]) == (expected.value, expected.stderr, [1.0, 0.0])
+    batches = objects.load("accuracy")
     for prediction, reference in [("a", "a"), ("a", "b")]:
         batches.add(prediction=prediction, reference=reference)
     assert batches.compute()["accuracy"] == 0.5
@@ -203,7 +209,7 @@ def test_the_words_of_ascii_texts_are_those_of_rouge_score(text: str) -> None:
     assert WordTokenizer().tokenize(text) == DefaultTokenizer(use_stemmer=True).tokenize(text)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(st.text(alphabet="abcxyz .-A1", max_size=30), st.text(alphabet="abcxyz .-A1", max_size=30))
 def test_rouge_of_ascii_texts_is_that_of_rouge_score(prediction: str, reference: str) -> None:
     from rouge_score.rouge_scorer import RougeScorer
@@ -275,15 +281,9 @@ def test_a_perplexity_outside_its_domain_is_none(nats: list[float], tokens: list
 
 
 @pytest.mark.parametrize("copies", [2, 5])
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", sorted(set(METRICS) - {"meteor"}))
 def test_copies_of_each_example_have_the_standard_error_of_one(name: str, copies: int) -> None:
-    rng = np.random.default_rng(1)
-    if name == "perplexity":
-        predictions: list[object] = list(rng.uniform(5, 20, 12))
-        references: list[object] = list(range(3, 15))
-    else:
-        predictions = [" ".join(rng.choice(list("abcd"), 5)) for _ in range(12)]
-        references = [one if rng.random() < 0.5 else "a b c d a" for one in predictions]
+    predictions, references = samples.of(name, 12, seed=1)
     tolerance = 0.02 if name == "bleu" else 1e-6  # its smoothing depends on the number of words
     one = score(name, predictions, references)
     several = score(name, predictions * copies, references * copies, clusters=list(range(12)) * copies)

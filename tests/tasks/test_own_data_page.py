@@ -53,6 +53,8 @@ def write(folder: Path) -> None:
     options = {"text": ["right", "wrong"], "key": ["A", "B"]}
     exam = [{"question": f"q {i}", "options": options, "answer": "AB"[i % 2]} for i in numbers]
     (folder / "exam.jsonl").write_text("\n".join(map(json.dumps, exam)))
+    ratings = [f"text {i},{i % 9 / 2 + 1}" for i in numbers]
+    (folder / "ratings.csv").write_text("\n".join(["body,stars", *ratings]))
     header, *rows = blocks("csv")[0].splitlines()
     reviews = [re.sub(r'^\d+;"', f'{i};"{i} ', rows[i % 2]) for i in numbers]
     (folder / "reviews.csv").write_text("\n".join([header, *reviews]), encoding="cp1252")
@@ -88,6 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 KNOWN: dict[str, tuple[str, Callable[[data.Example], Any], Any]] = {
     "tickets.yaml": ("classification", lambda e: e.prompt[:13], "Ticket: text "),
     "exam.yaml": ("multiple_choice", lambda e: e.candidates, ("right", "wrong")),
+    "ratings.yaml": ("regression", lambda e: e.target == float(e.completion) == int(e.text[5:]) % 9 / 2 + 1, True),
     "replies.yaml": ("preference", lambda e: (e.completion[:3], (e.rejected or "")[:2]), ("yes", "no")),
     "reviews.yaml": ("classification", lambda e: e.text.split()[-1] in ("film", "floor"), True),
     "chat.yaml": ("generation", lambda e: (e.prompt[:9], e.completion[:3]), ("question ", "yes")),

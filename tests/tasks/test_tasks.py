@@ -325,6 +325,7 @@ SIZES = {
     "cola": (8024, 500, 527),
     "e2e_nlg": (4014, 60, 630),
     "factual_preference": (229, 42, 100),
+    "film_sentiment": (9103, 500, 1000),
     "arc_challenge": (89, 60, 150),
     "arc_easy": (170, 100, 300),
     "asdiv": (1604, 200, 500),

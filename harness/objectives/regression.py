@@ -1,0 +1,22 @@
+r"""Regression: the squared error of a number, :math:`(f_\theta(x) - (y - \mu) / \sigma)^2`.
+
+An encoder learns a head with one output on targets in standard deviations from their mean, so that a learning rate fits
+whatever their unit; mean and deviation are those of the training examples. A decoder learns the number as text (Raffel
+et al. 2020, arXiv:1910.10683, section 2.4).
+"""
+
+from __future__ import annotations
+
+from harness.networks.tuned import Tuned
+from harness.objectives import sft
+from harness.tasks.data import TaskData
+from harness.training.heads import texts_and_labels
+from harness.training.trainer import History, Settings, train
+
+
+def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
+    """Train in place: an encoder with a head on the standardised number, a decoder on its text."""
+    if not tuned.base.has_head:
+        return sft.fit(tuned, data, settings)
+    rows = [{"text": e.text, "label": data.scale.standard(e.target)} for e in data.train if e.target is not None]
+    return train(tuned, rows, texts_and_labels(tuned.base.tokenizer, settings.budget.max_length), settings)
