@@ -36,10 +36,12 @@ def plan(
         ids = sweep_plan.matching(wanted)
         sweep_plan = replace(sweep_plan, rows=tuple(row for row in sweep_plan.rows if row.trial_id in ids))
     data = check.tasks(row.trial for row in sweep_plan.runnable)
+    taken_for = check.taken_for(row.trial for row in sweep_plan.rows)
     with Estimating() as watch:
         sweep_plan = planned.judge(sweep_plan, limit, watch=watch)
     if as_json:
-        print_json({**sweep_plan.document(), "data": {name: [str(one) for one in said] for name, said in data.items()}})
+        notices = {name: [str(one) for one in said] for name, said in data.items()}
+        print_json({**sweep_plan.document(), "data": notices, "taken_for": taken_for})
     else:
         from harness.cli import console_tables
 
@@ -50,5 +52,7 @@ def plan(
             f"{len(sweep_plan.runnable)} to run, {len(sweep_plan.skipped)} skipped, {out} excluded, "
             f"{sweep_plan.duplicates} duplicates merged"
         )
+        for name, what in taken_for.items():
+            say(f"task '{name}': its data was taken for {what}")
         for line in check.lines(data):
             say(line)

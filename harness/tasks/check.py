@@ -39,6 +39,12 @@ def tasks(trials: Iterable[Trial], must_be_here: bool = False) -> dict[str, tupl
     return said
 
 
+def taken_for(trials: Iterable[Trial]) -> dict[str, str]:
+    """What the data of each task was taken for, by its name; only of tasks whose file leaves that to the data."""
+    specs = map(load_spec, dict.fromkeys(trial.address("task") for trial in trials))
+    return {spec.name: spec.taken_for for spec in specs if spec.taken_for is not None}
+
+
 def is_here(spec: TaskSpec) -> bool:
     """Whether a task's data can be opened without a download; an own local file counts, though it may be missing."""
     return here.is_here(spec.source) or (spec.file is not None and isinstance(spec.source, LocalSource))
