@@ -49,8 +49,10 @@ PeakOf = Callable[[str, str], float | None]
 class Texts:
     """The size of a task's texts, in tokens by their characters."""
 
-    read: float
-    written: float
+    prompt: float
+    by_head: float
+    """Of what an encoder's head reads instead."""
+    answer: float
     scored: Sequence[int]
     """Examples of validation and test."""
     writes: bool
@@ -156,7 +158,8 @@ def work_of(planned: Planned) -> Work | None:
     texts = _texts(trial.address("task"))
     if texts is None or (trains and planned.estimated_flops is None):
         return None
-    slots = min(1.0, _PADDED * (texts.read + texts.written) / trial.budget.max_length)
+    learnt = texts.by_head if _is_encoder(trial.address("model")) else texts.prompt + texts.answer
+    slots = min(1.0, _PADDED * learnt / trial.budget.max_length)
     step_flops = slots * (planned.estimated_flops or 0)
     return _work(trial.address("model"), trial.budget, texts, step_flops, trains)
 
@@ -182,15 +185,21 @@ def _work(model: str, budget: Budget, texts: Texts, step_flops: float, trains: b
     most = budget.eval_examples
     scored = sum(size if most is None else min(size, most) for size in texts.scored)
     # What was not trained to stop writes on to the end.
-    written = min(texts.written, budget.max_new_tokens or math.inf) if trains else (budget.max_new_tokens or math.inf)
+    written = min(texts.answer if trains else 2 * texts.answer, budget.max_new_tokens or math.inf)
     return Work(
         steps=budget.train_steps if trains else 0,
         step_flops=step_flops,
         forward_flops=forward_flops,
-        read=min(_PADDED * texts.read, budget.max_length),
+        read=min(_PADDED * (texts.by_head if _is_encoder(model) else texts.prompt), budget.max_length),
         scored=scored,
-        written=min(written, 2 * texts.written) if texts.writes else 0.0,
+        written=written if texts.writes else 0.0,
     )
+
+
+def _is_encoder(model: str) -> bool:
+    from harness.models.spec import load_spec
+
+    return load_spec(model).kind == "encoder"
 
 
 @lru_cache(maxsize=64)
@@ -221,10 +230,18 @@ def _texts(task: str) -> Texts | None:
         warnings.simplefilter("ignore")
         loaded = data.load(task)
     some = loaded.train[:500]
-    read = statistics.fmean(len(example.prompt or example.completion) for example in some) / _CHARACTERS
-    written = 0.0 if spec.is_corpus else statistics.fmean(len(example.completion) for example in some) / _CHARACTERS
-    scored = (len(loaded.validation), len(loaded.test))
-    return Texts(read, written, scored, spec.kind in ("generation", "preference"))
+    return Texts(
+        prompt=_tokens(example.prompt or example.completion for example in some),
+        by_head=_tokens(example.text for example in some),
+        answer=0.0 if spec.is_corpus else _tokens(example.completion for example in some),
+        scored=(len(loaded.validation), len(loaded.test)),
+        writes=spec.kind in ("generation", "preference"),
+    )
+
+
+def _tokens(texts: Iterable[str]) -> float:
+    """Tokens of an average text."""
+    return statistics.fmean(map(len, texts)) / _CHARACTERS
 
 
 def _facts(trial: Trial) -> dict[str, Any]:
