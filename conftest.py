@@ -11,6 +11,8 @@ import pytest
 # Tests never ask a hub; set before transformers is imported anywhere.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# No test measures the machine to say how long a trial would take.
+os.environ.setdefault("TUNEBENCH_FLOPS_PER_S", "1e11")
 # A shell gives what it starts in the background an interrupt that is ignored, and so would all that tests start.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

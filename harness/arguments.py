@@ -9,7 +9,9 @@ function's own file.
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from harness import specfile
+from harness import catalog, notebooks, specfile
+from harness.errors import InputError
 
 __all__ = ["Callable", "JsonValue", "Literal", "Mapping", "Sequence"]
 
@@ -40,13 +43,30 @@ Modules = Word | Annotated[list[Word], Field(min_length=1)]
 _FUNCTIONS = {"methods": "apply", "objectives": "fit"}
 
 
-@lru_cache(maxsize=256)
 def declared(room: str, name: str) -> Mapping[str, Any]:
     """Argument -> type of the method or objective called ``name``; ``room`` is 'methods' or 'objectives'.
 
-    Arguments without a default are left out: the harness gives those.
+    Arguments without a default are left out: the harness gives those. A method may be the path of a user's own file;
+    arguments without a type are left out there.
     """
+    if catalog.is_method_path(name):
+        return {argument: one.kind for argument, one in own(name).items() if one.kind is not None}
+    return _declared(room, name)
+
+
+@lru_cache(maxsize=256)
+def _declared(room: str, name: str) -> Mapping[str, Any]:
     tree = ast.parse((Path(__file__).parent / room / f"{name}.py").read_text(encoding="utf-8"))
+    function, known = _function(tree, _FUNCTIONS[room])
+    if function is None:
+        raise LookupError(f"{room}/{name}.py has no function {_FUNCTIONS[room]}")
+    given = function.args
+    optional = given.args[len(given.args) - len(given.defaults) :]
+    return _types({each.arg: each.annotation for each in optional if each.annotation}, known)
+
+
+def _function(tree: ast.Module, name: str) -> tuple[ast.FunctionDef | None, dict[str, Any]]:
+    """The function called ``name``, and what the annotations before it may use."""
     known = dict(globals())
     for statement in tree.body:
         match statement:
@@ -54,10 +74,9 @@ def declared(room: str, name: str) -> Mapping[str, Any]:
                 targets=[ast.Name(id=alias)], value=ast.Subscript(value=ast.Name(id="Literal" | "Annotated"))
             ):
                 known |= _types({alias: statement.value}, known)
-            case ast.FunctionDef(name=function, args=given) if function == _FUNCTIONS[room]:
-                optional = given.args[len(given.args) - len(given.defaults) :]
-                return _types({each.arg: each.annotation for each in optional if each.annotation}, known)
-    raise LookupError(f"{room}/{name}.py has no function {_FUNCTIONS[room]}")
+            case ast.FunctionDef(name=here) if here == name:
+                return statement, known
+    return None, known
 
 
 def _types(annotations: Mapping[str, ast.expr], known: dict[str, Any]) -> dict[str, Any]:
@@ -80,3 +99,74 @@ def check_all(room: str, name: str, given: Mapping[str, Any]) -> None:
     for argument, value in given.items():
         if argument in kinds:
             check(value, kinds[argument], f"{name}.{argument}")
+
+
+# --- a method of a user's own ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a method of a user's own."""
+
+    default: Any
+    kind: Any = None
+    """Its type; None where the file names none that can be read without running it."""
+
+
+#: What the harness gives to a method that asks for it.
+_GIVEN = "train_steps"
+
+
+def own(file: str) -> Mapping[str, Argument]:
+    """The arguments of ``apply`` in a user's own file, read without running it, in their order and without the base.
+
+    Raises :class:`InputError`, in one line, for a file that is missing or no Python, has no ``apply(base, ...)``, or
+    whose arguments a sweep could not set.
+    """
+    path = Path(file).expanduser()
+    try:
+        return _own(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"method: there is no file {file}") from error
+
+
+@lru_cache(maxsize=256)
+def _own(path: Path, _modified: int) -> Mapping[str, Argument]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise InputError(f"{path}: line {error.lineno} is not Python: {error.msg}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is not Python in UTF-8") from error
+    function, known = _function(tree, "apply")
+    given = ast.arguments([], [], None, [], [], None, []) if function is None else function.args
+    first, *places = [*given.posonlyargs, *given.args] or [None]
+    if first is None or len(given.defaults) > len(places):
+        raise InputError(f"{path}: a method needs a function 'def apply(base, ...)' that takes the base model first")
+    for star in (given.vararg, given.kwarg):
+        if star is not None:
+            raise InputError(f"{path}: apply: '*{star.arg}' cannot be checked; name each argument")
+    defaults = [*[None] * (len(places) - len(given.defaults)), *given.defaults, *given.kw_defaults]
+    pairs = zip([*places, *given.kwonlyargs], defaults, strict=True)
+    return {arg.arg: _argument(arg, default, known, f"{path}: apply") for arg, default in pairs if arg.arg != _GIVEN}
+
+
+def _argument(arg: ast.arg, default: ast.expr | None, known: dict[str, Any], where: str) -> Argument:
+    where = f"{where}: argument '{arg.arg}'"
+    if arg.arg in (*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD):
+        raise InputError(f"{where} has a name that every trial uses for something else; give it another one")
+    if default is None:
+        raise InputError(f"{where} has no default; give it one, such as {arg.arg}=8")
+    try:
+        value = ast.literal_eval(default)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: its default is nothing that YAML can write") from error
+    try:
+        kind = _types({arg.arg: arg.annotation}, known)[arg.arg] if arg.annotation else None
+        TypeAdapter(kind)
+    except Exception:  # what the file imports is not known here; the default then says what a value may be
+        kind = None
+    if kind is not None:
+        check(value, kind, where)
+    return Argument(value, kind)

@@ -129,3 +129,8 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def version_of(path: Path) -> str:
+    """12 digits of the SHA-256 of a file: enough to tell two versions of it apart. Raises OSError."""
+    return sha256(path)[:12]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
 
@@ -46,10 +46,13 @@ def parse(cls: type[M], value: Any, where: str, node: yaml.Node | None = None) -
         raise _one_line(cls, value, error, where) from error
 
 
-def read(cls: type[M], path: Path) -> M:
-    """The specification in a YAML file. Raises :class:`InputError` when it cannot be read or is not valid."""
+def read(cls: type[M], path: Path, complete: Callable[[Any], Any] = lambda value: value) -> M:
+    """The specification in a YAML file; ``complete`` adds to what the file holds.
+
+    Raises :class:`InputError` when it cannot be read or is not valid.
+    """
     value, node = _loaded(_text(path), str(path))
-    return parse(cls, value, str(path), node)
+    return parse(cls, complete(value), str(path), node)
 
 
 def _put_words(value: Any, node: yaml.Node, error: ValidationError) -> bool:

@@ -112,6 +112,9 @@ class Trial(Frozen):
     task_version: str | None = Field(
         None, description="the task's version; of an own task also 12 digits of the SHA-256 of its files, '1+…'"
     )
+    method_version: str | None = Field(
+        None, description="of an own method, 12 digits of the SHA-256 of its file; null: the package's"
+    )
     seed: int = Field(0, ge=0, lt=2**32)
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="null when nothing is trained")
     budget: Budget = Budget()
@@ -124,8 +127,8 @@ class Trial(Frozen):
     protocol_version: int = PROTOCOL_VERSION
     paths: dict[str, str] = Field(
         default_factory=dict,
-        description="'model', 'task' -> what finds it where the name does not: the absolute path of an own file, or "
-        "hub:ORG/NAME@COMMIT; no part of the identity: a path differs by host, and the commit is the revision",
+        description="'model', 'task', 'method' -> what finds it where the name does not: the absolute path of an own "
+        "file, or hub:ORG/NAME@COMMIT; no part of the identity: a path differs by host, and the commit is the revision",
     )
 
     @field_validator("parents", mode="before")
@@ -150,12 +153,14 @@ class Trial(Frozen):
         left_out = {"paths"}
         if self.protocol_version < 2:  # whose trials had no versions: their ids stay what they were
             left_out |= {"model_revision", "task_version"}
+        if self.method_version is None:  # later than the first trials, whose ids stay what they were
+            left_out |= {"method_version"}
         document = self.model_dump(mode="json", exclude=left_out)
         document["parents"] = {role: ids if len(ids) > 1 else ids[0] for role, ids in document["parents"].items()}
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
-    def address(self, axis: Literal["model", "task"]) -> str:
-        """What finds the model or task from any folder: an own file's absolute path, a hub's commit, else the name."""
+    def address(self, axis: Literal["model", "task", "method"]) -> str:
+        """What finds it from any folder: an own file's absolute path, a hub's commit, else the name."""
         name: str = getattr(self, axis)
         return self.paths.get(axis, name)
 

@@ -11,6 +11,7 @@ import typer
 
 from harness import notebooks
 from harness.cli import (
+    advise,
     estimate,
     fetch,
     figures,
@@ -33,7 +34,23 @@ from harness.processes.lifetime import ended_by_signals
 
 __all__ = ["app", "main"]
 
-for _command in (run, plan, status, tables, report, figures, recommend, estimate, list, show, fetch, lab, init, trial):
+for _command in (
+    run,
+    plan,
+    advise,
+    status,
+    tables,
+    report,
+    figures,
+    recommend,
+    estimate,
+    list,
+    show,
+    fetch,
+    lab,
+    init,
+    trial,
+):
     _command.add_to(app)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.results.record import Record
+from harness.runner.display import clock
 from harness.sweeps.plan import Plan, Planned
 from harness.trial import Trial
 
@@ -41,11 +42,12 @@ def plan(sweep_plan: Plan) -> Lines:
             number(row.trial.learning_rate),
             _steps(row),
             _gigabytes([row]),
+            _duration([row]),
             _why(row),
         )
         for row in sweep_plan.rows
     ]
-    return Lines(("trial", *_CELL, "seed", "lr", "steps", "GB", ""), rows)
+    return Lines(("trial", *_CELL, "seed", "lr", "steps", "GB", "time", ""), rows)
 
 
 def _plan_by_cell(rows: Sequence[Planned]) -> Lines:
@@ -53,10 +55,25 @@ def _plan_by_cell(rows: Sequence[Planned]) -> Lines:
     for row in rows:
         groups[(*_cell(row.trial), _steps(row), _why(row))].append(row)
     lines = [
-        (*cell, len(rows_of_cell), len({row.trial.seed for row in rows_of_cell}), steps, _gigabytes(rows_of_cell), why)
+        (
+            *cell,
+            len(rows_of_cell),
+            len({row.trial.seed for row in rows_of_cell}),
+            steps,
+            _gigabytes(rows_of_cell),
+            _duration(rows_of_cell),
+            why,
+        )
         for (*cell, steps, why), rows_of_cell in groups.items()
     ]
-    return Lines((*_CELL, "trials", "seeds", "steps", "GB", ""), lines)
+    return Lines((*_CELL, "trials", "seeds", "steps", "GB", "time", ""), lines)
+
+
+def time_of(seconds: float, unknown: int) -> Iterator[str]:
+    """How long the trials take one after the other, and how many are left out of that."""
+    if seconds:
+        but = f", without {unknown} whose time is not known" if unknown else ""
+        yield f"estimated to take {clock(seconds)} one after the other{but}"
 
 
 def outcome(sweep_dir: Path, records: Sequence[Record]) -> Lines:
@@ -123,6 +140,12 @@ def _gigabytes(rows: Iterable[Planned]) -> str:
     """The largest estimated memory of ``rows``, in GB; empty where none is known."""
     known = [row.estimated_bytes for row in rows if row.estimated_bytes is not None]
     return f"{max(known) / 1e9:,.2f}" if known else ""
+
+
+def _duration(rows: Iterable[Planned]) -> str:
+    """The longest estimated time of ``rows``; empty where none is known."""
+    known = [row.estimated_s for row in rows if row.estimated_s is not None]
+    return clock(max(known)) if known else ""
 
 
 def _why(row: Planned) -> str:

@@ -22,7 +22,8 @@ def estimate(
         str, typer.Argument(metavar="MODEL", help="a model's name, or the path of a config.json or of its folder")
     ],
     method: Annotated[
-        str, typer.Option(metavar="M", help="a method's name, or 'all' for a table of what fits")
+        str,
+        typer.Option(metavar="M", help="a method's name, the path of a file of your own, or 'all': what fits"),
     ] = "full",
     set_: Annotated[
         list[str] | None,
@@ -94,7 +95,7 @@ def _checked(model: str, method: str, texts: Sequence[str]) -> dict[str, Any]:
         return {}
     if not catalog.method(method, "--method").trains:
         raise InputError(f"--method: '{method}' trains nothing; valid: all, or a method that trains")
-    declared = arguments.declared("methods", method)
+    declared = arguments.own(method) if catalog.is_method_path(method) else arguments.declared("methods", method)
     for name in given:
         if name not in declared:
             raise unknown(f"--set: {method}", name, declared)

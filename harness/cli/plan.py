@@ -21,11 +21,15 @@ def plan(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which trials would run, with their estimated memory, and which are skipped and why."""
+    """Show which trials would run, with their estimated memory and time, and which are skipped and why.
+
+    Times follow from this machine's speed, measured once, and from earlier rows on it in tables below results/.
+    """
     from dataclasses import replace
+    from pathlib import Path
 
     from harness.cli.estimating import Estimating
-    from harness.estimate import planned
+    from harness.estimate import planned, time
     from harness.sweeps import expand as matrix
     from harness.sweeps import spec as sweeps
     from harness.tasks import check
@@ -36,19 +40,28 @@ def plan(
         ids = sweep_plan.matching(wanted)
         sweep_plan = replace(sweep_plan, rows=tuple(row for row in sweep_plan.rows if row.trial_id in ids))
     data = check.tasks(row.trial for row in sweep_plan.runnable)
+    taken_for = check.taken_for(row.trial for row in sweep_plan.rows)
     with Estimating() as watch:
         sweep_plan = planned.judge(sweep_plan, limit, watch=watch)
+    sweep_plan = time.judge(sweep_plan, time.rows_of(Path("results")))
     if as_json:
-        print_json({**sweep_plan.document(), "data": {name: [str(one) for one in said] for name, said in data.items()}})
+        notices = {name: [str(one) for one in said] for name, said in data.items()}
+        seconds, unknown = time.total_s(sweep_plan)
+        total = {"estimated_s": seconds, "trials_without_time": unknown}
+        print_json({**sweep_plan.document(), **total, "data": notices, "taken_for": taken_for})
     else:
         from harness.cli import console_tables
 
         lines = console_tables.plan(sweep_plan)
         print_table(lines.header, lines.rows)
+        for line in console_tables.time_of(*time.total_s(sweep_plan)):
+            print(line)
         out = sum(count for _, count in sweep_plan.excluded)
         print(
             f"{len(sweep_plan.runnable)} to run, {len(sweep_plan.skipped)} skipped, {out} excluded, "
             f"{sweep_plan.duplicates} duplicates merged"
         )
+        for name, what in taken_for.items():
+            say(f"task '{name}': its data was taken for {what}")
         for line in check.lines(data):
             say(line)

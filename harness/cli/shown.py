@@ -120,6 +120,7 @@ def _task_lines(task: Overview) -> Iterator[str]:
         {
             "task": spec.name,
             "kind": spec.kind,
+            "taken for": spec.taken_for,
             "description": spec.description,
             "file": spec.file,
             "source": task.source,
@@ -174,6 +175,7 @@ def _task_document(task: Overview, readings: _Readings, notes: Sequence[str]) ->
     return {
         "what": "task",
         **spec.model_dump(mode="json", include={"name", "kind", "description", "language", "citation", "notes"}),
+        "taken_for": spec.taken_for,
         "license": spec.license.data if spec.license else None,
         "file": None if spec.file is None else str(spec.file),
         "source": task.source,

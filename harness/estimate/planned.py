@@ -29,6 +29,7 @@ from functools import cache as once
 from importlib import metadata
 from itertools import count
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from harness import catalog
 from harness.errors import InputError
@@ -57,8 +58,19 @@ _ROOMS = ("estimate", "methods", "networks", "models", "measure")
 LimitOf = Callable[[str], MemoryLimit | None]
 #: Hears how many settings are estimated, of how many: first 0 of them.
 Watch = Callable[[int, int], None]
-#: Peak bytes of a setting; None where it cannot be traced; a text says why the method refuses its arguments.
-Peak = int | str | None
+
+
+class Step(NamedTuple):
+    """A training step."""
+
+    bytes: int
+    """Its peak."""
+    flops: int
+    """Operations of a whole batch at the full length, forward and backward."""
+
+
+#: The step of a setting; None where it cannot be traced; a text says why the method refuses its arguments.
+Peak = Step | str | None
 #: The peak of each setting. It tells the watch of each.
 Estimator = Callable[[list["Setting"], Watch], dict["Setting", Peak]]
 
@@ -69,27 +81,31 @@ class Setting:
 
     model: str
     method: str
+    """Its name, or the path of an own file."""
     method_args: str
     """The arguments of the method as JSON with sorted keys."""
     batch_size: int
     length: int
     dtype: str
     labels: int
+    method_version: str | None = None
+    """Of an own file, a digest; None for a method of the package, whose source :func:`_code` covers."""
 
     @classmethod
     def of(cls, trial: Trial) -> Setting | None:
         """The setting of a trial; None if the estimate cannot judge it."""
-        judged = catalog.METHODS[trial.method].trains and trial.objective in ONE_PASS
+        judged = catalog.method_of_row(trial.method).trains and trial.objective in ONE_PASS
         if not judged or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
             return None
         return cls(
             model=trial.address("model"),
-            method=trial.method,
+            method=trial.address("method"),
             method_args=json.dumps(trial.method_args, sort_keys=True),
             batch_size=trial.budget.batch_size,
             length=trial.budget.max_length,
             dtype=trial.dtype,
             labels=_labels(trial.address("task")),
+            method_version=trial.method_version,
         )
 
     def key(self) -> str:
@@ -121,7 +137,8 @@ def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = N
                 row = replace(row, reason=estimate)
                 refused.append(estimate)
             else:
-                row = replace(row, estimated_bytes=estimate)
+                if estimate is not None:
+                    row = replace(row, estimated_bytes=estimate.bytes, estimated_flops=estimate.flops)
                 row = replace(row, reason=_lost_parent(row, skipped) or _too_large(row, limit))
         if row.reason is not None:
             skipped.add(row.trial_id)
@@ -216,22 +233,27 @@ def _answers(process: subprocess.Popen[str], settings: list[Setting]) -> Iterato
     with contextlib.suppress(BrokenPipeError), process.stdin as questions:
         json.dump([asdict(setting) for setting in settings], questions)
     for line in process.stdout:
-        yield json.loads(line)
+        yield _peak(json.loads(line))
 
 
 def _cached(file: Path) -> list[Peak]:
     """The estimate in a cache file, as a list of one; empty if the file is missing or unreadable."""
     try:
-        return [json.loads(file.read_text(encoding="utf-8"))["total_bytes"]]
+        return [_peak(json.loads(file.read_text(encoding="utf-8"))["step"])]
     except (OSError, ValueError, LookupError, TypeError):
         return []
 
 
-def _store(file: Path, size: int | str | None) -> None:
+def _peak(answer: Any) -> Peak:
+    """A step as JSON writes it: [bytes, FLOPs]."""
+    return Step(*answer) if isinstance(answer, list) else answer
+
+
+def _store(file: Path, size: Peak) -> None:
     """Write an estimate to the cache; if that fails, the next plan computes it again."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps({"total_bytes": size}), durable=False)
+        write_atomically(file, json.dumps({"step": size}), durable=False)
 
 
 @once

@@ -1,4 +1,4 @@
-"""Estimates for a plan, in a process of its own: settings as JSON on standard input, the bytes of each on a line."""
+"""Estimates for a plan, in a process of its own: settings as JSON on standard input, the step of each on a line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness import methods
 from harness.estimate.start import quick_start
 
 
-def total_bytes(setting: Mapping[str, Any]) -> int | str | None:
-    """The peak of a training step; None for whatever cannot be traced; why, where the method refuses its arguments.
+def step_of(setting: Mapping[str, Any]) -> tuple[int, int] | str | None:
+    """Peak bytes and FLOPs of a training step; None for what cannot be traced; why, where the method refuses arguments.
 
     Arguments that only the method's notebook takes, such as how much of a spectrum to draw, are left out.
     """
@@ -38,7 +38,7 @@ def total_bytes(setting: Mapping[str, Any]) -> int | str | None:
         # Any library may refuse any combination in any way. A plan without an estimate is right; one that ends here
         # is not.
         return None
-    return step.total_bytes
+    return step.total_bytes, step.flops
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     answers = sys.stdout
     with quick_start(), contextlib.redirect_stdout(sys.stderr):  # libraries may print
         for setting in settings:
-            print(json.dumps(total_bytes(setting)), file=answers, flush=True)
+            print(json.dumps(step_of(setting)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

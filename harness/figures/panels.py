@@ -152,6 +152,7 @@ _DISTINCTIONS: dict[str, Callable[[Any], str]] = {
     "requested_device": lambda name: f"asked for {name}",
     "model_revision": lambda name: f"revision {name or 'unknown'}",
     "task_version": lambda name: f"task version {name or 'unknown'}",
+    "method_version": lambda name: f"file {name or 'unknown'}",
     "protocol_version": lambda n: f"protocol {n:g}",
     "train_examples": lambda n: f"{n:g} examples",
     "batch_size": lambda n: f"batch {n:g}",

@@ -29,6 +29,7 @@ CELL = [
     "task_version",
     "objective",
     "method",
+    "method_version",
     "method_args",
     "objective_args",
     "dtype",

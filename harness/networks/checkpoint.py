@@ -23,6 +23,10 @@ class Description:
     method: str
     args: dict[str, Any]
     model: str
+    file: str | None = None
+    """Path of a method of a user's own; None: the package's."""
+    version: str | None = None
+    """12 digits of the SHA-256 of that file."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:

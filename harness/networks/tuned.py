@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import save_file
 from torch import nn
 
-from harness.files import CHECKSUMS_FILE, write_checksums
+from harness.files import CHECKSUMS_FILE, version_of, write_checksums
 from harness.models.load import Base
 from harness.networks.fresh import fresh_parameters
 from harness.networks.merging import Merge
@@ -36,6 +36,8 @@ class Tuned:
     """Name of the method, as :func:`harness.methods.apply` notes it."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """The arguments of the method, with defaults."""
+    file: str | None = None
+    """Path of the user's own file with the method; None: the package's."""
     note: str | None = field(default=None)
     """A note for readers of the row, such as biases that the method had to add."""
     optimizer: str = "adamw_torch_fused"
@@ -108,6 +110,9 @@ class Tuned:
             save_file({name: t.detach().contiguous() for name, t in stored.items()}, folder / TENSORS_FILE)
         written = sum(path.stat().st_size for path in folder.iterdir())
         description = {"method": self.method, "args": dict(self.args), "model": self.base.spec.name}
+        if self.file is not None:
+            own = Path(self.file).expanduser().absolute()
+            description |= {"file": str(own), "version": version_of(own)}
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description, sort_keys=True))
         write_checksums(folder)
         return written

@@ -28,7 +28,7 @@ def fit(name: str, tuned: Tuned, data: TaskData, settings: Settings, **args: Any
             raise unknown(f"{name}: argument", argument, known)
     arguments.check_all("objectives", name, args)
     if tuned.own_loss is not None:
-        method = catalog.method(tuned.method)
+        method = catalog.method_of_row(tuned.method)
         if name not in method.objectives:
             raise InputError(
                 f"objective: '{name}' cannot train '{method.name}': {method.objectives_because}; "

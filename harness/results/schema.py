@@ -52,6 +52,7 @@ TRIALS = Table(
             _C("sweep", "string", "name of the sweep", True),
             _C("notebook", "string", "notebook that ran, under notebooks/", True),
             _C("method", "string", "which parameters train", True),
+            _C("method_version", "string", "of an own method, digest of its file; null: the package's"),
             _C("method_args", "string", "arguments of the method, as JSON with sorted keys", True),
             _C("objective", "string", "which loss trains them", True),
             _C("objective_args", "string", "arguments of the objective, as JSON with sorted keys", True),

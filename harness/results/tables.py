@@ -116,6 +116,7 @@ def _row(record: Record) -> dict[str, Any]:
         "sweep": record.sweep,
         "notebook": trial.notebook,
         "method": trial.method,
+        "method_version": trial.method_version,
         "method_args": _json(trial.method_args),
         "objective": trial.objective,
         "objective_args": _json(trial.objective_args),

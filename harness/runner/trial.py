@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from harness import notebooks
 from harness.errors import InputError
-from harness.files import LOG_FILE, OUTCOME_FILE, PROGRESS_FILE, SWEEP_FILE, open_log
+from harness.files import LOG_FILE, OUTCOME_FILE, PROGRESS_FILE, SWEEP_FILE, open_log, version_of
 from harness.ledger import parents
 from harness.ledger.claims import LEASE_S, Claim
 from harness.ledger.ledger import Ledger
@@ -29,6 +29,7 @@ from harness.runner.notebook import Run
 from harness.sweeps import spec as sweep
 from harness.sweeps.plan import Planned
 from harness.sweeps.spec import Sweep
+from harness.trial import Trial
 
 
 def run_trial(trial_dir: Path) -> Record | None:
@@ -102,11 +103,12 @@ def _tie_to_driver() -> bool:
 def _parameters(ledger: Ledger, row: Planned, keep: bool) -> dict[str, Any]:
     """What papermill gets: only what the notebook declares. Raises :class:`InputError` for anything that it lacks."""
     trial = row.trial
+    _check_method(trial)
     declared = notebooks.parameters(trial.notebook)
     given = trial.parameters()
     if "method_args" in declared:
         given = {name: value for name, value in given.items() if name not in trial.method_args}
-        given |= {"method": trial.method, "method_args": trial.method_args}
+        given |= {"method": trial.address("method"), "method_args": trial.method_args}
     if given["learning_rate"] is None and "learning_rate" not in declared:
         del given["learning_rate"]
     if stray := sorted(given.keys() - declared.keys()):
@@ -120,6 +122,17 @@ def _parameters(ledger: Ledger, row: Planned, keep: bool) -> dict[str, Any]:
         "parent_dirs": {role: str(ledger.artifact_dir(parent)) for role, parent in chosen.items()},
     }
     return given | {name: place for name, place in places.items() if name in declared}
+
+
+def _check_method(trial: Trial) -> None:
+    """Raise :class:`InputError` if an own method's file is not the one that was planned: the row would be another's."""
+    if trial.method_version is None:
+        return
+    file = Path(trial.address("method"))
+    if not file.is_file():
+        raise InputError(f"method: there is no file {file} any more; run the sweep again from where it is now")
+    if version_of(file) != trial.method_version:
+        raise InputError(f"method: {file} has changed since this trial was planned; run the sweep again")
 
 
 def _clear(trial_dir: Path) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import catalog
 from harness.files import sha256, write_atomically
 from harness.sources import cache
 
@@ -44,11 +45,11 @@ def is_task_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-_IS_PATH = {"model": is_model_path, "task": is_task_path}
+_IS_PATH = {"model": is_model_path, "task": is_task_path, "method": catalog.is_method_path}
 
 
 def is_path(axis: str, name: str) -> bool:
-    """Whether ``name`` on ``axis``, 'model' or 'task', is meant as a path."""
+    """Whether ``name`` on ``axis``, 'model', 'task' or 'method', is meant as a path."""
     return _IS_PATH[axis](name)
 
 
@@ -66,7 +67,7 @@ def locate(path: str, folder: Path) -> Path:
 
 
 def address(axis: str, name: str, folder: Path) -> str:
-    """What finds the model or task ``name`` from anywhere; relative paths are relative to ``folder``.
+    """What finds the model, task or method ``name`` from anywhere; relative paths are relative to ``folder``.
 
     An absolute path for a path, ``hub:ORG/NAME`` for ORG/NAME where no such folder exists, else the name itself.
     """
@@ -83,7 +84,7 @@ class Aliases:
     folder: Path = Path()
     """What relative paths are relative to: the folder of the sweep's file."""
     short_names: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
-    """'model' or 'task' -> absolute path -> the name in trials and tables."""
+    """'model', 'task' or 'method' -> absolute path -> the name in trials and tables."""
 
     def short(self, axis: str, value: Any) -> Any:
         """The short name of the own file that ``value`` leads to; whatever leads to none stays as it is."""

@@ -1,4 +1,4 @@
-"""The models and tasks of a sweep: found by name or path, told apart by short names, and named in its filters."""
+"""The models, tasks and methods of a sweep: found by name or path, told apart by short names, named in its filters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness import catalog
 from harness.errors import InputError, unknown
 from harness.sources import own_files
 from harness.sources.own_files import Aliases
+from harness.sweeps import own_methods
 from harness.sweeps.spec import Sweep
 
 
@@ -61,15 +62,17 @@ class Entry(Generic[S]):
 
 @dataclass(frozen=True)
 class Axes:
-    """The models and tasks of one sweep, in its order."""
+    """The models, tasks and methods of one sweep, in its order."""
 
     models: Sequence[Entry[ModelSpec]]
     tasks: Sequence[Entry[TaskSpec]]
+    methods: Mapping[str, catalog.Method]
+    """By the names that trials give them."""
     aliases: Aliases
 
 
 def load(sweep: Sweep) -> Axes:
-    """The models and tasks of ``sweep``.
+    """The models, tasks and methods of ``sweep``.
 
     A revision of the hub that may move is looked up here, once: trials hold the commit. Raises :class:`InputError` for
     a name or path that leads nowhere, for a file that is not valid, where the hub refuses or cannot be reached, and
@@ -87,7 +90,9 @@ def load(sweep: Sweep) -> Axes:
         axis: {Path(entry.path): entry.spec.name for entry in entries if entry.path is not None}
         for axis, entries in own.items()
     }
-    return Axes(models, tasks, Aliases(sweep.folder, short_names))
+    methods = own_methods.load(sweep)
+    short_names["method"] = {Path(m.file): name for name, m in methods.items() if m.file is not None}
+    return Axes(models, tasks, methods, Aliases(sweep.folder, short_names))
 
 
 def check_names(sweep: Sweep, axes: Axes) -> None:
@@ -96,7 +101,7 @@ def check_names(sweep: Sweep, axes: Axes) -> None:
     from harness.tasks.spec import names as task_names
 
     valid: dict[str, set[str]] = {
-        "method": set(catalog.METHODS),
+        "method": {*catalog.METHODS, *axes.methods},
         "objective": set(catalog.OBJECTIVES),
         "model": {*model_names(), *(entry.spec.name for entry in axes.models), *sweep.models},
         "task": {*task_names(), *(entry.spec.name for entry in axes.tasks), *sweep.tasks},
@@ -108,7 +113,8 @@ def check_names(sweep: Sweep, axes: Axes) -> None:
             if axis not in ("model", "task", "objective"):
                 raise unknown(f"{where}.match", axis, ("model", "task", "objective"))
         for name in entry.methods:
-            catalog.method(name, f"{where}.methods")
+            if axes.aliases.short("method", name) not in valid["method"]:
+                raise unknown(f"{where}.methods", name, valid["method"])
         matches.append((f"overrides.{position}.match", entry.match))
     matches += [(f"exclude.{position}", entry) for position, entry in enumerate(sweep.exclude)]
     for place, match in matches:

@@ -30,7 +30,7 @@ from pydantic import JsonValue
 from harness import catalog, notebooks
 from harness.errors import InputError
 from harness.sweeps import axes as of_sweep
-from harness.sweeps import given
+from harness.sweeps import given, own_methods
 from harness.sweeps.axes import Entry, ModelSpec, TaskSpec
 from harness.sweeps.plan import Plan, Planned, facts, in_order, matches
 from harness.sweeps.spec import Arguments, Sweep
@@ -46,6 +46,8 @@ class _Cell:
     objective: catalog.Objective
     of_model: Entry[ModelSpec]
     of_task: Entry[TaskSpec]
+    methods: Mapping[str, catalog.Method]
+    """Those of the sweep by their names."""
 
     @property
     def model(self) -> ModelSpec:
@@ -57,8 +59,8 @@ class _Cell:
 
     @property
     def paths(self) -> dict[str, str]:
-        """The paths of own models and tasks, by axis."""
-        paths = {"model": self.of_model.path, "task": self.of_task.path}
+        """The paths of own models, tasks and methods, by axis."""
+        paths = {"model": self.of_model.path, "task": self.of_task.path, "method": self.method.file}
         return {axis: path for axis, path in paths.items() if path is not None}
 
     @property
@@ -81,13 +83,13 @@ class _Cell:
         """The cell of a parent: this cell with the method and objective that ``parent`` names."""
         cell = replace(
             self,
-            method=catalog.METHODS[parent.method or self.method.name],
+            method=catalog.METHODS[parent.method] if parent.method else self.method,
             objective=catalog.OBJECTIVES[parent.objective or self.objective.name],
         )
         if not parent.shared:
             return cell
         names = sorted(self.sweep.methods, key=lambda name: name != parent.method)
-        cells = (replace(cell, method=catalog.METHODS[name]) for name in names)
+        cells = (replace(cell, method=self.methods[name]) for name in names)
         able = (c for c in cells if c.method.trains and not c.method.parents and c.impossible() is None)
         return next(able, replace(cell, method=self.method))
 
@@ -157,22 +159,21 @@ def plan(sweep: Sweep) -> Plan:
     that does not exist, and for an argument that the notebook does not take.
     """
     axes = of_sweep.load(sweep)
-    methods = [catalog.method(name, f"{sweep.where}: methods") for name in sweep.methods]
     for name in sweep.objectives or ():
         catalog.objective(name, f"{sweep.where}: objectives")
     of_sweep.check_names(sweep, axes)
     written, sweep = sweep, sweep.with_short_names(axes.aliases)
-    given.check(sweep)
+    given.check(sweep, axes.methods)
 
     rows: dict[str, Planned] = {}
     parents = _Parents(rows)
     excluded: Counter[int] = Counter()
     duplicates = 0
     cells = [
-        _Cell(sweep, method, objective, model, task)
+        _Cell(sweep, method, objective, model, task, axes.methods)
         for model in axes.models
         for task in axes.tasks
-        for method in methods
+        for method in axes.methods.values()
         for objective in _objectives(sweep, task.spec, method.trains)
     ]
     cells.sort(key=lambda cell: cell.method.trains)
@@ -254,11 +255,11 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
     """Every combination of the cell's axes and seeds, without parents."""
     sweep, method, objective = cell.sweep, cell.method, cell.objective
     declared = _declared(cell)
-    of_method = notebooks.parameters(method.notebook)
+    of_method = given.parameters(method)
     axes = {"learning_rate": [declared["learning_rate"]]} if "learning_rate" in declared else {}
     axes |= {name: [value] for name, value in _arguments(of_method).items()}
     objective_axes = {name: [value] for name, value in _arguments(declared).items()} if cell.of_objective else {}
-    of_function, of_fit = given.kinds(method=method.name), given.kinds(objective=objective.name)
+    of_function, of_fit = given.kinds(method=method.address), given.kinds(objective=objective.name)
     known = {**of_method, **declared}
     here = {name: value for name, value in sweep.defaults.items() if name in of_method or name in objective_axes}
     defaults = _axes(cell, here, known, {**of_fit, **of_function}, "defaults")
@@ -290,6 +291,7 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
             notebook=cell.notebook,
             method=method.name,
             method_args=method_args,
+            method_version=own_methods.version(method),
             objective=objective.name,
             objective_args=dict(zip(objective_axes, values[len(axes) :], strict=False)),
             model=cell.model.name,

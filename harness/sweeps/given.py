@@ -33,6 +33,12 @@ def kinds(method: str | None = None, objective: str | None = None) -> Mapping[st
     return {**of_objective, **({} if method is None else arguments.declared("methods", method)), **_trial_kinds()}
 
 
+def parameters(method: catalog.Method) -> dict[str, Any]:
+    """Parameter -> default of the method's notebook, with the arguments of a file of one's own."""
+    own = {} if method.file is None else arguments.own(method.file)
+    return {**notebooks.parameters(method.notebook), **{name: argument.default for name, argument in own.items()}}
+
+
 def as_axes(
     given: Arguments, declared: Mapping[str, Any], kinds: Mapping[str, Any], where: str
 ) -> dict[str, list[JsonValue]]:
@@ -86,16 +92,18 @@ def budget(merged: Mapping[str, Any], where: str) -> Budget:
         raise specfile.mistake(f"{where}.{first['loc'][0]}", [first]) from error
 
 
-def check(sweep: Sweep) -> None:
+def check(sweep: Sweep, methods: Mapping[str, catalog.Method]) -> None:
     """Check what no trial of ``sweep`` may come to use: ``defaults``, ``exclude`` and ``overrides``.
+
+    ``methods`` are those of the sweep by their names.
 
     Raises :class:`InputError` for a default that no notebook takes, for a filter by what no trial has, and for an
     override with an invalid value.
     """
     probes.check(sweep.probes, f"{sweep.where}: probes")
-    own = {catalog.OBJECTIVES[name].notebook for name in sweep.objectives or ()}
-    books = {catalog.METHODS[name].notebook for name in sweep.methods} | {book for book in own if book}
-    taken = {name for book in books for name in notebooks.parameters(book)} - RESERVED
+    books = {book for name in sweep.objectives or () if (book := catalog.OBJECTIVES[name].notebook)}
+    taken = {name for book in books for name in notebooks.parameters(book)}
+    taken = {*taken, *(name for method in methods.values() for name in parameters(method))} - RESERVED
     _check_names(sweep.defaults, taken, f"{sweep.where}: defaults")
     for position, match in enumerate(sweep.exclude):
         where = f"{sweep.where}: exclude.{position}"
@@ -107,8 +115,8 @@ def check(sweep: Sweep) -> None:
         where = f"{sweep.where}: overrides.{position}"
         budget(entry.budget, f"{where}.budget")
         for name, given in entry.methods.items():
-            declared = notebooks.parameters(catalog.METHODS[name].notebook)
-            as_axes(given, declared, kinds(method=name), f"{where}.methods.{name}")
+            method = methods.get(name) or catalog.METHODS[name]
+            as_axes(given, parameters(method), kinds(method=method.address), f"{where}.methods.{name}")
 
 
 def _check_names(given: Iterable[str], valid: set[str], where: str) -> None:

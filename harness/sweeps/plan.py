@@ -26,6 +26,10 @@ class Planned:
     model_family: str | None = None
     estimated_bytes: int | None = None
     """Peak memory of a training step (:mod:`harness.estimate.planned`); None if it was not estimated."""
+    estimated_flops: int | None = None
+    """Operations of a training step at the budget's full length; None if they were not estimated."""
+    estimated_s: float | None = None
+    """Seconds of the trial (:mod:`harness.estimate.time`); None if they were not estimated."""
 
     @cached_property
     def trial_id(self) -> str:
@@ -45,6 +49,7 @@ class Planned:
             "task_kind": self.task_kind,
             "model_family": self.model_family,
             "estimated_bytes": self.estimated_bytes,
+            "estimated_s": self.estimated_s,
             "trial": self.trial.model_dump(mode="json"),
         }
 
@@ -52,8 +57,14 @@ class Planned:
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Read the row that :meth:`document` wrote. Raises KeyError or ValueError for anything else."""
         trial = Trial.model_validate(document["trial"])
-        estimated = document.get("estimated_bytes")
-        return cls(trial, document["reason"], document["task_kind"], document["model_family"], estimated)
+        return cls(
+            trial,
+            document["reason"],
+            document["task_kind"],
+            document["model_family"],
+            estimated_bytes=document.get("estimated_bytes"),
+            estimated_s=document.get("estimated_s"),
+        )
 
 
 @dataclass(frozen=True)

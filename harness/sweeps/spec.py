@@ -14,8 +14,9 @@ How the file is read:
           methods: {full: {learning_rate: 1e-4}}
 
 * What is set on the command line wins over all of it.
-* A model or task may be a path (:mod:`harness.sources.own_files`), relative to the file's folder, or, where nothing is
-  there, to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name.
+* A model, a task or a method may be a path (:mod:`harness.sources.own_files`), relative to the file's folder, or, where
+  nothing is there, to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name. A
+  method's path is that of a Python file with ``apply(base, ...)`` (:mod:`harness.sweeps.own_methods`).
 * The name of a group of tasks (:mod:`harness.tasks.groups`) stands for all of its tasks, wherever tasks are named.
 * A model may be one of the hub: ``hub:ORG/NAME[@REVISION]``, or ``ORG/NAME`` where no such folder exists.
 """
@@ -149,17 +150,28 @@ class Sweep(Frozen):
         return self.model_copy(update={"tasks": tasks, "overrides": overrides, "exclude": exclude})
 
     def with_short_names(self, aliases: Aliases) -> Self:
-        """The sweep with short names in ``overrides`` and ``exclude`` where own files were named by their paths."""
-        overrides = [o.model_copy(update={"match": aliases.in_match(o.match)}) for o in self.overrides]
+        """The sweep with short names in its methods and filters, where own files were named by their paths."""
+
+        def shortened(methods: dict[str, Arguments]) -> dict[str, Arguments]:
+            return {aliases.short("method", name): args for name, args in methods.items()}
+
+        overrides = [
+            o.model_copy(update={"match": aliases.in_match(o.match), "methods": shortened(o.methods)})
+            for o in self.overrides
+        ]
         exclude = [aliases.in_match(match) for match in self.exclude]
-        return self.model_copy(update={"overrides": overrides, "exclude": exclude})
+        return self.model_copy(update={"methods": shortened(self.methods), "overrides": overrides, "exclude": exclude})
 
     def to_yaml(self) -> str:
         """The sweep as YAML, with everything from the command line in it; paths are absolute, to plan from anywhere."""
         document = self.model_dump(mode="json", exclude_defaults=True)
         document |= {f"{axis}s": self._located(axis, document[f"{axis}s"]) for axis in ("model", "task")}
-        for match in (*(entry["match"] for entry in document.get("overrides", ())), *document.get("exclude", ())):
-            match |= {axis: self._located(axis, match[axis]) for axis in ("model", "task") if axis in match}
+        overrides, own = document.get("overrides", ()), ("model", "task", "method")
+        for match in (*(entry["match"] for entry in overrides), *document.get("exclude", ())):
+            match |= {axis: self._located(axis, match[axis]) for axis in own if axis in match}
+        for entry in (document, *overrides):
+            if "methods" in entry:
+                entry["methods"] = {self._located("method", name): args for name, args in entry["methods"].items()}
         text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         return text
 

@@ -26,7 +26,7 @@ def tasks(trials: Iterable[Trial], must_be_here: bool = False) -> dict[str, tupl
     """
     wanted: dict[str, int] = {}
     for trial in trials:
-        needed = trial.budget.train_examples if catalog.METHODS[trial.method].trains else 0
+        needed = trial.budget.train_examples if catalog.method_of_row(trial.method).trains else 0
         wanted[trial.address("task")] = max(needed, wanted.get(trial.address("task"), 0))
     said = {}
     for address, train_examples in wanted.items():
@@ -37,6 +37,12 @@ def tasks(trials: Iterable[Trial], must_be_here: bool = False) -> dict[str, tupl
         elif must_be_here and isinstance(spec.source, LocalSource):
             fetch.resolve(spec.source)  # it says what is missing
     return said
+
+
+def taken_for(trials: Iterable[Trial]) -> dict[str, str]:
+    """What the data of each task was taken for, by its name; only of tasks whose file leaves that to the data."""
+    specs = map(load_spec, dict.fromkeys(trial.address("task") for trial in trials))
+    return {spec.name: spec.taken_for for spec in specs if spec.taken_for is not None}
 
 
 def is_here(spec: TaskSpec) -> bool:

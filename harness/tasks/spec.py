@@ -18,7 +18,7 @@ from harness.catalog import TaskKind
 from harness.errors import InputError, unknown
 from harness.sources import fetch, own_files
 from harness.sources.fetch import LocalSource, Source
-from harness.tasks import choices, mistakes, sql, text_files
+from harness.tasks import auto, choices, mistakes, sql, text_files
 from harness.tasks.encodings import check_regular
 from harness.tasks.joined import Join
 from harness.tasks.metrics import METRICS
@@ -206,6 +206,7 @@ class TaskSpec(Frozen):
     max_new_tokens: int = Field(32, gt=0, le=100_000, description="tokens to generate at most")
 
     _file: Path | None = PrivateAttr(None)
+    _taken_for: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -218,6 +219,11 @@ class TaskSpec(Frozen):
     def file(self) -> Path | None:
         """Absolute path of the user's own YAML file; None for a task of the package."""
         return self._file
+
+    @property
+    def taken_for(self) -> str | None:
+        """What its data was taken for, and by which columns; None where the file writes the kind."""
+        return self._taken_for
 
     @property
     def address(self) -> str:
@@ -336,19 +342,22 @@ def names() -> tuple[str, ...]:
 def load_spec(name: str) -> TaskSpec:
     """The task called ``name``, or the one in a YAML file when ``name`` is a path to one.
 
-    In a user's own file, a relative ``local`` source is relative to that file. Raises
-    :class:`harness.errors.InputError` for an unknown name (with the nearest one) and for a mistake in the file.
+    In a user's own file, a relative ``local`` source is relative to that file, and the data tells a kind that is
+    missing or ``auto`` (:mod:`harness.tasks.auto`). Raises :class:`harness.errors.InputError` for an unknown name (with
+    the nearest one) and for a mistake in the file.
     """
     if own_files.is_task_path(name):
         path = Path(name).expanduser()
         if not path.is_file():
             raise InputError(f"task: there is no file '{name}'")
-        spec = specfile.read(TaskSpec, path)
+        told: list[str] = []
+        spec = specfile.read(TaskSpec, path, lambda document: auto.filled(path, document, told.append))
         fetch.check_own(spec.source, str(path))
         if isinstance(spec.source, LocalSource):
             local = LocalSource(local=str(path.resolve().parent / Path(spec.source.local).expanduser()))
             spec = spec.model_copy(update={"source": local})
         spec._file = own_files.absolute(path)
+        spec._taken_for = next(iter(told), None)
         return spec
     if name not in names():
         raise unknown("task", name, names())

@@ -142,11 +142,11 @@ def test_a_plan_keeps_the_states_in_the_weights_format_and_leaves_out_what_the_m
 
     def one(*args: Any, **settings: Any) -> Namespace:
         asked.append((args, settings))
-        return Namespace(total_bytes=77)
+        return Namespace(total_bytes=77, flops=5)
 
     monkeypatch.setattr(estimates, "estimate", one)
     setting = {"model": "m", "method": "lora", "method_args": '{"r": 4, "spectrum": 3}', "batch_size": 2, "length": 9}
-    assert worker.total_bytes({**setting, "dtype": "float32", "labels": 5}) == 77
+    assert worker.step_of({**setting, "dtype": "float32", "labels": 5}) == (77, 5)
     sizes = {"batch_size": 2, "length": 9, "dtype": "float32", "optimizer_dtype": None, "labels": 5}
     assert asked == [(("m", "lora", {"r": 4}), sizes)]
 

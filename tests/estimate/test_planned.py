@@ -54,7 +54,8 @@ class Stub:
 
     def __call__(self, settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
         self.asked += settings
-        return dict.fromkeys(settings, self.size)
+        answer = planned.Step(self.size, 1) if isinstance(self.size, int) else self.size
+        return dict.fromkeys(settings, answer)
 
 
 def at(size: int) -> planned.LimitOf:
@@ -191,7 +192,8 @@ def test_the_process_traces_what_can_be_traced_and_says_why_for_the_rest(made: C
     refused = dataclasses.replace(setting, method="llama_adapter", method_args="{}", model="tiny-bert")
     found = planned._in_processes([setting, drawn, refused])
     arguments = {"batch_size": 8, "length": 128, "dtype": "float32", "optimizer_dtype": None}
-    size = estimate("tiny-llama", "lora", {"r": 4}, **arguments).total_bytes  # type: ignore[arg-type]
+    step = estimate("tiny-llama", "lora", {"r": 4}, **arguments)  # type: ignore[arg-type]
+    size = planned.Step(step.total_bytes, step.flops)
     # The notebook's other arguments stand at their defaults, which are the method's.
     assert str(found.pop(refused)).startswith("llama_adapter: PEFT's ADAPTION_PROMPT on bert: ")
     assert found == {setting: size, drawn: size}
@@ -305,8 +307,8 @@ def test_a_sweep_of_which_nothing_can_run_is_refused(made: Callable[..., Plan]) 
 def test_the_worker_says_what_a_method_refuses_and_nothing_about_weights_that_it_lacks(
     method: str, args: dict[str, object], says: str | None
 ) -> None:
-    from harness.estimate.worker import total_bytes
+    from harness.estimate.worker import step_of
 
     step = {"batch_size": 1, "length": 8, "dtype": "float32", "labels": 2}
-    answer = total_bytes({"model": "tiny-llama", "method": method, "method_args": json.dumps(args), **step})
+    answer = step_of({"model": "tiny-llama", "method": method, "method_args": json.dumps(args), **step})
     assert says in str(answer) if says else not isinstance(answer, str), answer

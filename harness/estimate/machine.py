@@ -1,0 +1,88 @@
+"""This machine's speed for an estimate of time, measured once in a process of its own: planning imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.files import write_atomically
+from harness.processes.tied import tied
+from harness.sources import cache
+
+#: Raised when what is measured changes; older files are not read then.
+VERSION = 1
+
+#: This environment variable has the speed of the machine that trials will run on, and overrules the measurement.
+VARIABLE = "TUNEBENCH_FLOPS_PER_S"
+
+#: How long a measurement counts: a month, or a day where other work disturbed it.
+_QUIET_S, _DISTURBED_S = 30 * 86400.0, 86400.0
+_PATIENCE_S = 120.0
+
+
+def flops_per_s(device: str, dtype: str) -> float | None:
+    """Floating-point operations per second of the largest matrix product; None where it cannot be measured.
+
+    ``device`` and ``dtype`` are those of a trial, such as 'auto' and 'float32'. Raises
+    :class:`harness.errors.InputError` where ``$TUNEBENCH_FLOPS_PER_S`` is not a number above 0.
+    """
+    if given := os.environ.get(VARIABLE):
+        return _number(given)
+    file = _file(device, dtype)
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        measured = json.loads(file.read_text(encoding="utf-8"))
+        if time.time() - measured["at"] < (_QUIET_S if measured["undisturbed"] else _DISTURBED_S):
+            return float(measured["flops_per_s"])
+    measured = _measured(device, dtype)
+    if measured is None:
+        return None
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps({**measured, "at": time.time()}), durable=False)
+    return float(measured["flops_per_s"])
+
+
+def _number(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise InputError(f"${VARIABLE}: '{text}' is not a number of FLOPs per second, such as 3e11")
+
+
+def _file(device: str, dtype: str) -> Path:
+    name = f"v{VERSION}_{platform.node()}_{device.replace(':', '-')}_{dtype}.json"
+    return cache.root() / "machine" / name
+
+
+def _measured(device: str, dtype: str) -> dict[str, float | bool] | None:
+    command = tied([sys.executable, "-P", "-m", "harness.estimate.machine", device, dtype])
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True).stdout
+        measured: dict[str, float | bool] = json.loads(answer.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+    return measured
+
+
+def main() -> None:
+    """Measure for the device and number format on the command line, and print the result as JSON."""
+    import torch
+
+    from harness.measure.roofline import measure_roofline
+    from harness.models.load import pick_device
+
+    device, dtype = sys.argv[1:]
+    peaks = measure_roofline(pick_device(device), getattr(torch, dtype))
+    print(json.dumps({"flops_per_s": peaks.flops_per_s, "undisturbed": peaks.undisturbed}))
+
+
+if __name__ == "__main__":
+    main()
