@@ -20,6 +20,8 @@ from harness.tasks.metrics import METRICS
 
 ByTrial = Mapping[str, pd.Series]
 
+UNKNOWN = Interval(None, None, None, None, "none")
+
 
 @dataclass(frozen=True)
 class Change:
@@ -32,7 +34,7 @@ class Change:
     """In the unit of ``difference``."""
     baseline: float | None = None
     candidate: float | None = None
-    difference: Interval = Interval(None, None, None, None, "none")
+    difference: Interval = UNKNOWN
     """Candidate less baseline, with what this cell alone knows of its error."""
     spread: Part | None = None
     """Variance of one seed's difference; None with one seed."""

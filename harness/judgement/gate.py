@@ -5,7 +5,7 @@ Cells are joined by specification (:mod:`harness.judgement.joined`), each settin
 - An *ending* is a fact: a trial that ended well and does not any more has regressed.
 - A *score* is compared on the same seeds and test examples (:func:`harness.judgement.intervals.paired_difference`).
 - A *cost* is compared by the logarithm of its ratio, seed by seed, with the noise of its kind
-  (:mod:`harness.judgement.quantities`). Times from another machine, and those that other work disturbed, are not judged.
+  (:mod:`harness.judgement.quantities`). Times of another machine, or that other work disturbed, are not judged.
 
 Something has regressed if its change is larger than the tolerance, and not zero after Holm's correction for everything
 that was tested. Spreads over seeds are pooled over the cells for it (:mod:`harness.judgement.pooling`).
@@ -20,7 +20,7 @@ from enum import StrEnum
 
 import pandas as pd
 
-from harness.judgement.changes import Change, cost_change, score_change, values_text, with_noise
+from harness.judgement.changes import UNKNOWN, Change, cost_change, score_change, values_text, with_noise
 from harness.judgement.examples import scores_by_trial
 from harness.judgement.intervals import CONFIDENCE, Interval, holm
 from harness.judgement.joined import SPEC, BySeed, Cell, join
@@ -56,7 +56,7 @@ class Check:
     baseline: float | None = None
     candidate: float | None = None
     """Means over the seeds that both have."""
-    change: Interval = Interval(None, None, None, None, "none")
+    change: Interval = UNKNOWN
     """Candidate less baseline with its 95 % interval: of a score in its unit, of a cost as a share of the baseline."""
     p: float | None = None
     """Of no change, corrected for everything that was tested; None where nothing was."""
