@@ -10,7 +10,22 @@ from typing import Any
 import typer
 
 from harness import notebooks
-from harness.cli import compare, estimate, fetch, init, lab, list, plan, report, run, show, status, tables, trial
+from harness.cli import (
+    compare,
+    estimate,
+    export,
+    fetch,
+    init,
+    lab,
+    list,
+    plan,
+    report,
+    run,
+    show,
+    status,
+    tables,
+    trial,
+)
 from harness.cli.app import BAD_INPUT, INTERRUPTED, app
 from harness.cli.output import say
 from harness.errors import InputError, unknown
@@ -18,7 +33,7 @@ from harness.processes.lifetime import ended_by_signals
 
 __all__ = ["app", "main"]
 
-for _command in (run, plan, status, tables, report, compare, estimate, list, show, fetch, lab, init, trial):
+for _command in (run, plan, status, tables, report, compare, export, estimate, list, show, fetch, lab, init, trial):
     _command.add_to(app)
 
 

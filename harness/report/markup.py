@@ -9,8 +9,8 @@ from harness import plain
 
 
 def markdown(text: object) -> str:
-    """``text`` as Markdown shows it, also within a cell of a table: no markup, no links, no HTML, no mention."""
-    escaped = re.sub(r"([\\`*_{}\[\]()#+!|~>-])", r"\\\1", plain.line(text))
+    """``text`` within a line of Markdown, or a cell of a table: no markup, no links, no HTML, no mention."""
+    escaped = re.sub(r"([\\`*_\[\]|~>])", r"\\\1", plain.line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
 
 
