@@ -158,9 +158,8 @@ def _sortable(lines: list[dict[str, str]], details: list[str], caption: str, hig
         f"<tbody><tr>{''.join(line[head] for head in used)}</tr>{_more(more, len(used))}</tbody>"
         for line, more in zip(lines, details, strict=True)
     )
-    title = f"<caption>{escape(caption)}</caption>"
-    wide = f'<table class="sortable">{title}<thead><tr>{heads}</tr></thead>{bodies}</table>'
-    return f'<div class="comparison">{scroll(wide, caption)}</div>'
+    wide = f'<table class="sortable"><thead><tr>{heads}</tr></thead>{bodies}</table>'
+    return f'<div class="comparison"><p class="caption">{escape(caption)}</p>{scroll(wide, caption)}</div>'
 
 
 def _more(details: str, columns: int) -> str:

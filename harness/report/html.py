@@ -43,7 +43,7 @@ def number(value: float, say: Callable[[float], str], more: str = "") -> str:
 
 def cell(value: float, shown: str) -> str:
     """A cell that shows finished HTML and is sorted by ``value``; null stands last."""
-    key = "" if pd.isna(value) else f"{value!r}"
+    key = "" if pd.isna(value) else repr(float(value))
     return f'<td class="number" data-value="{key}">{shown}</td>'
 
 
@@ -54,14 +54,13 @@ def plain_table(frame: pd.DataFrame) -> str:
     return table([{h: f"<td>{escape(str(v))}</td>" for h, v in zip(heads, row, strict=True)} for row in values])
 
 
-def table(lines: Iterable[Cells], caption: str = "") -> str:
+def table(lines: Iterable[Cells], name: str = "Table") -> str:
     """A table, without the columns that are empty in every row; keys scroll it where it is wider than the page."""
     lines = list(lines)
     used = used_heads(lines)
     heads = "".join(f'<th scope="col"{kind_of(lines[0][head])}>{escape(head)}</th>' for head in used)
     body = "".join("<tr>" + "".join(line[head] for head in used) + "</tr>" for line in lines)
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return scroll(f"<table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>", caption or "Table")
+    return scroll(f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>", name)
 
 
 def used_heads(lines: list[Cells]) -> list[str]:

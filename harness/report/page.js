@@ -46,6 +46,8 @@ const opener = (row, more) => {
 };
 
 // A word in the field leaves the rows whose method or setting holds it.
+const words = (body) => [body.rows[0].cells[0], ...body.querySelectorAll("dd")].map((one) => one.textContent).join(" ");
+
 const filter = (comparison, bodies) => {
   const bar = make("div", "", "controls"), label = make("label", "Filter "), said = make("span", "", "muted");
   const field = make("input");
@@ -56,7 +58,7 @@ const filter = (comparison, bodies) => {
     const wanted = field.value.trim().toLowerCase();
     let shown = 0;
     for (const body of bodies) {
-      body.hidden = !body.textContent.toLowerCase().includes(wanted);
+      body.hidden = !words(body).toLowerCase().includes(wanted);
       shown += !body.hidden;
     }
     said.textContent = wanted ? `${shown} of ${bodies.length} rows` : "";
@@ -74,16 +76,18 @@ document.querySelectorAll(".comparison").forEach((comparison) => {
 });
 
 // Two methods side by side.
+let choices = 0;
 const choice = (name, options, chosen) => {
-  const label = make("label", `${name} `), select = make("select");
+  const group = make("span"), label = make("label", name), select = make("select");
+  select.id = label.htmlFor = `choice-${++choices}`;
   options.forEach(([value, text]) => {
     const option = make("option", text);
     option.value = value;
     select.append(option);
   });
   select.value = chosen;
-  label.append(select);
-  return [label, select];
+  group.append(label, " ", select);
+  return [group, select];
 };
 
 const which = (binary) => binary
