@@ -130,11 +130,13 @@ def _scores(frame: pd.DataFrame, tables: Tables, examples: Iterable[int]) -> pd.
 
     Answers are numbered in the order of the test split, in which the scores of its examples stand too.
     """
-    columns = {}
-    for label, group in frame.groupby("label", sort=False):
-        metric = group.primary_metric.iloc[0]
-        known = where(tables, "example_scores", group.trial_id.iloc[:1], split="test", metric=metric)
-        columns[label] = pd.Series(known.value.to_numpy(dtype=np.float64), dtype="float64")
+    first = frame.drop_duplicates("label")
+    known = where(tables, "example_scores", first.trial_id, split="test")
+    by_trial = dict(list(known.groupby(["trial_id", "metric"], sort=False).value))
+    columns = {
+        row.label: pd.Series(by_trial.get((row.trial_id, row.primary_metric), pd.Series()).to_numpy(dtype=np.float64))
+        for row in rows(first)
+    }
     return pd.DataFrame(columns).reindex(index=list(examples))
 
 

@@ -102,7 +102,7 @@ _LINES = 50
 """The most rows of a list in the report."""
 
 
-_LARGE_BYTES = 600_000
+_LARGE_BYTES = 400_000
 """A larger drawing stands in the page as pixels, and beside it as a drawing."""
 
 
