@@ -145,4 +145,5 @@ def _or_none(value: Any, say: Any) -> Any:
 
 
 def _short(text: str) -> str:
-    return plain.bounded(text, _LONGEST)
+    """A text of at most :data:`_LONGEST` characters, where nothing steers the reading order."""
+    return plain.lines(plain.bounded(text, _LONGEST))

@@ -79,8 +79,11 @@ def kind_of(first_cell: str) -> str:
 
 
 def data(value: object) -> str:
-    """A block of data for the page's script, which no browser runs; nothing in it ends it early."""
-    text = plain.lines(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    """A block of data for the page's script, which no browser runs; nothing in it ends it early.
+
+    Its texts are shown as they are: whoever hands them over has escaped what steers the reading order.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return f'<script type="application/json">{text.replace("<", chr(92) + "u003c")}</script>'
 
 

@@ -112,6 +112,13 @@ def test_of_many_examples_those_stay_on_which_the_methods_differ_most() -> None:
     assert "100 of 150 test examples whose answers were kept, those on which the scores differ most" in html
 
 
+def test_answers_that_steer_the_reading_order_are_written_out() -> None:
+    stored = with_answers(run(1, METHODS[:2], seeds=1, examples=2), 2)
+    stored["generations"]["output"] = EVIL + "\u202e"
+    (told,) = documents(side_by_side(stored).text)
+    assert told["examples"][0]["answers"] == [EVIL.replace("\x1b", "\\u001b") + "\\u202e"] * 2
+
+
 def test_without_scores_or_a_second_method_there_is_no_false_word() -> None:
     stored = with_answers(run(1, METHODS[:2], seeds=1, examples=4), 4)
     bare = {**stored, "example_scores": stored["example_scores"].head(0)}
