@@ -12,7 +12,9 @@ import typer
 from harness import notebooks
 from harness.cli import (
     advise,
+    compare,
     estimate,
+    export,
     fetch,
     figures,
     init,
@@ -43,6 +45,8 @@ for _command in (
     report,
     figures,
     recommend,
+    compare,
+    export,
     estimate,
     list,
     show,

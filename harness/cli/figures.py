@@ -61,13 +61,13 @@ def with_plan(folder: Path) -> Stored:
     """The tables of ``folder``, following its records, and beside them what its plan estimated, if it has one."""
     import pandas as pd
 
-    from harness.cli.report import follow
+    from harness.cli.fresh import follow_records
     from harness.errors import InputError
     from harness.figures.estimated_memory import PLAN
     from harness.ledger.documents import read_plan
     from harness.results.tables import read
 
-    follow(folder)
+    follow_records(folder)
     tables = read(folder)
     try:
         rows = read_plan(folder).rows

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from harness import plain
+from harness.errors import InputError
+from harness.files import write_atomically
 
 #: Characters of a line: room for any path.
 _LINE = 8000
@@ -40,3 +43,11 @@ def print_table(header: Sequence[str], rows: Iterable[Iterable[object]]) -> None
 def print_json(value: object) -> None:
     """Print ``value`` as indented JSON."""
     print(plain.lines(json.dumps(value, indent=1, ensure_ascii=False)))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that the user named; :class:`InputError` where that cannot be."""
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}; name a file in a folder that exists") from error

@@ -26,26 +26,9 @@ def report(
 
 
 def write_report(folder: Path, out: Path) -> None:
-    """Write the report of ``folder`` to ``out``, from tables that follow its records; print the path of its page."""
+    """Write the report of ``folder`` to ``out``, from tables that follow its records, and print its path."""
+    from harness.cli.fresh import follow_records
     from harness.report import build
 
-    follow(folder)
+    follow_records(folder)
     print(build(folder, out))
-
-
-def follow(folder: Path) -> None:
-    """Make the tables of ``folder`` follow its records. A folder of tables alone has none that they could follow.
-
-    Raises :class:`InputError` where they cannot be written.
-    """
-    from harness.errors import InputError
-    from harness.files import TRIALS_DIR
-    from harness.ledger.tables import refresh
-
-    if (folder / TRIALS_DIR).is_dir():
-        try:
-            refresh(folder)
-        except OSError as error:
-            raise InputError(
-                f"{folder}: its tables do not follow its records, and cannot be written: {error.strerror}"
-            ) from error

@@ -21,6 +21,8 @@ _LARGE_BYTES = 100_000_000
 def build(sweep_dir: Path, out_dir: Path) -> Path:
     """Write ``out_dir/index.html``, its figures (PNG, SVG) and a copy of the tables (CSV, up to 100 MB each).
 
+    Where the trials are beside the tables, the executed notebook behind each row becomes a page of its own.
+
     ``sweep_dir`` is the folder of a sweep or its ``tables/``. The page contains everything and loads nothing from the
     network.
     Raises :class:`InputError` when there are no tables or damaged ones, or when ``out_dir`` cannot be written.
@@ -31,13 +33,15 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
 
     from harness.processes.kernels import guarded_kernel
     from harness.report.page import render
+    from harness.report.trial_pages import write_pages
 
     tables_dir = tables.find(Path(sweep_dir)).resolve()
-    tables.read(tables_dir)  # raises before anything is written
+    stored = tables.read(tables_dir)  # raises before anything is written
     out = Path(out_dir).resolve()
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
         _copy(tables_dir, out / "tables")
+        write_pages(stored, tables_dir.parent, out)
     except OSError as error:
         raise InputError(f"{out_dir}: cannot write the report here: {error.strerror}") from error
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:

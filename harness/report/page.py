@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,45 @@ _HERE = Path(__file__).parent
 
 def render(notebook: Any, title: str = "TuneBench report") -> str:
     """The HTML page of an executed notebook (an ``nbformat`` node). Code stays hidden until the reader asks for it."""
-    exporter = HTMLExporter(
-        template_name="basic",  # the body alone: the other templates load scripts from the network
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-    )
+    return _page(notebook, title, code=False, headings=_headings(notebook))
+
+
+def render_trial(path: Path, title: str) -> str | None:
+    """The page of a trial's executed notebook, its code in sight; None if the file is not a notebook."""
+    import nbformat
+
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, nbformat.ValidationError):
+        return None
+    return _page(notebook, title, code=True, headings=[])
+
+
+def _page(notebook: Any, title: str, code: bool, headings: list[tuple[str, str]]) -> str:
     visible = notebook.copy()
     visible.cells = [cell for cell in notebook.cells if not _is_plumbing(cell)]
-    body, _ = exporter.from_notebook_node(visible)
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE), autoescape=True)
-    return environment.get_template("page.html.j2").render(
+    body, _ = _exporter().from_notebook_node(visible)
+    return _template().render(
         title=title,
         nonce=secrets.token_urlsafe(16),
         body=body,
+        code=code,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        script=(_HERE / "page.js").read_text(encoding="utf-8"),
         highlight=HtmlFormatter(style="friendly").get_style_defs(".highlight"),
-        headings=_headings(notebook),
+        headings=headings,
     )
+
+
+@cache
+def _exporter() -> Any:
+    """The body alone: the other templates load scripts from the network."""
+    return HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+
+
+@cache
+def _template() -> jinja2.Template:
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE), autoescape=True).get_template("page.html.j2")
 
 
 def _is_plumbing(cell: Any) -> bool:

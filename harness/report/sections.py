@@ -6,43 +6,38 @@ Each function takes the tables by name (:func:`harness.results.tables.read`) and
 from __future__ import annotations
 
 import base64
-import html
-import itertools
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from harness import plain
 from harness.figures import DESCRIPTIONS, FIGURES, Nothing, save
 from harness.figures.findings import answer, caution
-from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
-from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
-from harness.judgement.groups import GroupAverage, group_averages
-from harness.judgement.statistics import CELL, aggregate, select
-from harness.judgement.verdicts import Comparison, Pair, Verdict, compare, is_trained
-from harness.results.files import Tables, where
+from harness.figures.panels import title_of
+from harness.figures.style import seconds_text
+from harness.judgement.statistics import aggregate
+from harness.report.answers import generations, side_by_side
+from harness.report.compared import comparison
+from harness.report.groups import groups
+from harness.report.html import Html, escape, plain_table, scroll, table
+from harness.results.files import Tables
 from harness.results.schema import TABLES
-from harness.tasks.groups import load_group
 
-
-@dataclass(frozen=True)
-class Html:
-    """HTML that a notebook renders."""
-
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.text
-
-
-def escape(text: str) -> str:
-    """``text`` as a page shows it: no markup, and nothing that turns the reading order round."""
-    return html.escape(plain.lines(text))
+__all__ = [
+    "Html",
+    "brief",
+    "comparison",
+    "downloads",
+    "endings",
+    "escape",
+    "figure",
+    "generations",
+    "groups",
+    "machine",
+    "side_by_side",
+    "sources",
+]
 
 
 def brief(tables: Tables) -> Html:
@@ -59,113 +54,6 @@ def brief(tables: Tables) -> Html:
     return Html("".join(parts))
 
 
-def comparison(tables: Tables) -> Html:
-    """A table per task and model, with a row per method: its score and interval, the settings tried, and its costs."""
-    chosen = aggregate(tables)
-    if chosen.empty:
-        return Html("<p>No trial ended well.</p>")
-    parts = []
-    for (task, model), frame in chosen.groupby(FACET, sort=False):
-        frame = labelled(frame.reset_index(drop=True))
-        higher = bool(frame.higher_is_better.iloc[0])
-        frame = frame.sort_values("test_score", ascending=not higher, na_position="last")
-        metric = frame.primary_metric.dropna()
-        said = f"{metric.iloc[0]}, {'higher' if higher else 'lower'} is better" if len(metric) else "not scored"
-        parts.append(f"<h3>{escape(str(task))} · {escape(str(model))}</h3>")
-        basis = "; ".join(frame.interval[frame.interval != "none"].unique())
-        caption = f"Test score: {said}. Intervals: {basis or 'none'}."
-        judged = _judged(compare(frame, tables))
-        lines = [_compared(row, *judged.get(row.trial_ids, ("", None))) for row in rows(frame)]
-        if (constant := frame.majority_score.dropna()).size:
-            lines.append(_constant(lines[0], constant.iloc[0]))
-        parts.append(_table(lines, caption, sortable=True))
-    return Html("".join([*parts, *of_groups(group_averages(tables))]))
-
-
-def of_groups(averages: Sequence[GroupAverage]) -> Iterable[str]:
-    """A table for each group of tasks, such as GLUE, with a row per model and method."""
-    for name, of_group in itertools.groupby(averages, key=lambda one: one.group):
-        members = list(of_group)
-        group = load_group(name)
-        lines = [
-            {
-                "Model": f'<td class="name">{escape(str(one.row.model))}</td>',
-                "Method": f'<td class="name">{escape(one.row.method)}</td>',
-                "Setting": f'<td class="setting">{escape(arguments_text(one.row.method_args))}</td>',
-                "Average": _number(math.nan if one.average is None else one.average, score_text),
-                "± over seeds": _number(math.nan if one.seed_stderr is None else one.seed_stderr, score_text),
-                "Seeds": _number(one.seeds or math.nan, lambda n: f"{n:g}"),
-                "Scored": f"<td>{one.scored} of {one.members}</td>",
-                "No average, because": _text(one.reason or ""),
-            }
-            for one in members
-        ]
-        caption = (
-            "The mean over the members on test, each with its selected setting and the metrics of the group's paper; "
-            "± is one standard error over seeds, and says nothing of the test examples."
-        )
-        parts = [f"{group.description[:1].upper()}{group.description[1:]}.", f"{group.notes}." if group.notes else ""]
-        yield f"<h3>{escape(name)}</h3><p>{escape(' '.join(filter(None, parts)))}</p>{_table(lines, caption)}"
-
-
-def _judged(comparisons: Iterable[Comparison]) -> dict[tuple[str, ...], tuple[str, Pair | None]]:
-    """Per row, by its trials: its letters, and how it stands to the untrained model (null for what is not trained)."""
-    judged: dict[tuple[str, ...], tuple[str, Pair | None]] = {}
-    for comparison in comparisons:
-        bare = comparison.zero_shot
-        for place, (row, word) in enumerate(zip(rows(comparison.rows), comparison.letters(), strict=True)):
-            against = comparison.pair(place, bare) if bare is not None and is_trained(row) else None
-            judged[row.trial_ids] = (word if len(comparison.rows) > 1 else "", against)
-    return judged
-
-
-def _constant(like: Mapping[str, str], score: float) -> dict[str, str]:
-    """A line for what a model gets that reads nothing, such as one label for every example."""
-    filled = {
-        "Method": '<td class="name">a model that reads nothing</td>',
-        "Test score [95 %]": _number(score, score_text),
-    }
-    return {head: filled.get(head, '<td class="number" data-value=""></td>') for head in like}
-
-
-_SURE = {Verdict.BETTER: " ✓", Verdict.WORSE: " ✗", Verdict.EQUIVALENT: " ="}
-
-
-def _compared(row: Any, letters: str, against: Pair | None) -> dict[str, str]:
-    gain = None if against is None else against.difference.estimate
-    sure = "" if against is None else _SURE.get(against.verdict, " <small>unclear</small>")
-    span = "" if pd.isna(row.ci_low) else f" <small>[{score_text(row.ci_low)}, {score_text(row.ci_high)}]</small>"
-    rate = "" if pd.isna(row.learning_rate) else f"lr {rate_text(row.learning_rate)}"
-    setting = ", ".join(filter(None, [rate, arguments_text(row.method_args), arguments_text(row.objective_args)]))
-    kind = "name" if len(setting) < 24 else "setting"
-    share = "" if pd.isna(row.trainable_share) else f" <small>{percent_text(row.trainable_share)}</small>"
-    swatch = f'<span class="swatch" style="background:{look(row.method).colour}"></span>'
-    return {
-        "Method": f'<td class="name">{swatch}{escape(row.label)}</td>',
-        "Test score [95 %]": _number(row.test_score, score_text, span),
-        "Group": f"<td>{escape(letters)}</td>",
-        "Gain": _cell(math.nan, "") if gain is None else _cell(gain, f"{gain:+.3f}{sure}"),
-        "Seeds": _number(row.seeds, lambda n: f"{n:g}"),
-        "Tried": _number(row.settings_tried, lambda n: f"{n:g}"),
-        "Chosen setting": f'<td class="{kind}">{escape(setting)}</td>',
-        "Trainable": _number(row.trainable_params, count_text, share),
-        "Stored": _number(row.checkpoint_bytes, bytes_text),
-        "Memory": _number(row.peak_train_bytes, bytes_text),
-        "Tokens/s": _number(row.train_tokens_per_s, count_text),
-        "Training": _number(row.chain_train_s, seconds_text, _alone(row)),
-        "Prompt": _number(row.prefill_s_p50, seconds_text),
-        "Token": _number(row.decode_s_per_token_p50, seconds_text),
-    }
-
-
-def _alone(row: Any) -> str:
-    """What of the training time is not that of trials which this one was trained from; '' where there are none."""
-    known = not pd.isna(row.train_s) and not pd.isna(row.chain_train_s)
-    if not known or row.chain_train_s <= row.train_s:
-        return ""
-    return f" <small>{seconds_text(row.train_s)} without what it was trained from</small>"
-
-
 def endings(tables: Tables) -> Html:
     """How the trials ended, with the reason for every one that did not end well."""
     trials = tables["trials"]
@@ -175,26 +63,49 @@ def endings(tables: Tables) -> Html:
     if len(bad):
         keys = ["method", "task", "model", "status", "reason"]
         parts.append(_counted(bad.fillna({"reason": "no reason was given"}), keys))
-    noted = trials[trials.note.notna()]
-    if len(noted):
-        parts.append("<p>What to know about some trials:</p>")
-        parts.append(_counted(noted, ["method", "model", "note"]))
+    if notes := _notes(trials[trials.note.notna()]):
+        parts.append(
+            f"<p>What to know about these trials:</p><ul>{''.join(f'<li>{note}.</li>' for note in notes)}</ul>"
+        )
     return Html("".join(parts))
+
+
+def _notes(trials: pd.DataFrame) -> list[str]:
+    """Each note once: what holds for all trials of a model with the model, and the rest with its methods."""
+    by_note: dict[str, list[str]] = {}
+    for model, group in trials.groupby("model", sort=False):
+        remarks = [note.split("; ") for note in group.note]
+        common = [one for one in remarks[0] if all(one in others for others in remarks)]
+        if common and group.method.nunique() > 1:
+            by_note.setdefault("; ".join(common), []).append(str(model))
+        else:
+            common = []
+        own = ["; ".join(one for one in of_trial if one not in common) for of_trial in remarks]
+        for note, methods in group.assign(own=own).groupby("own", sort=False).method:
+            if note:
+                by_note.setdefault(str(note), []).append(f"{', '.join(dict.fromkeys(methods))} on {model}")
+    notes = [f"<b>{escape('; '.join(who))}</b>: {escape(note)}" for note, who in by_note.items()]
+    rest = len(notes) - _LINES
+    return [*notes[:_LINES], f"{rest} more notes are in trials.csv"] if rest > 0 else notes
 
 
 def _counted(trials: pd.DataFrame, keys: list[str]) -> str:
     """A table of how many trials share each combination of ``keys``, cut to the most frequent :data:`_LINES`."""
     counts = trials.groupby(keys, sort=False).size().rename("trials").reset_index()
     if len(counts) <= _LINES:
-        return _plain(counts)
+        return plain_table(counts)
     most_frequent = counts.sort_values("trials", ascending=False, kind="stable").head(_LINES)
     rest = counts.trials.sum() - most_frequent.trials.sum()
     others = f"{rest} more trials, of {len(counts) - _LINES} other kinds, are in trials.csv."
-    return f"{_plain(most_frequent)}<p>{others}</p>"
+    return f"{plain_table(most_frequent)}<p>{others}</p>"
 
 
 _LINES = 50
 """The most rows of a list in the report."""
+
+
+_LARGE_BYTES = 400_000
+"""A larger drawing stands in the page as pixels, and beside it as a drawing."""
 
 
 def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
@@ -205,35 +116,15 @@ def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
     drawn = FIGURES[name](tables)
     if isinstance(drawn, Nothing):
         return Html("")
-    _, svg = save(drawn, Path(out_dir) / "figures", name)
-    data = base64.b64encode(svg.read_bytes()).decode()
+    png, svg = save(drawn, Path(out_dir) / "figures", name)
+    kind, picture = ("svg+xml", svg) if svg.stat().st_size <= _LARGE_BYTES else ("png", png)
+    data = base64.b64encode(picture.read_bytes()).decode()
     files = f'<a href="figures/{name}.svg">SVG</a>, <a href="figures/{name}.png">PNG</a>'
+    image = f'<img alt="{escape(title_of(drawn))}" src="data:image/{kind};base64,{data}">'
     return Html(
-        f'<figure><img alt="{escape(title_of(drawn))}" src="data:image/svg+xml;base64,{data}">'
+        f"<figure>{scroll(image, DESCRIPTIONS[name])}"
         f"<figcaption>{escape(DESCRIPTIONS[name])} {files}</figcaption></figure>"
     )
-
-
-def generations(tables: Tables, examples: int = 3) -> Html:
-    """Side by side, the answers of the selected settings, first seed, to the first ``examples`` of each test split."""
-    chosen = select(tables["trials"])
-    first = chosen.sort_values("seed", kind="stable").drop_duplicates(CELL).sort_index()
-    answers = where(tables, "generations", first.trial_id).merge(first[["trial_id", *CELL]], on="trial_id")
-    if answers.empty:
-        return Html("<p>No answers were recorded.</p>")
-    parts = []
-    for (task, model), frame in answers.groupby(FACET, sort=False):
-        parts.append(f"<h3>{escape(str(task))} · {escape(str(model))}</h3>")
-        example_ids = sorted(frame.example.unique())[:examples]
-        for example in example_ids:
-            of_one = labelled(frame[frame.example == example])
-            asked = next(rows(of_one))
-            lines = [{"Who": "<td><b>expected</b></td>", "Answer": _text(asked.reference)}]
-            lines += [{"Who": f"<td>{escape(row.label)}</td>", "Answer": _text(row.output)} for row in rows(of_one)]
-            is_open = " open" if example == example_ids[0] else ""
-            parts.append(f"<details{is_open}><summary>Example {example}</summary>")
-            parts.append(f"<pre>{escape(asked.prompt)}</pre>{_table(lines)}</details>")
-    return Html("".join(parts))
 
 
 def machine(tables: Tables) -> Html:
@@ -291,7 +182,11 @@ def sources(tables: Tables) -> Html:
         # Nothing else is asked about here: a report needs no network.
         if name.partition("@")[0] in model_names() and (model := _known(model_spec, name)) is not None:
             lines.append(_source("model", name, model.license or "not stated", model.description, model.note))
-    return Html(_table(lines) if lines else "<p>This installation describes none of these data sets and models.</p>")
+    return Html(
+        table(lines, "Data and models")
+        if lines
+        else "<p>This installation describes none of these data sets and models.</p>"
+    )
 
 
 def downloads(out_dir: str | Path) -> Html:
@@ -320,40 +215,3 @@ def _source(kind: str, name: str, licence: str, about: str | None, caveat: str |
 def _distinct(column: pd.Series) -> str:
     words = {True: "yes", False: "no"} if column.dtype == "boolean" else {}
     return ", ".join(str(words.get(value, value)) for value in column.dropna().unique())
-
-
-def _text(value: str) -> str:
-    return f'<td class="text">{escape(value)}</td>'
-
-
-def _number(value: float, say: Callable[[float], str], more: str = "") -> str:
-    return _cell(value, "" if pd.isna(value) else say(value) + more)
-
-
-def _cell(value: float, html: str) -> str:
-    key = "" if pd.isna(value) else f"{value!r}"
-    return f'<td class="number" data-value="{key}">{html}</td>'
-
-
-def _plain(frame: pd.DataFrame) -> str:
-    heads = [str(name) for name in frame.columns]
-    values = frame.itertuples(index=False, name=None)
-    return _table([{h: f"<td>{escape(str(v))}</td>" for h, v in zip(heads, row, strict=True)} for row in values])
-
-
-def _table(lines: Iterable[Mapping[str, str]], caption: str = "", sortable: bool = False) -> str:
-    """A table of finished, escaped cells (``<td>…</td>``), without the columns that are empty in every row."""
-    lines = list(lines)
-    used = [head for head in lines[0] if not all(_EMPTY.fullmatch(line[head]) for line in lines)]
-    heads = "".join(f'<th scope="col"{_is_number(lines[0][head])}>{escape(head)}</th>' for head in used)
-    body = "".join("<tr>" + "".join(line[head] for head in used) + "</tr>" for line in lines)
-    kind = ' class="sortable"' if sortable else ""
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table{kind}>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-_EMPTY = re.compile(r"<td[^>]*>(<small></small>)?</td>")
-
-
-def _is_number(cell: str) -> str:
-    return ' class="number"' if cell.startswith('<td class="number"') else ""

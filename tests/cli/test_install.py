@@ -191,7 +191,7 @@ def tunebench(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Tunebenc
 @pytest.mark.slow
 def test_the_wheel_carries_everything_that_the_program_reads(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {f"harness/{name}" for ending in ("*.py", "*.yaml", "*.j2", "*.css", "*.csv", "*.json") for name in
+    wanted = {f"harness/{name}" for ending in ("*.py", "*.yaml", "*.j2", "*.css", "*.js", "*.csv", "*.json") for name in
               files(ROOT / "harness", ending)}  # fmt: skip
     wanted |= {f"harness/assets/notebooks/{name}" for name in files(ROOT / "notebooks", "*.ipynb")}
     wanted |= {f"harness/assets/{at}/{name}" for at in ("claims", "sweeps") for name in files(ROOT / at, "*.yaml")}
