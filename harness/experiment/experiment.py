@@ -277,6 +277,8 @@ class Experiment:
                 "train_steps": len(history.steps),
                 "train_s": history.train_s,
                 "train_tokens": sum(s.tokens for s in history.steps),
+                "padding_share": history.padding_share,
+                "example_tokens_cut": history.cut_share,
                 "peak_train_bytes": history.peak_train_bytes,
                 "gradients_bytes": history.gradients_bytes,
                 "optimizer_bytes": history.optimizer_bytes,

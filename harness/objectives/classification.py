@@ -21,16 +21,23 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
     if not tuned.base.has_head:
         return sft.fit(tuned, data, settings)
     tokenizer = tuned.base.tokenizer
+    texts = [e.text for e in data.train]
+    ids = tokenizer(texts, truncation=True, max_length=settings.budget.max_length)["input_ids"]
+    whole = tokenizer(texts, verbose=False)["input_ids"]
 
     def collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        texts = [e["text"] for e in examples]
-        batch = tokenizer(
-            texts, padding=True, truncation=True, max_length=settings.budget.max_length, return_tensors="pt"
-        )
+        batch = tokenizer.pad({"input_ids": [e["input_ids"] for e in examples]}, return_tensors="pt")
         return {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
             "labels": torch.tensor([e["label"] for e in examples]),
         }
 
-    return train(tuned, [{"text": e.text, "label": e.label} for e in data.train], collate, settings)
+    return train(
+        tuned,
+        [{"input_ids": read, "label": e.label} for read, e in zip(ids, data.train, strict=True)],
+        collate,
+        settings,
+        lengths=[len(read) for read in ids],
+        cut=[len(read) < len(text) for read, text in zip(ids, whole, strict=True)],
+    )
