@@ -77,12 +77,12 @@ def fit(
 
     datasets.disable_progress_bars()
     quiet = mock.patch.dict(os.environ, {"TQDM_DISABLE": "1"})
-    cut = tuned.model.register_forward_hook(_cut_soft_prompt, with_kwargs=True)
+    shortening = tuned.model.register_forward_hook(_cut_soft_prompt, with_kwargs=True)
     try:
         with quiet:
             return run(tuned, make, settings, activations=None, cut=cut)
     finally:
-        cut.remove()
+        shortening.remove()
         if not progress:
             datasets.enable_progress_bars()
         if isinstance(tuned.model, PeftModel) and "ref" in tuned.model.peft_config:
