@@ -7,7 +7,7 @@ The loss is on the completion :math:`y` alone; the prompt :math:`x` is read but 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,9 +21,10 @@ from harness.tasks import data as tasks
 from harness.tasks.data import Example, TaskData
 from harness.tasks.dialogue import dialogue_within
 from harness.tasks.encode import Encoded, encode_examples
-from harness.tasks.logprobs import IGNORED, Batch, completion_batch
+from harness.tasks.logprobs import IGNORED, completion_batch
 from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix
+from harness.training.packing import PackingCollator, by_example
 from harness.training.token_loss import token_loss
 from harness.training.trainer import History, Settings, train
 
@@ -56,32 +57,6 @@ def training_example(encoded: Encoded) -> dict[str, Any]:
         "labels": [IGNORED] * len(encoded.prompt) + list(encoded.completion),
         "cut": encoded.cut,
     }
-
-
-class PackingCollator:
-    """Puts the examples of a batch one after the other into a single row: no token is padding.
-
-    Positions start anew with each example, and tell transformers that the examples must not see each other
-    (:func:`packed_loss`). The examples of a step stay the same, so loss and gradients are those of the padded batch.
-    """
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Token ids, labels and positions of one batch, each of shape (1, tokens)."""
-        return {
-            "input_ids": torch.tensor([[token for e in examples for token in e["input_ids"]]]),
-            "labels": torch.tensor([[label for e in examples for label in (IGNORED, *e["labels"][1:])]]),
-            "position_ids": torch.tensor([[position for e in examples for position in range(len(e["input_ids"]))]]),
-        }
-
-
-def packed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    """:func:`token_loss` of a packed row.
-
-    It runs without the KV cache. With the cache, transformers takes the row for one long text, and every example sees
-    those before it.
-    """
-    cacheless: dict[str, Any] = {**batch, "use_cache": False}
-    return token_loss(model, cacheless)
 
 
 def fit(
@@ -129,7 +104,8 @@ def fit(
         "cut": [row.cut if apart else row["cut"] for row in rows],
     }
     if packing:
-        return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, **about_rows)
+        with by_example(tuned, budget.max_length) as packed_loss:
+            return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, **about_rows)
     collate: Any = CompletionCollator(tokenizer.pad_token_id)
     if apart:
         collate = partial(completion_batch, pad_token_id=tokenizer.pad_token_id, start=tuned.base.decoder_start_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ import torch
 
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.tasks.data import clusters, example_ids
+from harness.tasks.decoding import greedy
 from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_nats
-from harness.tasks.logprobs import padded
 from harness.tasks.metrics import METRICS, Score, score
 from harness.tasks.ranking import pick_choices, rank_labels
 
@@ -93,32 +92,11 @@ def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, b
     return predicted
 
 
-@torch.no_grad()
 def generate_ids(
     tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 32
 ) -> list[list[int]]:
-    """Greedy continuations of token ids, up to but not including the first token that ends an answer.
-
-    An encoder-decoder reads prompts as in training, padded behind the text, and answers from its start token on.
-    """
-    tokenizer, ends, apart = tuned.base.tokenizer, stop_ids(tuned), tuned.base.reads_apart
-    answers: list[list[int]] = [[] for _ in prompts]
-    order = _by_length([len(ids) for ids in prompts])
-    for part in _chunks(len(order), batch_size):
-        rows = order[part]
-        side = "right" if apart else "left"
-        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, tuned.base.device, side)
-        output = tuned.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        for i, answer in zip(rows, output[:, 1 if apart else ids.shape[1] :].tolist(), strict=True):
-            answers[i] = list(itertools.takewhile(lambda token: token not in ends, answer))
-    return answers
+    """Greedy continuations of token ids, up to but not including the first token that ends an answer."""
+    return greedy(tuned, prompts, max_new_tokens, stop_ids(tuned), batch_size)
 
 
 def stop_ids(tuned: Tuned) -> list[int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import random
+import itertools
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,11 +38,11 @@ def test_only_the_last_batch_is_incomplete_and_no_batches_of_a_group_overlap(
     assert len(full) == len(lengths) // size
     if len(full) <= SORTED_TOGETHER:
         spans = sorted((min(lengths[i] for i in batch), max(lengths[i] for i in batch)) for batch in full)
-        assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
 def test_the_order_is_that_of_the_seed_and_new_in_every_epoch() -> None:
-    lengths = random.Random(0).choices(range(60, 180), k=64)
+    lengths = [60 + 37 * i % 120 for i in range(64)]
     one, again, other = (SimilarLengths(lengths, 8, seed) for seed in (0, 0, 1))
     first = batches(one, 8)
     assert first == batches(again, 8) != batches(other, 8)
@@ -63,8 +64,7 @@ def test_the_incomplete_batch_is_drawn_and_not_the_longest_examples() -> None:
 
 def test_ragged_data_is_padded_little() -> None:
     """Lengths as those of E2E NLG: batches drawn at random are a sixth of padding."""
-    draw = random.Random(0)
-    lengths = [round(draw.triangular(69, 175, 100)) for _ in range(512)]
+    lengths = np.random.default_rng(0).triangular(69, 100, 175, size=512).round().astype(int).tolist()
     at_random = [list(range(start, start + 8)) for start in range(0, 512, 8)]
     assert padding(lengths, 8, at_random) > 0.15
     assert padding(lengths, 8, batches(SimilarLengths(lengths, 8, 0), 8)) < 0.05
