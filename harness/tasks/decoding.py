@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 Ids = Sequence[int]
 
 
+#: Prompts that are read side by side, padded to the longest of them.
+_READ_TOGETHER = 8
+#: Tokens that a batch may have the keys and values of, which bounds its memory.
+_PLACES = 16_384
+
+
 @torch.no_grad()
 def greedy(
-    tuned: Tuned, prompts: Sequence[Ids], max_new_tokens: int, ends: Sequence[int], batch_size: int = 32
+    tuned: Tuned, prompts: Sequence[Ids], max_new_tokens: int, ends: Sequence[int], batch_size: int = 64
 ) -> list[list[int]]:
     """The likeliest token after each, up to but not including the first of ``ends``, for at most ``max_new_tokens``.
 
-    An encoder-decoder reads prompts as in training, padded behind the text, and answers from its start token on.
+    At most ``batch_size`` answers are written at once. An encoder-decoder reads prompts as in training, padded behind
+    the text, and answers from its start token on.
     """
     answers: list[list[int]] = [[] for _ in prompts]
-    # From short to long: batches of similar lengths waste little on padding.
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     reader = Reader(tuned, prompts)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for rows in _batches(prompts, max_new_tokens, batch_size):
         batch = [prompts[i] for i in rows]
         several = _by_reading(reader, tuned, batch, max_new_tokens, ends)
         if several is None:
@@ -40,18 +44,35 @@ def greedy(
     return answers
 
 
+def _batches(prompts: Sequence[Ids], max_new_tokens: int, batch_size: int) -> Iterator[list[int]]:
+    """Indices from short to long, so that batches of similar lengths waste little on padding."""
+    batch: list[int] = []
+    for index in sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i)):
+        places = (len(batch) + 1) * (len(prompts[index]) + max_new_tokens)
+        if batch and (len(batch) == batch_size or places > _PLACES):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
 def _by_reading(
     reader: Reader, tuned: Tuned, prompts: Sequence[Ids], max_new_tokens: int, ends: Sequence[int]
 ) -> list[list[int]] | None:
     """The answers to ``prompts``; None where ``reader`` cannot read them, or padding would fill a sliding window."""
-    first = reader.read(prompts)
-    if first is None:
-        return None
-    read, logits = first
     window = getattr(tuned.model.config, "sliding_window", None)
-    if window is not None and read.width + max_new_tokens >= window:
-        return None
-    return _continued(read, logits.float().argmax(-1), max_new_tokens, ends)
+    reads: list[Read] = []
+    tokens: list[torch.Tensor] = []
+    for start in range(0, len(prompts), _READ_TOGETHER):
+        first = reader.read(prompts[start : start + _READ_TOGETHER])
+        if first is None or (window is not None and first[0].width + max_new_tokens >= window):
+            return None
+        reads.append(first[0])
+        tokens.append(first[1].float().argmax(-1))
+    read, *others = reads
+    read.join(others)
+    return _continued(read, torch.cat(tokens), max_new_tokens, ends)
 
 
 def _continued(read: Read, tokens: torch.Tensor, max_new_tokens: int, ends: Sequence[int]) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def predict_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, b
 
 
 def generate_ids(
-    tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 32
+    tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 64
 ) -> list[list[int]]:
     """Greedy continuations of token ids, up to but not including the first token that ends an answer."""
     return greedy(tuned, prompts, max_new_tokens, stop_ids(tuned), batch_size)
@@ -123,7 +124,29 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
     compare what it generates with the better answer. A model with a scalar output has but the first; its answers are
     those of the pair that it rates higher.
     """
+    return evaluate_splits(tuned, data, (split,), max_length)[split]
+
+
+def evaluate_splits(tuned: Tuned, data: TaskData, splits: Sequence[str], max_length: int) -> dict[str, Evaluation]:
+    """:func:`evaluate` on several splits, by their names; free answers of all are generated together.
+
+    Their batches are fuller, and what all prompts begin with is read once.
+    """
     tuned.model.eval()
+    outputs = _free_answers(tuned, data, splits, max_length)
+    return {split: _evaluated(tuned, data, split, max_length, outputs.get(split, [])) for split in splits}
+
+
+def _free_answers(tuned: Tuned, data: TaskData, splits: Sequence[str], max_length: int) -> dict[str, list[str]]:
+    """What a language model answers to the prompts of each split; nothing for other models and tasks."""
+    if tuned.base.scalar or data.kind not in ("generation", "preference"):
+        return {}
+    prompts = {split: [example.prompt for example in getattr(data, split)] for split in splits}
+    answers = iter(generate(tuned, list(itertools.chain(*prompts.values())), data.spec.max_new_tokens, max_length))
+    return {split: list(itertools.islice(answers, len(several))) for split, several in prompts.items()}
+
+
+def _evaluated(tuned: Tuned, data: TaskData, split: str, max_length: int, outputs: Sequence[str]) -> Evaluation:
     examples: Sequence[Example] = getattr(data, split)
     match data.kind:
         case "classification":
@@ -131,9 +154,9 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
         case "multiple_choice":
             return _of_choices(tuned, data, split, examples, max_length)
         case "generation":
-            return _of_answers(tuned, data, split, examples, max_length, data.spec.metrics)
+            return _of_answers(tuned, data, split, examples, outputs, data.spec.metrics)
         case "preference":
-            return _of_pairs(tuned, data, split, examples, max_length)
+            return _of_pairs(tuned, data, split, examples, max_length, outputs)
         case "corpus":
             nats, tokens = text_nats(tuned, [e.completion for e in examples], max_length)
             of_source = clusters(examples)
@@ -183,14 +206,20 @@ def _of_choices(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exa
 
 
 def _of_answers(
-    tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int, metrics: Sequence[str]
+    tuned: Tuned,
+    data: TaskData,
+    split: str,
+    examples: Sequence[Example],
+    outputs: Sequence[str],
+    metrics: Sequence[str],
 ) -> Evaluation:
-    outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
     prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
     return _scored(data, split, examples, [e.references for e in examples], prompts, outputs, metrics)
 
 
-def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+def _of_pairs(
+    tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int, outputs: Sequence[str]
+) -> Evaluation:
     preferred = prefers_chosen(tuned, examples, max_length, data.spec.max_new_tokens)
     picks = ["chosen" if right else "rejected" for right in preferred]
     accuracy = score("accuracy", picks, ["chosen"] * len(picks), clusters(examples))
@@ -200,7 +229,7 @@ def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Examp
             Answer(e.prompt, (e.completion if right else e.rejected) or "", e.references) for e, right in rated
         )
         return Evaluation(split, (accuracy,), answers, example_ids(examples))
-    generated = _of_answers(tuned, data, split, examples, max_length, data.spec.metrics_of_text)
+    generated = _of_answers(tuned, data, split, examples, outputs, data.spec.metrics_of_text)
     scores = _primary_first(data, [accuracy, *generated.scores])
     return Evaluation(split, scores, generated.answers, generated.examples)
 

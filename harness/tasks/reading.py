@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
+from torch.nn.functional import pad
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from harness.tasks.logprobs import logits_at, padded
 
@@ -107,6 +108,18 @@ class Read:
         """Go on with these rows alone, in this order; a row may stand there several times."""
         self._cache.batch_select_indices(rows)
         self._mask = self._mask[rows]
+
+    def join(self, others: Sequence[Read]) -> None:
+        """Go on with the rows of ``others`` as well, behind one's own; no sliding window may have dropped a token."""
+        reads = [self, *others]
+        width = max(read.width for read in reads)
+        for layers in zip(*(read._cache.layers for read in reads), strict=True):
+            for name in ("keys", "values"):
+                states = [getattr(layer, name) for layer in layers]
+                setattr(layers[0], name, torch.cat([pad(one, (0, 0, 0, width - one.shape[-2])) for one in states]))
+            if isinstance(layers[0], DynamicSlidingWindowLayer):
+                layers[0].cumulative_length = width
+        self._mask = torch.cat([pad(read._mask, (0, width - read.width)) for read in reads])
 
     @torch.no_grad()
     def further(self, ids: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

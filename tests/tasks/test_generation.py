@@ -13,7 +13,7 @@ from helpers import checkpoints
 from harness import catalog, methods
 from harness.models.load import load
 from harness.networks.tuned import Tuned
-from harness.tasks.decoding import greedy
+from harness.tasks.decoding import _batches, greedy
 from harness.tasks.evaluate import generate_ids
 
 NEW_TOKENS = 8
@@ -89,6 +89,28 @@ def test_what_prompts_begin_with_is_read_once_and_finished_answers_leave() -> No
     assert [shape for shape in read if shape[1] > 1] == [(1, 12), (3, 4), (2, 6)], "and then what is each prompt's own"
     steps = sum(rows for rows, width in read if width == 1)
     assert steps == sum(min(len(answer), 3) for answer in expected), "one token for each that an answer goes on from"
+
+
+def test_answers_of_many_prompts_and_of_few_at_once() -> None:
+    """Twenty prompts are read eight at a time and answered together, as far as memory goes."""
+    tuned = shaken("baseline")
+    prompts = drawn(*range(1, 21))
+    expected = [greedy(tuned, [prompt], 4, ends=[])[0] for prompt in prompts]
+    read = watched(tuned)
+    assert greedy(tuned, prompts, 4, ends=[]) == expected
+    assert read == [(8, 8), (8, 16), (4, 20), (20, 1), (20, 1), (20, 1)]
+    assert list(_batches([[0] * 8188] * 3, 4, 64)) == [[0, 1], [2]]
+
+
+def test_a_window_that_is_long_enough_holds_padding_too(tmp_path: Path) -> None:
+    folder = checkpoints.save(tmp_path / "m", "gemma3_text", transformers.AutoModelForCausalLM, sliding_window=40)
+    tuned = methods.apply("baseline", load(str(folder), dtype="float32", device="cpu", seed=0))
+    tuned.model.eval()
+    prompts = drawn(*range(1, 11))
+    read = watched(tuned)
+    answers = generate_ids(tuned, prompts, NEW_TOKENS)
+    assert read[:2] == [(8, 8), (2, 10)]
+    assert answers == [by_forward_passes(tuned, prompt) for prompt in prompts]
 
 
 @pytest.mark.parametrize(("family", "shape"), [("gemma3_text", {"sliding_window": 16}), ("mamba", {})])
