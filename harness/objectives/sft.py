@@ -20,7 +20,8 @@ from harness.networks.tuned import Tuned
 from harness.tasks import data as tasks
 from harness.tasks.data import Example, TaskData
 from harness.tasks.dialogue import dialogue_within
-from harness.tasks.encode import Encoded, encode_examples
+from harness.tasks.encode import Encoded
+from harness.tasks.kept_tokens import encode_once
 from harness.tasks.logprobs import IGNORED, completion_batch
 from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix
@@ -91,7 +92,7 @@ def fit(
         if dialogue_field is not None:
             answer = part.spec.max_new_tokens
             return [_dialogue_example(tokenizer, e, dialogue_field, budget.max_length, answer) for e in part.train]
-        rows = encode_examples(tokenizer, part.train, budget.max_length, part.spec.max_new_tokens, apart)
+        rows = encode_once(tokenizer, part.train, budget.max_length, part.spec.max_new_tokens, apart)
         return rows if apart else [training_example(row) for row in rows]
 
     rows = encoded(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -74,24 +73,23 @@ def test_packed_examples_do_not_see_each_other() -> None:
 
 
 @pytest.mark.parametrize("family", list(checkpoints.DECODERS))
-def test_a_row_attended_by_example_is_a_row_under_a_mask(family: str, tmp_path: Path) -> None:
+def test_a_row_attended_by_example_is_the_padded_batch(family: str, tmp_path: Path) -> None:
     """The same loss and gradients in every family, and the usual attention again behind the block."""
     folder = checkpoints.save(tmp_path / family, family, transformers.AutoModelForCausalLM)
     tuned = methods.apply("full", load(str(folder), dtype="float32", device="cpu", seed=0))
     tuned.model.eval()
-    usual = tuned.model.config._attn_implementation
+    config, weights = tuned.model.config, list(tuned.trainable.values())
     rows = [sft.training_example(e) for e in encode_examples(tuned.base.tokenizer, EXAMPLES, 48, 24)]
-    outcomes = []
-    for block in (contextlib.nullcontext(packed_loss), by_example(tuned, 48)):
-        with block as loss_of:
-            attention = tuned.model.config._attn_implementation
-            loss, _ = loss_of(tuned.model, PackingCollator()(rows))
-            gradients = torch.autograd.grad(loss, list(tuned.trainable.values()), allow_unused=True)
-        outcomes.append((attention, loss.detach(), [one for one in gradients if one is not None]))
-    (before, masked, expected), (within, alone, obtained) = outcomes
-    assert (before, within) == (usual, "sdpa_by_example") and tuned.model.config._attn_implementation == usual
-    torch.testing.assert_close(alone, masked)
-    for one, other in zip(obtained, expected, strict=True):
+
+    def loss_and_gradients(loss: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return loss.detach(), *torch.autograd.grad(loss, weights)
+
+    padded = loss_and_gradients(token_loss(tuned.model, sft.CompletionCollator(260)(rows))[0])
+    with by_example(tuned, 48) as loss_of:
+        assert config._attn_implementation == "sdpa_by_example"
+        packed = loss_and_gradients(loss_of(tuned.model, PackingCollator()(rows))[0])
+    assert config._attn_implementation == "sdpa"
+    for one, other in zip(packed, padded, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
