@@ -21,7 +21,7 @@ from typing import Any
 
 import datasets
 import trl
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from harness import methods, objectives
 from harness.measure.training import StepTimer
@@ -85,6 +85,7 @@ def harness(work: Work, packing: bool = False) -> History:
 
 def seconds_of(trainer: Trainer, timer: StepTimer) -> list[float]:
     """Seconds of each step of ``trainer``."""
+    trainer.remove_callback(PrinterCallback)
     try:
         trainer.train()
     finally:
@@ -135,6 +136,7 @@ def loss_difference(work: Work) -> float:
         train_dataset=[rows[place] for place in order],
         data_collator=CompletionCollator(work.base.tokenizer.pad_token_id),
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return max(abs(a - b) for a, b in zip(harness(work).losses, theirs, strict=True))
