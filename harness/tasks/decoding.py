@@ -19,6 +19,8 @@ Ids = Sequence[int]
 
 #: Prompts that are read side by side, padded to the longest of them.
 _READ_TOGETHER = 8
+#: Share of a batch's answers that have to be finished for them to leave it.
+_LEAVING = 0.25
 #: Tokens that a batch may have the keys and values of, which bounds its memory.
 _PLACES = 16_384
 
@@ -71,7 +73,7 @@ def _by_reading(
         reads.append(first[0])
         tokens.append(first[1].float().argmax(-1))
     read, *others = reads
-    read.join(others)
+    read.join(others, max_new_tokens)
     return _continued(read, torch.cat(tokens), max_new_tokens, ends)
 
 
@@ -79,19 +81,22 @@ def _continued(read: Read, tokens: torch.Tensor, max_new_tokens: int, ends: Sequ
     """The answers that begin with ``tokens``, one for each row of ``read``."""
     answers: list[list[int]] = [[] for _ in tokens]
     last = torch.tensor(ends, device=tokens.device)
-    live = list(range(len(answers)))
+    rows, finished = torch.arange(len(answers), device=tokens.device), torch.isin(tokens, last)
     for length in range(1, max_new_tokens + 1):
-        going = (~torch.isin(tokens, last)).nonzero().squeeze(1)
-        if len(going) < len(live):
+        # What leaves costs a copy of what stays, so it waits for company.
+        if finished.sum() >= _LEAVING * len(rows):
+            going = (~finished).nonzero().squeeze(1)
             read.keep(going)
-            tokens, live = tokens[going], [live[place] for place in going.tolist()]
-        for row, token in zip(live, tokens.tolist(), strict=True):
-            answers[row].append(token)
-        if not live or length == max_new_tokens:
+            rows, tokens, finished = rows[going], tokens[going], finished[going]
+        for row, token, done in zip(rows.tolist(), tokens.tolist(), finished.tolist(), strict=True):
+            if not done:
+                answers[row].append(token)
+        if not len(rows) or length == max_new_tokens:
             break
-        every = torch.arange(len(live), device=tokens.device)
+        every = torch.arange(len(rows), device=tokens.device)
         ids = tokens.unsqueeze(-1)
         tokens = read.further(ids, torch.ones_like(ids), every, torch.zeros_like(every)).float().argmax(-1)
+        finished |= torch.isin(tokens, last)
     return answers
 
 

@@ -86,7 +86,12 @@ class Reader:
 def _keys_and_values(output: Any) -> DynamicCache | None:
     """The cache of a forward pass; None if it holds anything else, such as a state that padding would change."""
     cache = getattr(output, "past_key_values", None)
-    plain = isinstance(cache, DynamicCache) and all(isinstance(layer, DynamicLayer) for layer in cache.layers)
+    if not isinstance(cache, DynamicCache):
+        return None
+    # Layers of hybrid models are subclasses that hold a recurrent state as well.
+    plain = all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) and layer.is_initialized for layer in cache.layers
+    )
     return cache if plain else None
 
 
@@ -109,16 +114,15 @@ class Read:
         self._cache.batch_select_indices(rows)
         self._mask = self._mask[rows]
 
-    def join(self, others: Sequence[Read]) -> None:
-        """Go on with the rows of ``others`` as well, behind one's own; no sliding window may have dropped a token."""
+    def join(self, others: Sequence[Read], room: int) -> None:
+        """Go on with the rows of ``others`` as well, behind one's own, for ``room`` tokens that are copied once.
+
+        No sliding window may have dropped a token, nor drop one of those.
+        """
         reads = [self, *others]
         width = max(read.width for read in reads)
-        for layers in zip(*(read._cache.layers for read in reads), strict=True):
-            for name in ("keys", "values"):
-                states = [getattr(layer, name) for layer in layers]
-                setattr(layers[0], name, torch.cat([pad(one, (0, 0, 0, width - one.shape[-2])) for one in states]))
-            if isinstance(layers[0], DynamicSlidingWindowLayer):
-                layers[0].cumulative_length = width
+        layers = zip(*(read._cache.layers for read in reads), strict=True)
+        self._cache.layers = [_Roomy(several, width, room) for several in layers]
         self._mask = torch.cat([pad(read._mask, (0, width - read.width)) for read in reads])
 
     @torch.no_grad()
@@ -139,3 +143,41 @@ class Read:
             )
         logits: torch.Tensor = output.logits
         return logits
+
+
+class _Roomy(DynamicLayer):
+    """Keys and values of one layer with room behind them.
+
+    transformers' own layer copies all of them for each token that is added, which for many short answers costs more
+    than their attention.
+    """
+
+    def __init__(self, layers: Sequence[DynamicLayer], width: int, room: int) -> None:
+        """The rows of ``layers``, each ``width`` tokens long, with ``room`` for more."""
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = layers[0].dtype, layers[0].device, True
+        self.is_sliding = layers[0].is_sliding
+        self._whole = [
+            torch.cat([pad(states, (0, 0, 0, width + room - states.shape[-2])) for states in several])
+            for several in zip(*((layer.keys, layer.values) for layer in layers), strict=True)
+        ]
+        self._show(width)
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (states[:, :, :length] for states in self._whole)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add these, of shape (rows, heads, tokens, size); gives all of them."""
+        start, end = self.get_seq_length(), self.get_seq_length() + key_states.shape[-2]
+        for states, added in zip(self._whole, (key_states, value_states), strict=True):
+            states[:, :, start:end] = added
+        self._show(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep these rows alone."""
+        length = self.get_seq_length()
+        self._whole = [states[indices] for states in self._whole]
+        self._show(length)
