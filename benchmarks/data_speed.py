@@ -139,7 +139,7 @@ def loss_difference(work: Work) -> float:
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return max(abs(a - b) for a, b in zip(harness(work).losses, theirs, strict=True))
+    return max(abs(float(a) - float(b)) for a, b in zip(harness(work).losses, theirs, strict=True))
 
 
 Side = Callable[[Work], list[float]]

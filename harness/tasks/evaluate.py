@@ -97,7 +97,8 @@ def generate_ids(
     tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 64
 ) -> list[list[int]]:
     """Greedy continuations of token ids, up to but not including the first token that ends an answer."""
-    return greedy(tuned, prompts, max_new_tokens, stop_ids(tuned), batch_size)
+    answers: list[list[int]] = greedy(tuned, prompts, max_new_tokens, stop_ids(tuned), batch_size)
+    return answers
 
 
 def stop_ids(tuned: Tuned) -> list[int]:

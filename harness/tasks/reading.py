@@ -107,7 +107,7 @@ class Read:
     @property
     def width(self) -> int:
         """Places in each row, padding and virtual tokens included."""
-        return self._mask.shape[1]
+        return int(self._mask.shape[1])
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows alone, in this order; a row may stand there several times."""

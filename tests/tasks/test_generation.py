@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,7 +116,7 @@ def test_a_window_that_is_long_enough_holds_padding_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("family", "shape"), [("gemma3_text", {"sliding_window": 16}), ("mamba", {})])
 def test_where_padding_would_count_transformers_generates(
-    family: str, shape: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, shape: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A short window would lose text to padding; a recurrent model keeps no keys and values."""
     mamba = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 272, "state_size": 4}
