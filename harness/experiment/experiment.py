@@ -47,7 +47,7 @@ from harness.results.ownership import own, place_of_record
 from harness.results.record import Outcome, write_outcome
 from harness.tasks import data as tasks
 from harness.tasks.encode import prompt_text
-from harness.tasks.evaluate import Evaluation, evaluate, majority_score
+from harness.tasks.evaluate import Evaluation, evaluate_splits, majority_score
 from harness.tasks.metrics import METRICS, Score
 from harness.training.trainer import History, Settings
 from harness.trial import Budget
@@ -175,12 +175,12 @@ class Experiment:
     def evaluate(self, *splits: str) -> Evaluation:
         """Score validation, which selects the settings, then test; returns the last of ``splits``."""
         start = time.perf_counter()
+        names = splits or ("validation", "test")
+        self._tell(f"evaluate {' and '.join(names)}")
         with self._inference():
-            for split in splits or ("validation", "test"):
-                self._tell(f"evaluate {split}")
-                self.evaluations[split] = evaluate(self.applied(), self.data, split, self._max_length)
+            self.evaluations |= evaluate_splits(self.applied(), self.data, names, self._max_length)
         self.eval_s = (self.eval_s or 0.0) + time.perf_counter() - start
-        return self.evaluations[split]
+        return self.evaluations[names[-1]]
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[Peak]:
@@ -285,6 +285,8 @@ class Experiment:
                 "train_steps": len(history.steps),
                 "train_s": history.train_s,
                 "train_tokens": sum(s.tokens for s in history.steps),
+                "padding_share": history.padding_share,
+                "example_tokens_cut": history.cut_share,
                 "peak_train_bytes": history.peak_train_bytes,
                 "gradients_bytes": history.gradients_bytes,
                 "optimizer_bytes": history.optimizer_bytes,

@@ -9,13 +9,12 @@ from __future__ import annotations
 from harness.networks.tuned import Tuned
 from harness.objectives import sft
 from harness.tasks.data import TaskData
-from harness.training.heads import texts_and_labels
-from harness.training.trainer import History, Settings, train
+from harness.training.heads import train_head
+from harness.training.trainer import History, Settings
 
 
 def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
     """Train in place: an encoder with a head on the labels, a decoder on the labels' words."""
     if not tuned.base.has_head:
         return sft.fit(tuned, data, settings)
-    collate = texts_and_labels(tuned.base.tokenizer, settings.budget.max_length)
-    return train(tuned, [{"text": e.text, "label": e.label} for e in data.train], collate, settings)
+    return train_head(tuned, [e.text for e in data.train], [e.label for e in data.train], settings)

@@ -28,4 +28,4 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
             f"budget.max_length: the texts of the task do not fill one block of {budget.max_length} tokens"
         )
     examples = [{"input_ids": block, "labels": block} for block in token_blocks]
-    return train(tuned, examples, CompletionCollator(tokenizer.pad_token_id), settings)
+    return train(tuned, examples, CompletionCollator(tokenizer.pad_token_id), settings, cut=[False] * len(examples))

@@ -31,7 +31,7 @@ from harness.arguments import Positive
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.logprobs import Batch, sequence_logprobs
-from harness.training.pairs import PairCollator, halves, precompute, training_pairs
+from harness.training.pairs import PairCollator, about, halves, precompute, training_pairs
 from harness.training.trainer import History, Settings, train
 
 #: From h, of shape (n,), and beta to the loss of each pair.
@@ -74,4 +74,4 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: Positive = 0.1, 
     examples = training_pairs(tuned.base.tokenizer, data, settings.budget.max_length)
     tuned.model.eval()
     examples = precompute(reference, examples, collate, settings.budget.batch_size, tuned.base.device)
-    return train(tuned, examples, collate, settings, objective)
+    return train(tuned, examples, collate, settings, objective, **about(examples))

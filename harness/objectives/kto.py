@@ -36,9 +36,10 @@ def fit(
     """
     from trl import KTOConfig, KTOTrainer
 
+    pairs, cut = through_trl.pair_rows(tuned, data, settings.budget.max_length)
     rows = [
         {"prompt": row["prompt"], "completion": row[name], "label": name == "chosen"}
-        for row in through_trl.pair_rows(tuned, data, settings.budget.max_length)
+        for row in pairs
         for name in ("chosen", "rejected")
     ]
     arguments = {
@@ -51,7 +52,7 @@ def fit(
         "precompute_ref_log_probs": not isinstance(tuned.model, PeftModel),
     }
     try:
-        return through_trl.fit(tuned, settings, KTOTrainer, KTOConfig, rows, arguments)
+        return through_trl.fit(tuned, settings, KTOTrainer, KTOConfig, rows, arguments, cut)
     except ValueError as error:
         if "only 1 trainable adapter" not in str(error):
             raise

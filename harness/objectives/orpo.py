@@ -21,12 +21,14 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings, beta: Positive = 0.1) 
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
     arguments = {"max_length": settings.budget.max_length, "beta": beta, "disable_dropout": True}
+    rows, cut = through_trl.pair_rows(tuned, data, settings.budget.max_length)
     return through_trl.fit(
         tuned,
         settings,
         ORPOTrainer,
         ORPOConfig,
-        through_trl.pair_rows(tuned, data, settings.budget.max_length),
+        rows,
         arguments,
+        cut,
         row_masks=("chosen_attention_mask", "rejected_attention_mask"),
     )

@@ -38,12 +38,21 @@ from harness.measure.processors import processors
 from harness.measure.training import Step
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
-from harness.tasks.encode import encode_examples
+from harness.tasks.encode import encode_examples, free_answer_tokens, prompt_within
 from harness.tasks.logprobs import Batch, completion_batch, from_logits
 from harness.training.advantages import adapted, gae, policy_loss, value_loss, whiten
 from harness.training.rollouts import Reference, Reward, Sample, sample
 from harness.training.schedule import schedule
-from harness.training.trainer import Diverged, History, Point, Settings, activations_bytes, loss_of, training_arguments
+from harness.training.trainer import (
+    Diverged,
+    History,
+    Point,
+    Settings,
+    activations_bytes,
+    loss_of,
+    share,
+    training_arguments,
+)
 
 
 class ActorCritic(nn.Module):
@@ -264,7 +273,14 @@ def fit(
         energy_reason=used.reason,
         processor_share=got.share,
         curves=tuple(points),
+        cut_share=_cut_share(tuned, data, budget.max_length),
     )
+
+
+def _cut_share(tuned: Tuned, data: TaskData, max_length: int) -> float | None:
+    """Share of the training prompts that are read in part."""
+    room = free_answer_tokens(data.spec.max_new_tokens, max_length)
+    return share([prompt_within(tuned.base.tokenizer, e.prompt, max_length, room)[1] for e in data.train])
 
 
 def _activations(

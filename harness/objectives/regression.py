@@ -10,13 +10,13 @@ from __future__ import annotations
 from harness.networks.tuned import Tuned
 from harness.objectives import sft
 from harness.tasks.data import TaskData
-from harness.training.heads import texts_and_labels
-from harness.training.trainer import History, Settings, train
+from harness.training.heads import train_head
+from harness.training.trainer import History, Settings
 
 
 def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
     """Train in place: an encoder with a head on the standardised number, a decoder on its text."""
     if not tuned.base.has_head:
         return sft.fit(tuned, data, settings)
-    rows = [{"text": e.text, "label": data.scale.standard(e.target)} for e in data.train if e.target is not None]
-    return train(tuned, rows, texts_and_labels(tuned.base.tokenizer, settings.budget.max_length), settings)
+    scored = [e for e in data.train if e.target is not None]
+    return train_head(tuned, [e.text for e in scored], [data.scale.standard(e.target) for e in scored], settings)

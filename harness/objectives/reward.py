@@ -20,7 +20,7 @@ from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.encode import encode, free_answer_tokens
 from harness.tasks.logprobs import Batch, completion_batches
-from harness.training.pairs import PairCollator, halves, training_pairs
+from harness.training.pairs import PairCollator, about, halves, training_pairs
 from harness.training.rollouts import Reward
 from harness.training.trainer import History, Settings, train
 
@@ -45,7 +45,7 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings, center: Weight = 0.0) 
         }
 
     examples = training_pairs(tuned.base.tokenizer, data, settings.budget.max_length)
-    return train(tuned, examples, collate, settings, objective)
+    return train(tuned, examples, collate, settings, objective, **about(examples))
 
 
 def rewards(model: Any, batch: Batch) -> torch.Tensor:

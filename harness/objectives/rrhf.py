@@ -18,7 +18,7 @@ from harness.arguments import Weight
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
 from harness.tasks.logprobs import Batch, sequence_logprobs
-from harness.training.pairs import PairCollator, halves, training_pairs
+from harness.training.pairs import PairCollator, about, halves, training_pairs
 from harness.training.trainer import History, Settings, train
 
 
@@ -49,4 +49,4 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings, sft_weight: Weight = 1
 
     tokenizer = tuned.base.tokenizer
     examples = training_pairs(tokenizer, data, settings.budget.max_length)
-    return train(tuned, examples, PairCollator(tokenizer.pad_token_id), settings, objective)
+    return train(tuned, examples, PairCollator(tokenizer.pad_token_id), settings, objective, **about(examples))

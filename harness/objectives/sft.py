@@ -7,7 +7,7 @@ The loss is on the completion :math:`y` alone; the prompt :math:`x` is read but 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,11 +19,13 @@ from harness.errors import InputError, unknown
 from harness.networks.tuned import Tuned
 from harness.tasks import data as tasks
 from harness.tasks.data import Example, TaskData
-from harness.tasks.dialogue import encode_dialogue
-from harness.tasks.encode import Encoded, encode_examples
-from harness.tasks.logprobs import IGNORED, Batch, completion_batch
+from harness.tasks.dialogue import dialogue_within
+from harness.tasks.encode import Encoded
+from harness.tasks.kept_tokens import encode_once
+from harness.tasks.logprobs import IGNORED, completion_batch
 from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix
+from harness.training.packing import PackingCollator, by_example
 from harness.training.token_loss import token_loss
 from harness.training.trainer import History, Settings, train
 
@@ -49,38 +51,13 @@ class CompletionCollator:
         }
 
 
-def training_example(encoded: Encoded) -> dict[str, list[int]]:
-    """Token ids, and labels without those of the prompt."""
+def training_example(encoded: Encoded) -> dict[str, Any]:
+    """Token ids, labels without those of the prompt, and whether tokens were cut."""
     return {
         "input_ids": [*encoded.prompt, *encoded.completion],
         "labels": [IGNORED] * len(encoded.prompt) + list(encoded.completion),
+        "cut": encoded.cut,
     }
-
-
-class PackingCollator:
-    """Puts the examples of a batch one after the other into a single row: no token is padding.
-
-    Positions start anew with each example, and tell transformers that the examples must not see each other
-    (:func:`packed_loss`). The examples of a step stay the same, so loss and gradients are those of the padded batch.
-    """
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Token ids, labels and positions of one batch, each of shape (1, tokens)."""
-        return {
-            "input_ids": torch.tensor([[token for e in examples for token in e["input_ids"]]]),
-            "labels": torch.tensor([[label for e in examples for label in (IGNORED, *e["labels"][1:])]]),
-            "position_ids": torch.tensor([[position for e in examples for position in range(len(e["input_ids"]))]]),
-        }
-
-
-def packed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    """:func:`token_loss` of a packed row.
-
-    It runs without the KV cache. With the cache, transformers takes the row for one long text, and every example sees
-    those before it.
-    """
-    cacheless: dict[str, Any] = {**batch, "use_cache": False}
-    return token_loss(model, cacheless)
 
 
 def fit(
@@ -103,11 +80,11 @@ def fit(
     itself last. Raises :class:`harness.errors.InputError` for an unknown task or field, for packing with virtual
     tokens, and for packing or dialogues on an encoder-decoder.
     """
-    tokenizer, budget = tuned.base.tokenizer, settings.budget
+    tokenizer, budget, apart = tuned.base.tokenizer, settings.budget, tuned.base.reads_apart
     if packing and isinstance(tuned.model, PeftModel) and tuned.model.active_peft_config.is_prompt_learning:
         raise InputError(f"packing: '{tuned.method}' puts virtual tokens before a row, not before each example in it")
 
-    if tuned.base.reads_apart and (packing or dialogue_field is not None):
+    if apart and (packing or dialogue_field is not None):
         name = "packing" if packing else "dialogue_field"
         raise InputError(f"{name}: '{tuned.base.spec.name}' reads prompts and answers apart; it needs a decoder")
 
@@ -115,30 +92,35 @@ def fit(
         if dialogue_field is not None:
             answer = part.spec.max_new_tokens
             return [_dialogue_example(tokenizer, e, dialogue_field, budget.max_length, answer) for e in part.train]
-        apart = tuned.base.reads_apart
-        rows = encode_examples(tokenizer, part.train, budget.max_length, part.spec.max_new_tokens, apart)
+        rows = encode_once(tokenizer, part.train, budget.max_length, part.spec.max_new_tokens, apart)
         return rows if apart else [training_example(row) for row in rows]
 
     rows = encoded(data)
     if mix_with:
         others = {name: encoded(tasks.load(name, budget, settings.seed)) for name in mix_with}
         rows = mix({**others, data.spec.name: rows}, len(rows), mix_cap, staged)
-    ordered = bool(mix_with) and staged
+    about_rows: dict[str, Any] = {
+        "ordered": bool(mix_with) and staged,
+        "lengths": [len(row) if apart else len(row["input_ids"]) for row in rows],
+        "cut": [row.cut if apart else row["cut"] for row in rows],
+    }
     if packing:
-        return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, ordered=ordered)
+        with by_example(tuned, budget.max_length) as packed_loss:
+            return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, **about_rows)
     collate: Any = CompletionCollator(tokenizer.pad_token_id)
-    if tuned.base.reads_apart:
+    if apart:
         collate = partial(completion_batch, pad_token_id=tokenizer.pad_token_id, start=tuned.base.decoder_start_id)
-    return train(tuned, rows, collate, settings, loss=token_loss, ordered=ordered)
+    return train(tuned, rows, collate, settings, loss=token_loss, **about_rows)
 
 
 def _dialogue_example(
     tokenizer: Any, example: Example, field: str, max_length: int, max_new_tokens: int
-) -> dict[str, list[int]]:
+) -> dict[str, Any]:
     if field not in example.fields:
         raise unknown("dialogue_field", field, example.fields)
-    ids, learnt = encode_dialogue(tokenizer, parse_turns(example.fields[field]), max_length, max_new_tokens)
+    ids, learnt, cut = dialogue_within(tokenizer, parse_turns(example.fields[field]), max_length, max_new_tokens)
     return {
         "input_ids": ids,
         "labels": [token if learn else IGNORED for token, learn in zip(ids, learnt, strict=True)],
+        "cut": cut,
     }

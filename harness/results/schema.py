@@ -224,6 +224,20 @@ TRIALS = Table(
             "training cost",
             _C("train_tokens", "int", "tokens trained on, padding left out", minimum=0),
             _C(
+                "padding_share",
+                "float",
+                "share of padding among all that the network read in training",
+                minimum=0,
+                maximum=1,
+            ),
+            _C(
+                "example_tokens_cut",
+                "float",
+                "share of the training examples that lost tokens to max_length",
+                minimum=0,
+                maximum=1,
+            ),
+            _C(
                 "train_tokens_per_s",
                 "float",
                 "tokens per second of training steps, padding and warm-up steps left out",

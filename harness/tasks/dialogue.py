@@ -25,19 +25,37 @@ def encode_dialogue(
     Raises :class:`harness.errors.InputError` for a template that rewrites earlier turns when a later one is added,
     because training and evaluation would then see different texts.
     """
+    return dialogue_within(tokenizer, turns, max_length, max_new_tokens)[:2]
+
+
+def dialogue_within(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], max_length: int, max_new_tokens: int
+) -> tuple[list[int], list[bool], bool]:
+    """The same, and whether anything was cut."""
     room = max_length - free_answer_tokens(max_new_tokens, max_length)
     shown = _cut_at_front(tokenizer, turns, room)
+    ids, learnt = _joined(tokenizer, shown)
+    cut = shown != list(turns[: _last_answer(turns) + 1]) or len(ids) > max_length
+    return ids[:max_length], learnt[:max_length], cut
+
+
+def _last_answer(turns: Sequence[Turn]) -> int:
+    return max(place for place, turn in enumerate(turns) if turn["role"] == "assistant")
+
+
+def _joined(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> tuple[list[int], list[bool]]:
+    """Token ids of the turns up to the last answer, and for each whether it is learnt."""
     ids = [] if tokenizer.chat_template is not None else start_ids(tokenizer)
     learnt = [False] * len(ids)
     done = ""
-    for text, is_answer in _pieces(tokenizer, shown):
+    for text, is_answer in _pieces(tokenizer, turns):
         piece = continued_ids(tokenizer, done, text)
         if is_answer and (not piece or piece[-1] != end_id(tokenizer)):
             piece = [*piece, end_id(tokenizer)]
         ids += piece
         learnt += [is_answer] * len(piece)
         done += text
-    return ids[:max_length], learnt[:max_length]
+    return ids, learnt
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[tuple[str, bool]]:
@@ -62,7 +80,7 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[t
 
 def _cut_at_front(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], room: int) -> list[Turn]:
     """The system message and the latest turns up to the last answer; the part before it fits into ``room`` tokens."""
-    last = max(place for place, turn in enumerate(turns) if turn["role"] == "assistant")
+    last = _last_answer(turns)
     system = [turn for turn in turns[:1] if turn["role"] == "system"]
     exchanges = [place for place in range(len(system), last) if turns[place]["role"] == "user"]
     for first in [len(system), *exchanges]:

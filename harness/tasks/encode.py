@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
@@ -33,6 +33,11 @@ class Encoded:
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
+    cut: bool = field(default=False, compare=False)
+    """Whether either is shorter than its text."""
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.completion)
 
 
 # --- what a tokenizer and its chat template put around texts ---------------------------------------------------------
@@ -157,19 +162,28 @@ def encode(
     :class:`harness.errors.InputError` if the chat template alone fills the prompt's room.
     """
     answer = completion_ids(tokenizer, prompt, completion, apart)
-    ids = cut_prompt(tokenizer, prompt, max_length, answer_tokens, apart)
-    return Encoded(tuple(ids), tuple(answer[: max_length - len(ids)]))
+    ids, cut = prompt_within(tokenizer, prompt, max_length, answer_tokens, apart)
+    room = max_length - len(ids)
+    return Encoded(tuple(ids), tuple(answer[:room]), cut=cut or len(answer) > room)
 
 
 def cut_prompt(
     tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int, answer_tokens: int, apart: bool = False
 ) -> list[int]:
     """Token ids of ``prompt``, cut as :func:`encode` says."""
+    return prompt_within(tokenizer, prompt, max_length, answer_tokens, apart)[0]
+
+
+def prompt_within(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, max_length: int, answer_tokens: int, apart: bool = False
+) -> tuple[list[int], bool]:
+    """The same, and whether the prompt is shorter than its text."""
 
     def ids_of(words: str) -> list[int]:
         return prompt_ids(tokenizer, words, apart)
 
-    return ids_of(cut_text(tokenizer, prompt, max(max_length - answer_tokens, 1), ids_of))
+    ids, room = ids_of(prompt), max(max_length - answer_tokens, 1)
+    return (ids, False) if len(ids) <= room else (ids_of(cut_text(tokenizer, prompt, room, ids_of)), True)
 
 
 def cut_text(tokenizer: PreTrainedTokenizerBase, text: str, room: int, ids_of: Callable[[str], Sequence[int]]) -> str:

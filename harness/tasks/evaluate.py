@@ -14,9 +14,8 @@ import torch
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.tasks.cloze import read_answers
 from harness.tasks.data import clusters, example_ids
+from harness.tasks.decoding import greedy
 from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
-from harness.tasks.likelihood import prefers_chosen, text_loss
-from harness.tasks.logprobs import padded
 from harness.tasks.metrics import METRICS, Score, score
 from harness.tasks.ranking import pick_choices, rank_labels
 
@@ -100,31 +99,11 @@ def head_outputs(tuned: Tuned, examples: Sequence[Example], max_length: int, bat
     return torch.stack(outputs)
 
 
-@torch.no_grad()
 def generate_ids(
-    tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 32
+    tuned: Tuned, prompts: Sequence[Sequence[int]], max_new_tokens: int, batch_size: int = 64
 ) -> list[list[int]]:
-    """Greedy continuations of token ids, up to but not including the first token that ends an answer.
-
-    An encoder-decoder reads prompts as in training, padded behind the text, and answers from its start token on.
-    """
-    tokenizer, ends, apart = tuned.base.tokenizer, stop_ids(tuned), tuned.base.reads_apart
-    answers: list[list[int]] = [[] for _ in prompts]
-    order = _by_length([len(ids) for ids in prompts])
-    for part in _chunks(len(order), batch_size):
-        rows = order[part]
-        side = "right" if apart else "left"
-        ids, mask = padded([prompts[i] for i in rows], tokenizer.pad_token_id, tuned.base.device, side)
-        output = tuned.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        for i, answer in zip(rows, output[:, 1 if apart else ids.shape[1] :].tolist(), strict=True):
-            answers[i] = list(itertools.takewhile(lambda token: token not in ends, answer))
+    """Greedy continuations of token ids, up to but not including the first token that ends an answer."""
+    answers: list[list[int]] = greedy(tuned, prompts, max_new_tokens, stop_ids(tuned), batch_size)
     return answers
 
 
@@ -152,21 +131,43 @@ def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evalu
     compare what it generates with the better answer. A model with a scalar output has but the first; its answers are
     those of the pair that it rates higher.
     """
+    return evaluate_splits(tuned, data, (split,), max_length)[split]
+
+
+def evaluate_splits(tuned: Tuned, data: TaskData, splits: Sequence[str], max_length: int) -> dict[str, Evaluation]:
+    """:func:`evaluate` on several splits, by their names; free answers of all are generated together.
+
+    Their batches are fuller, and what all prompts begin with is read once.
+    """
     tuned.model.eval()
+    outputs = _free_answers(tuned, data, splits, max_length)
+    return {split: _evaluated(tuned, data, split, max_length, outputs.get(split, [])) for split in splits}
+
+
+def _free_answers(tuned: Tuned, data: TaskData, splits: Sequence[str], max_length: int) -> dict[str, list[str]]:
+    """What a language model answers to the prompts of each split; nothing for other models and tasks."""
+    if tuned.base.scalar or tuned.base.has_head or data.kind not in ("generation", "preference", "regression"):
+        return {}
+    prompts = {split: [example.prompt for example in getattr(data, split)] for split in splits}
+    answers = iter(generate(tuned, list(itertools.chain(*prompts.values())), data.spec.max_new_tokens, max_length))
+    return {split: list(itertools.islice(answers, len(several))) for split, several in prompts.items()}
+
+
+def _evaluated(tuned: Tuned, data: TaskData, split: str, max_length: int, outputs: Sequence[str]) -> Evaluation:
     examples: Sequence[Example] = getattr(data, split)
     match data.kind:
         case "classification":
             return _of_labels(tuned, data, split, examples, max_length)
         case "regression":
-            return _of_numbers(tuned, data, split, examples, max_length)
+            return _of_numbers(tuned, data, split, examples, max_length, outputs)
         case "multiple_choice":
             return _of_choices(tuned, data, split, examples, max_length)
         case "generation":
-            return _of_answers(tuned, data, split, examples, max_length, data.spec.metrics)
+            return _of_answers(tuned, data, split, examples, outputs, data.spec.metrics)
         case "cloze":
             return _of_clozes(tuned, data, split, examples, max_length)
         case "preference":
-            return _of_pairs(tuned, data, split, examples, max_length)
+            return _of_pairs(tuned, data, split, examples, max_length, outputs)
         case "corpus":
             loss = text_loss(tuned, [e.completion for e in examples], max_length)
             counted = {"perplexity": loss.tokens, "bits_per_byte": loss.bytes}
@@ -206,10 +207,11 @@ def _of_labels(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exam
     return _scored(data, split, examples, expected, prompts, outputs, data.spec.metrics)
 
 
-def _of_numbers(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+def _of_numbers(
+    tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int, outputs: Sequence[str]
+) -> Evaluation:
     expected = [(repr(e.target),) for e in examples]
     if not tuned.base.has_head:
-        outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
         prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
         return _scored(data, split, examples, expected, prompts, outputs, data.spec.metrics)
     standard = head_outputs(tuned, examples, max_length)[:, 0].tolist()
@@ -233,9 +235,13 @@ def _of_choices(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exa
 
 
 def _of_answers(
-    tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int, metrics: Sequence[str]
+    tuned: Tuned,
+    data: TaskData,
+    split: str,
+    examples: Sequence[Example],
+    outputs: Sequence[str],
+    metrics: Sequence[str],
 ) -> Evaluation:
-    outputs = generate(tuned, [e.prompt for e in examples], data.spec.max_new_tokens, max_length)
     prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
     return _scored(data, split, examples, [e.references for e in examples], prompts, outputs, metrics)
 
@@ -252,7 +258,9 @@ def _of_clozes(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Exam
     return Evaluation(split, _primary_first(data, scores), answers, example_ids(examples))
 
 
-def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
+def _of_pairs(
+    tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int, outputs: Sequence[str]
+) -> Evaluation:
     preferred = prefers_chosen(tuned, examples, max_length, data.spec.max_new_tokens)
     picks = ["chosen" if right else "rejected" for right in preferred]
     accuracy = score("accuracy", picks, ["chosen"] * len(picks), clusters(examples))
@@ -262,7 +270,7 @@ def _of_pairs(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Examp
             Answer(e.prompt, (e.completion if right else e.rejected) or "", e.references) for e, right in rated
         )
         return Evaluation(split, (accuracy,), answers, example_ids(examples))
-    generated = _of_answers(tuned, data, split, examples, max_length, data.spec.metrics_of_text)
+    generated = _of_answers(tuned, data, split, examples, outputs, data.spec.metrics_of_text)
     scores = _primary_first(data, [accuracy, *generated.scores])
     return Evaluation(split, scores, generated.answers, generated.examples)
 

@@ -22,6 +22,14 @@ class Pair:
     chosen: Encoded
     rejected: Encoded
 
+    def __len__(self) -> int:
+        return max(len(self.chosen), len(self.rejected))
+
+    @property
+    def cut(self) -> bool:
+        """Whether either is shorter than its text."""
+        return self.chosen.cut or self.rejected.cut
+
 
 def encode_pair(
     tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int, apart: bool = False

@@ -1,26 +1,23 @@
 """Which of several answers a language model finds likeliest, with each prompt read once.
 
-All answers to a prompt share its keys and values. Only the answers' own tokens are read for each of them, and logits
-are computed only where an answer's token is predicted.
+All answers to a prompt share its keys and values (:mod:`harness.tasks.reading`). Only the answers' own tokens are read
+for each of them, and logits are computed only where an answer's token is predicted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
-from transformers import DynamicCache
 
 from harness.tasks.encode import Encoded, completion_ids, cut_prompt
-from harness.tasks.logprobs import completion_batch, logits_at, padded, sequence_logprobs
+from harness.tasks.logprobs import completion_batch, padded, sequence_logprobs
+from harness.tasks.reading import Ids, Read, Reader
 
 if TYPE_CHECKING:
     from harness.networks.tuned import Tuned
     from harness.tasks.data import Example
-
-Ids = Sequence[int]
 
 
 def rank_labels(tuned: Tuned, examples: Sequence[Example], max_length: int, batch_size: int = 48) -> list[int]:
@@ -59,9 +56,10 @@ def likelihoods(tuned: Tuned, examples: Sequence[Example], max_length: int, batc
         cut_prompt(tokenizer, example.prompt, max_length, max(map(len, several)), apart)
         for example, several in zip(examples, answers, strict=True)
     ]
+    reader = Reader(tuned, prompts)
     totals: list[list[float]] = [[] for _ in examples]
     for rows in _batches(tuned, prompts, answers, batch_size):
-        logprobs = answer_logprobs(tuned, [prompts[i] for i in rows], [answers[i] for i in rows])
+        logprobs = answer_logprobs(tuned, [prompts[i] for i in rows], [answers[i] for i in rows], reader)
         for i, several in zip(rows, logprobs, strict=True):
             totals[i] = several
     return totals
@@ -85,27 +83,25 @@ def _batches(
 
 
 @torch.no_grad()
-def answer_logprobs(tuned: Tuned, prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]]) -> list[list[float]]:
+def answer_logprobs(
+    tuned: Tuned, prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]], reader: Reader | None = None
+) -> list[list[float]]:
     """Log-probability of every answer to every prompt, in nats.
 
-    ``answers[i]`` are the answers to ``prompts[i]``, each of at least one token. An encoder-decoder, and a model
-    that keeps no keys and values of what it has read, such as a recurrent one, reads the prompt again with each answer.
+    ``answers[i]`` are the answers to ``prompts[i]``, each of at least one token; ``reader`` may know more prompts. An
+    encoder-decoder, and a model that keeps no keys and values of what it has read, such as a recurrent one, reads the
+    prompt again with each answer.
     """
     sizes = list(map(len, answers))
-    if tuned.base.reads_apart:
+    prompted = (reader or Reader(tuned, prompts)).read(prompts)
+    if prompted is None:
         return _divided(_with_each(tuned, prompts, answers), sizes)
-    ids, mask = padded(prompts, tuned.base.tokenizer.pad_token_id, tuned.base.device)
-    lengths = mask.sum(-1)
-    last = lengths - 1 - ids.shape[1]  # counted from the end, because soft prompts stand in front
-    with logits_at(tuned.model, torch.arange(len(prompts), device=ids.device), last):
-        read = tuned.model(input_ids=ids, attention_mask=mask, use_cache=True)
-    cache = getattr(read, "past_key_values", None)
-    if not isinstance(cache, DynamicCache):
-        return _divided(_with_each(tuned, prompts, answers), sizes)
-    owners = torch.tensor([row for row, size in enumerate(sizes) for _ in range(size)], device=ids.device)
-    first = read.logits.float().log_softmax(-1)[owners]
+    owners = torch.tensor([row for row, size in enumerate(sizes) for _ in range(size)], device=tuned.base.device)
+    read, logits = prompted
+    first = logits.float().log_softmax(-1)[owners]
     flat = [answer for several in answers for answer in several]
-    return _divided(_continued(tuned, cache, lengths[owners], mask[owners], owners, first, flat), sizes)
+    ids, real = padded(flat, tuned.base.tokenizer.pad_token_id, tuned.base.device)
+    return _divided(_continued(read, owners, first, ids, real), sizes)
 
 
 def _divided(totals: torch.Tensor, sizes: Sequence[int]) -> list[list[float]]:
@@ -122,35 +118,18 @@ def _with_each(tuned: Tuned, prompts: Sequence[Ids], answers: Sequence[Sequence[
 
 
 def _continued(
-    tuned: Tuned,
-    cache: DynamicCache,
-    lengths: torch.Tensor,
-    mask: torch.Tensor,
-    owners: torch.Tensor,
-    first: torch.Tensor,
-    answers: Sequence[Ids],
+    read: Read, owners: torch.Tensor, first: torch.Tensor, ids: torch.Tensor, real: torch.Tensor
 ) -> torch.Tensor:
-    """Log-probability of each answer behind the prompt of its owner in ``cache``; shape (answers,).
+    """Log-probability of each answer behind the prompt of its owner; shape (answers,).
 
-    ``first`` holds the log-probabilities of the first token, of shape (answers, vocabulary); ``lengths`` and ``mask``
-    are those of each answer's prompt.
+    ``first`` holds the log-probabilities of the first token, of shape (answers, vocabulary). ``ids``, of shape
+    (answers, longest), are the answers, and ``real`` is the mask of their tokens.
     """
-    ids, real = padded(answers, tuned.base.tokenizer.pad_token_id, tuned.base.device)
     totals = first.gather(1, ids[:, :1]).squeeze(1)
     rows, columns = real[:, 1:].nonzero(as_tuple=True)
     if not len(rows):
         return totals
-    virtual = cache.get_seq_length() - mask.shape[1]
-    cache.batch_select_indices(owners)
-    # PEFT would put its virtual tokens in front again.
-    network: Any = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
-    with logits_at(network, rows, columns):
-        output = network(
-            input_ids=ids[:, :-1],
-            attention_mask=torch.cat([mask.new_ones(len(ids), virtual), mask, real[:, :-1]], dim=1),
-            position_ids=virtual + lengths.unsqueeze(-1) + torch.arange(ids.shape[1] - 1, device=ids.device),
-            past_key_values=cache,
-            use_cache=True,
-        )
-    logprobs = output.logits.float().log_softmax(-1).gather(1, ids[rows, columns + 1].unsqueeze(-1))
+    read.keep(owners)
+    logits = read.further(ids[:, :-1], real[:, :-1], rows, columns)
+    logprobs = logits.float().log_softmax(-1).gather(1, ids[rows, columns + 1].unsqueeze(-1))
     return totals.index_add(0, rows, logprobs.squeeze(-1))

@@ -1,31 +1,39 @@
-"""Batches for a head on an encoder: texts, and what the head should give for each."""
+"""Training a head on an encoder: texts, and what the head should give for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
-Row = dict[str, Any]
+from harness.networks.tuned import Tuned
+from harness.training.trainer import History, Settings, train
 
 
-def texts_and_labels(
-    tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Callable[[list[Row]], dict[str, torch.Tensor]]:
-    """What makes a batch of rows with a ``text`` and a ``label``: ids and mask of shape (rows, longest), and labels.
+def train_head(tuned: Tuned, texts: Sequence[str], labels: Sequence[float], settings: Settings) -> History:
+    """Train in place by the network's own loss: whole numbers as labels are classes, others targets.
 
-    Labels have shape (rows,): whole numbers are classes, others targets. Texts are cut to ``max_length`` tokens.
+    Texts are cut to the budget's ``max_length`` tokens. Batches have ids and mask of shape (rows, longest), and labels
+    of shape (rows,).
     """
+    tokenizer = tuned.base.tokenizer
+    ids = tokenizer(list(texts), truncation=True, max_length=settings.budget.max_length)["input_ids"]
+    whole = tokenizer(list(texts), verbose=False)["input_ids"]
 
-    def collate(rows: list[Row]) -> dict[str, torch.Tensor]:
-        texts = [row["text"] for row in rows]
-        batch = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")
         return {
             "input_ids": batch["input_ids"],
             "attention_mask": batch["attention_mask"],
             "labels": torch.tensor([row["label"] for row in rows]),
         }
 
-    return collate
+    return train(
+        tuned,
+        [{"input_ids": read, "label": label} for read, label in zip(ids, labels, strict=True)],
+        collate,
+        settings,
+        lengths=[len(read) for read in ids],
+        cut=[len(read) < len(text) for read, text in zip(ids, whole, strict=True)],
+    )

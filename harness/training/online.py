@@ -17,7 +17,7 @@ import torch
 
 from harness.networks.tuned import Tuned
 from harness.tasks.data import TaskData
-from harness.tasks.encode import Encoded, cut_prompt, free_answer_tokens
+from harness.tasks.encode import Encoded, free_answer_tokens, prompt_within
 from harness.tasks.logprobs import completion_batches, sequence_logprobs
 from harness.training import through_trl
 from harness.training.rollouts import Reference, Reward
@@ -40,7 +40,8 @@ def fit(
     prompts = [e.prompt for e in data.train]
     max_length = settings.budget.max_length
     room = free_answer_tokens(data.spec.max_new_tokens, max_length)
-    cut_prompts = [cut_prompt(tuned.base.tokenizer, prompt, max_length, room) for prompt in prompts]
+    read = [prompt_within(tuned.base.tokenizer, prompt, max_length, room) for prompt in prompts]
+    cut_prompts = [ids for ids, _ in read]
     reference = Reference(tuned)
 
     def penalised(
@@ -68,7 +69,8 @@ def fit(
     ]
     arguments = {**common, **arguments}
     masks = ("prompt_mask", "completion_mask")
-    return through_trl.fit(tuned, settings, trainer, config, rows, arguments, masks, reward_funcs=penalised)
+    cut = [is_cut for _, is_cut in read]
+    return through_trl.fit(tuned, settings, trainer, config, rows, arguments, cut, masks, reward_funcs=penalised)
 
 
 @torch.no_grad()

@@ -20,6 +20,12 @@ def training_pairs(tokenizer: PreTrainedTokenizerBase, data: TaskData, max_lengt
     return [{"pair": pair} for pair in pairs(tokenizer, data.train, max_length, data.spec.max_new_tokens)]
 
 
+def about(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What :func:`harness.training.trainer.train` wants to know of these rows: their lengths, and which were cut."""
+    several = [example["pair"] for example in examples]
+    return {"lengths": [len(pair) for pair in several], "cut": [pair.cut for pair in several]}
+
+
 class PairCollator:
     """A batch of n pairs is 2n rows: the chosen ones, then the rejected ones, padded alike.
 

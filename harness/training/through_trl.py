@@ -42,12 +42,14 @@ def fit(
     config: type[Any],
     rows: Sequence[Mapping[str, Any]],
     arguments: Mapping[str, Any],
+    cut: Sequence[bool],
     row_masks: tuple[str, ...] = Counting.row_masks,
     **trainer_args: Any,
 ) -> History:
     """Train in place with ``trainer(args=config(**arguments), ...)`` on ``rows``.
 
-    ``row_masks`` are the masks of TRL's batch that cover each row once, and count its tokens.
+    ``cut`` says of each training example whether it lost tokens. ``row_masks`` are the masks of TRL's batch that cover
+    each row once, and count its tokens.
     """
     dtypes = {name: parameter.dtype for name, parameter in tuned.trainable.items()}
     extended = type(
@@ -75,12 +77,12 @@ def fit(
 
     datasets.disable_progress_bars()
     quiet = mock.patch.dict(os.environ, {"TQDM_DISABLE": "1"})
-    cut = tuned.model.register_forward_hook(_cut_soft_prompt, with_kwargs=True)
+    shortening = tuned.model.register_forward_hook(_cut_soft_prompt, with_kwargs=True)
     try:
         with quiet:
-            return run(tuned, make, settings, activations=None)
+            return run(tuned, make, settings, activations=None, cut=cut)
     finally:
-        cut.remove()
+        shortening.remove()
         if not progress:
             datasets.enable_progress_bars()
         if isinstance(tuned.model, PeftModel) and "ref" in tuned.model.peft_config:
@@ -105,22 +107,27 @@ def _cut_soft_prompt(_model: Any, args: tuple[Any, ...], inputs: dict[str, Any],
     return output
 
 
-def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> list[dict[str, str]]:
-    """The training pairs for TRL, with prompts cut as everywhere here; TRL would cut the answers away instead."""
+def pair_rows(tuned: Tuned, data: TaskData, max_length: int) -> tuple[list[dict[str, str]], list[bool]]:
+    """The training pairs for TRL, with prompts cut as everywhere here, and of each whether it is cut.
+
+    TRL would cut the answers away instead.
+    """
     tokenizer = tuned.base.tokenizer
 
     def answer(ids: Sequence[int]) -> str:
         # TRL puts the end token there itself.
         return str(tokenizer.decode([token for token in ids if token != end_id(tokenizer)]))
 
-    return [
+    encoded = pairs(tokenizer, data.train, max_length, data.spec.max_new_tokens)
+    rows = [
         {
             "prompt": as_text(tokenizer, pair.chosen.prompt),
             "chosen": answer(pair.chosen.completion),
             "rejected": answer(pair.rejected.completion),
         }
-        for pair in pairs(tokenizer, data.train, max_length, data.spec.max_new_tokens)
+        for pair in encoded
     ]
+    return rows, [pair.cut for pair in encoded]
 
 
 def closing_answers(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -19,6 +19,7 @@ from harness.measure.processors import processors
 from harness.measure.training import Step, StepTimer
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
+from harness.training.batches import SimilarLengths
 from harness.training.drawing import loss_curve, loss_finding
 from harness.training.schedule import Scheduled
 from harness.training.sharding import Sharding, weight_of_this_part, world_size
@@ -82,6 +83,8 @@ class History:
     """:attr:`harness.measure.processors.Processors.share` of the training."""
     curves: tuple[Point, ...] = ()
     """The curves of the objective beside the loss."""
+    cut_share: float | None = None
+    """Share of the training examples that lost tokens to ``max_length``; None: not known."""
 
     def __repr__(self) -> str:
         """Where the loss began and ended, and how long it took."""
@@ -95,6 +98,14 @@ class History:
     def losses(self) -> list[float]:
         """Training loss after each step."""
         return [s.loss for s in self.steps]
+
+    @property
+    def padding_share(self) -> float | None:
+        """Share of padding among all that the network read in training; None where its batches were not counted."""
+        slots = [step.slots for step in self.steps if step.slots is not None]
+        if not slots or len(slots) < len(self.steps):
+            return None
+        return 1 - sum(step.tokens for step in self.steps) / sum(slots)
 
     @property
     def flops_per_slot(self) -> float | None:
@@ -209,6 +220,7 @@ class _LossTrainer(Counting, Scheduled, Sharding, Trainer):
 
     objective_loss: Loss
     ordered: bool
+    lengths: Sequence[int] | None
     control: TrainerControl
     _seen: Mapping[str, torch.Tensor]
 
@@ -218,7 +230,11 @@ class _LossTrainer(Counting, Scheduled, Sharding, Trainer):
         return loss * weight_of_this_part(inputs) if world_size() > 1 else loss
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        return SequentialSampler(self.train_dataset) if self.ordered else super()._get_train_sampler(*args, **kwargs)
+        if self.ordered:
+            return SequentialSampler(self.train_dataset)
+        if self.lengths is None:
+            return super()._get_train_sampler(*args, **kwargs)
+        return SimilarLengths(self.lengths, self.args.train_batch_size * world_size(), self.args.seed)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         seen = {name: float(value) for name, value in self._seen.items()} if "loss" in logs else {}
@@ -267,11 +283,14 @@ def train(
     settings: Settings,
     loss: Loss = network_loss,
     ordered: bool = False,
+    lengths: Sequence[int] | None = None,
+    cut: Sequence[bool] | None = None,
 ) -> History:
     """Train ``tuned`` in place on ``examples``; leaves it in evaluation mode.
 
-    ``ordered`` keeps the order of the examples instead of shuffling them. Raises :class:`Diverged` if the loss is not
-    finite.
+    ``ordered`` keeps the order of the examples instead of shuffling them; ``lengths``, the tokens of each, let batches
+    have examples of similar length (:class:`harness.training.batches.SimilarLengths`). ``cut`` says of each whether it
+    lost tokens. Raises :class:`Diverged` if the loss is not finite.
     """
     loss = loss_of(tuned, loss)
     probe = collate(list(examples[: settings.budget.batch_size]))
@@ -285,10 +304,10 @@ def train(
             data_collator=collate,
             callbacks=callbacks,
         )
-        trainer.objective_loss, trainer.ordered, trainer._seen = loss, ordered, {}
+        trainer.objective_loss, trainer.ordered, trainer.lengths, trainer._seen = loss, ordered, lengths, {}
         return trainer
 
-    return run(tuned, make, settings, activations)
+    return run(tuned, make, settings, activations, cut)
 
 
 def run(
@@ -296,6 +315,7 @@ def run(
     make: Callable[[list[TrainerCallback]], Any],
     settings: Settings,
     activations: int | None,
+    cut: Sequence[bool] | None = None,
 ) -> History:
     """Run the trainer that ``make`` builds around the given callbacks; time and measure it.
 
@@ -353,4 +373,10 @@ def run(
             for name, value in log.items()
             if name not in _COLUMNS_OF_STEPS and isinstance(value, (int, float))
         ),
+        cut_share=share(cut),
     )
+
+
+def share(flags: Sequence[bool] | None) -> float | None:
+    """Share of true ``flags``; None without any."""
+    return sum(flags) / len(flags) if flags else None

@@ -185,7 +185,7 @@ def test_the_peak_of_inference_is_the_largest_of_all_evaluations(
         yield Peak(next(sizes))
 
     monkeypatch.setattr(module, "peak_memory", peak_memory)
-    monkeypatch.setattr(module, "evaluate", lambda *_: run.evaluations["test"])
+    monkeypatch.setattr(module, "evaluate_splits", lambda *_: {"test": run.evaluations["test"]})
     run.evaluate("test")
     run.evaluate("test")
     assert run.record().columns["peak_inference_bytes"] == 950
@@ -208,13 +208,14 @@ def test_a_peak_that_training_exceeds_gives_no_utilisation(run: Experiment, monk
 def test_evaluation_runs_validation_then_test(run: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def scored(_tuned: Any, _data: Any, split: str, max_length: int) -> Evaluation:
-        asked.append((split, max_length))
-        return Evaluation(split, (Score("rouge_l", 0.1 if split == "test" else 0.9, None, 1),), ())
+    def scored(_tuned: Any, _data: Any, splits: tuple[str, ...], max_length: int) -> dict[str, Evaluation]:
+        asked.append((splits, max_length))
+        values = {"validation": 0.9, "test": 0.1}
+        return {split: Evaluation(split, (Score("rouge_l", values[split], None, 1),), ()) for split in splits}
 
-    monkeypatch.setattr(module, "evaluate", scored)
+    monkeypatch.setattr(module, "evaluate_splits", scored)
     assert run.evaluate().split == "test"
-    assert asked == [("validation", 32), ("test", 32)]
+    assert asked == [(("validation", "test"), 32)]
     columns = run.record().columns
     assert (columns["valid_score"], columns["test_score"]) == (0.9, 0.1)
 

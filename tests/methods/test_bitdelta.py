@@ -26,6 +26,7 @@ from harness.models.spec import load_spec
 from harness.networks.tuned import Tuned
 from harness.objectives import sft
 from harness.tasks.logprobs import IGNORED
+from harness.training.packing import PackingCollator, packed_loss
 from harness.training.token_loss import token_loss
 from harness.training.trainer import train
 
@@ -205,7 +206,7 @@ def test_supervised_fine_tuning_distils_whatever_the_answers_are(tmp_path: Path,
         {**e, "labels": [IGNORED] * 3 + [30 + n] * len(a)}
         for n, (e, a) in enumerate(zip(examples, answers, strict=True))
     ]
-    collate, loss = (sft.PackingCollator(), sft.packed_loss) if packing else (sft.CompletionCollator(0), token_loss)
+    collate, loss = (PackingCollator(), packed_loss) if packing else (sft.CompletionCollator(0), token_loss)
     scales, first = [], []
     for rows in (examples, other):
         tuned = methods.apply("bitdelta", base, parent=str(tmp_path))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from helpers import checkpoints
 from helpers import toy_tasks as toy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +22,7 @@ from harness.tasks.encode import encode_examples
 from harness.tasks.logprobs import IGNORED
 from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix, proportions
+from harness.training.packing import PackingCollator, by_example, packed_loss
 from harness.training.token_loss import token_loss
 
 pytestmark = pytest.mark.slow
@@ -43,10 +47,10 @@ TEMPLATE = (
 def test_packed_loss_and_gradients_equal_those_of_the_padded_batch() -> None:
     tokenizer, model = toy.base().tokenizer, toy.base().build()
     rows = [sft.training_example(e) for e in encode_examples(tokenizer, EXAMPLES, 48, 24)]
-    padded, packed = sft.CompletionCollator(0)(rows), sft.PackingCollator()(rows)
+    padded, packed = sft.CompletionCollator(0)(rows), PackingCollator()(rows)
     assert packed["input_ids"].shape == (1, int(padded["attention_mask"].sum()))
     found = []
-    for loss_of, batch in ((token_loss, padded), (sft.packed_loss, packed)):
+    for loss_of, batch in ((token_loss, padded), (packed_loss, packed)):
         model.zero_grad()
         loss, _ = loss_of(model, batch)
         loss.backward()
@@ -59,18 +63,47 @@ def test_packed_loss_and_gradients_equal_those_of_the_padded_batch() -> None:
 def test_packed_examples_do_not_see_each_other() -> None:
     tokenizer, model = toy.base().tokenizer, toy.base().build()
     rows = [sft.training_example(e) for e in encode_examples(tokenizer, EXAMPLES, 48, 24)]
-    alone, _ = sft.packed_loss(model, sft.PackingCollator()(rows[1:]))
-    both = sft.PackingCollator()(rows)
+    alone, _ = packed_loss(model, PackingCollator()(rows[1:]))
+    both = PackingCollator()(rows)
     first = len(rows[0]["input_ids"])
     both["labels"][0, :first] = IGNORED
     for token in (77, 88):
         both["input_ids"][0, :first] = token
-        torch.testing.assert_close(sft.packed_loss(model, both)[0], alone)
+        torch.testing.assert_close(packed_loss(model, both)[0], alone)
+
+
+@pytest.mark.parametrize("family", list(checkpoints.DECODERS))
+def test_a_row_attended_by_example_is_the_padded_batch(family: str, tmp_path: Path) -> None:
+    """The same loss and gradients in every family, and the usual attention again behind the block."""
+    folder = checkpoints.save(tmp_path / family, family, transformers.AutoModelForCausalLM)
+    tuned = methods.apply("full", load(str(folder), dtype="float32", device="cpu", seed=0))
+    tuned.model.eval()
+    config, weights = tuned.model.config, list(tuned.trainable.values())
+    rows = [sft.training_example(e) for e in encode_examples(tuned.base.tokenizer, EXAMPLES, 48, 24)]
+
+    def loss_and_gradients(loss: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return loss.detach(), *torch.autograd.grad(loss, weights)
+
+    padded = loss_and_gradients(token_loss(tuned.model, sft.CompletionCollator(260)(rows))[0])
+    with by_example(tuned, 48) as loss_of:
+        assert config._attn_implementation == "sdpa_by_example"
+        packed = loss_and_gradients(loss_of(tuned.model, PackingCollator()(rows))[0])
+    assert config._attn_implementation == "sdpa"
+    for one, other in zip(packed, padded, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_window_shorter_than_an_example_needs_the_mask(tmp_path: Path) -> None:
+    folder = checkpoints.save(tmp_path / "m", "gemma3_text", transformers.AutoModelForCausalLM, sliding_window=16)
+    tuned = methods.apply("full", load(str(folder), dtype="float32", device="cpu", seed=0))
+    for length, expected in ((16, "sdpa_by_example"), (17, "sdpa")):
+        with by_example(tuned, length):
+            assert tuned.model.config._attn_implementation == expected
 
 
 def test_the_first_token_of_a_packed_example_is_predicted_from_nothing() -> None:
     rows = [{"input_ids": [5, 6], "labels": [5, 6]}, {"input_ids": [7, 8, 9], "labels": [7, 8, 9]}]
-    packed = sft.PackingCollator()(rows)
+    packed = PackingCollator()(rows)
     assert packed["labels"].tolist() == [[IGNORED, 6, IGNORED, 8, 9]]
     assert packed["position_ids"].tolist() == [[0, 1, 0, 1, 2]]
 

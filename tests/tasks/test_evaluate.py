@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from helpers import toy_tasks as toy
 
 from harness import methods
@@ -16,7 +17,7 @@ from harness.networks.tuned import Tuned
 from harness.tasks import evaluate as evaluation
 from harness.tasks.data import Example, TaskData
 from harness.tasks.encode import completion_ids, prompt_ids
-from harness.tasks.evaluate import evaluate, generate, generate_ids, predict_labels, stop_ids
+from harness.tasks.evaluate import evaluate, evaluate_splits, generate, generate_ids, predict_labels, stop_ids
 from harness.tasks.likelihood import prefers_chosen
 from harness.tasks.ranking import rank_labels
 
@@ -115,12 +116,21 @@ class Speaker(torch.nn.Module):
 
     def __init__(self, like: Any, says: Sequence[int]) -> None:
         super().__init__()
-        self.generation_config, self._says = like.generation_config, list(says)
-        self.asked: dict[str, Any] = {}
+        self.generation_config, self.config, self._says = like.generation_config, like.config, list(says)
+        self.head = torch.nn.Identity()
+        self.width, self.said = 0, 0
 
-    def generate(self, input_ids: torch.Tensor, **asked: Any) -> torch.Tensor:
-        self.asked = {"width": input_ids.shape[1], **asked}
-        return torch.cat([input_ids, torch.tensor([self._says] * len(input_ids))], dim=1)
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+    def forward(self, input_ids: torch.Tensor, past_key_values: Any = None, **_: Any) -> Any:
+        if past_key_values is None:
+            past_key_values, self.width, self.said = transformers.DynamicCache(), input_ids.shape[1], 0
+        nothing = torch.zeros(len(input_ids), 1, input_ids.shape[1], 1)
+        past_key_values.update(nothing, nothing, 0)
+        token = torch.nn.functional.one_hot(torch.tensor(self._says[self.said]), 259).float()
+        self.said += 1
+        return SimpleNamespace(logits=self.head(token.expand(*input_ids.shape, -1)), past_key_values=past_key_values)
 
 
 def speaking(says: Sequence[int], ends: Any = 1) -> Tuned:
@@ -138,14 +148,16 @@ def test_an_answer_stops_at_the_first_end_token_that_the_checkpoint_names(ends: 
     if ends == [1, 101]:
         tuned = speaking([100, 101, 105, 1], [105])
     assert generate(tuned, ["x:"], 5, 40) == [expected]
-    assert set(tuned.model.asked["eos_token_id"]) == set(stop_ids(tuned)) >= {1}
+    assert set(stop_ids(tuned)) >= {1}
+    assert tuned.model.said == len(expected) + 1, "nothing is asked for behind the end"
 
 
 def test_answers_are_greedy_in_the_order_of_the_prompts_and_cut_like_the_training() -> None:
     tuned = speaking([100, 1])
     assert generate(tuned, ["y" * 100 + "\nx:", "z:"], 5, 40) == ["a", "a"]
-    assert tuned.model.asked["width"] == 35
-    assert tuned.model.asked["do_sample"] is False and tuned.model.asked["max_new_tokens"] == 5
+    assert tuned.model.width == 35
+    endless = speaking([100] * 9)
+    assert generate(endless, ["x:"], 5, 40) == ["a" * 5] and endless.model.said == 5
     real = methods.apply("full", toy.base())
     prompts = [[101, 102], [103], [104, 105, 106]]
     together = generate_ids(real, prompts, 6, batch_size=2)
@@ -170,3 +182,15 @@ def test_a_preference_task_counts_the_pairs_in_the_right_order(monkeypatch: pyte
     found = evaluate(methods.apply("baseline", toy.base(scalar=True)), data, "test", 48)
     assert found.primary.value == 0.75
     assert [answer.output for answer in found.answers] == ["yyy", "yyyyy", "nnn", "yyyyy"]
+
+
+def test_splits_that_are_evaluated_together_have_their_own_answers() -> None:
+    tuned = methods.apply("full", toy.base())
+    texts = ("a:", "a longer one:", "b:", "which?", "c:")
+    examples = tuple(toy.example(text, text[0]) for text in texts)
+    whole = toy.data("generation", examples, metrics=["exact_match", "rouge_l"])
+    data = dataclasses.replace(whole, validation=examples[:2], test=examples[2:])
+    both = evaluate_splits(tuned, data, ("validation", "test"), 40)
+    assert list(both) == ["validation", "test"]
+    assert both == {split: evaluate(tuned, data, split, 40) for split in both}
+    assert len({answer.output for one in both.values() for answer in one.answers}) > 1

@@ -45,7 +45,13 @@ def alone(tuned: Tuned, prompt: Sequence[int], answer: Sequence[int]) -> float:
 
 
 def assert_each_is_right(tuned: Tuned) -> None:
-    for prompt, several, ranked in zip(PROMPTS, ANSWERS, answer_logprobs(tuned, PROMPTS, ANSWERS), strict=True):
+    """Where prompts begin alike as well: their beginning is then read once."""
+    for shared in ([], list(range(90, 100))):
+        assert_with(tuned, [shared + prompt for prompt in PROMPTS])
+
+
+def assert_with(tuned: Tuned, prompts: list[list[int]]) -> None:
+    for prompt, several, ranked in zip(prompts, ANSWERS, answer_logprobs(tuned, prompts, ANSWERS), strict=True):
         assert [float(one) for one in ranked] == pytest.approx([alone(tuned, prompt, one) for one in several], abs=2e-4)
 
 
@@ -104,6 +110,23 @@ def test_the_prompt_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read == [40, 6]
     # One position for each prompt, and each token behind a first one.
     assert logits == [2, 3]
+
+
+def test_what_all_prompts_begin_with_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever batches they come: 16 bytes of an instruction, then what each prompt has of its own."""
+    tuned = methods.apply("baseline", toy.base())
+    tuned.model.eval()
+    read: list[tuple[int, ...]] = []
+    tuned.model.model.register_forward_hook(
+        lambda _m, _a, inputs, _o: read.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    examples = [
+        dataclasses.replace(toy.example(f"an instruction: {own}", ""), candidates=("y", "n"))
+        for own in ("abc", "b", "cd", "d")
+    ]
+    ranking.likelihoods(tuned, examples, 64, batch_size=4)
+    prompts = [shape for shape in read if shape[0] < 4]
+    assert prompts == [(1, 16), (2, 1), (2, 3)]
 
 
 def test_batches_have_prompts_of_similar_length() -> None:

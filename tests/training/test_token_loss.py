@@ -14,6 +14,7 @@ from harness.models.load import load
 from harness.networks.tuned import Tuned
 from harness.objectives import sft
 from harness.tasks.logprobs import IGNORED
+from harness.training.packing import PackingCollator, packed_loss
 from harness.training.token_loss import learnt_positions, token_loss
 from harness.training.trainer import loss_of, network_loss, train
 
@@ -98,7 +99,7 @@ def orthogonality(tuned: Tuned) -> float:
 def test_adalora_adds_its_orthogonality_to_the_objectives_loss(packing: bool) -> None:
     tuned = methods.apply("peft", toy.base(), **ADALORA)
     rows = [{"input_ids": [5, 6, 7, 8 + n], "labels": [IGNORED, IGNORED, 7, 8 + n]} for n in range(4)]
-    collate, loss = (sft.PackingCollator(), sft.packed_loss) if packing else (sft.CompletionCollator(0), token_loss)
+    collate, loss = (PackingCollator(), packed_loss) if packing else (sft.CompletionCollator(0), token_loss)
     cross_entropy = float(token_loss(tuned.model, sft.CompletionCollator(0)(rows))[0].detach())
     term = orthogonality(tuned)
     assert term > 0.1

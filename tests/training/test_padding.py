@@ -1,0 +1,72 @@
+"""``padding_share`` and ``example_tokens_cut``, counted by hand from batches and texts; the same for every method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from helpers import toy_tasks as toy
+
+from harness import methods, objectives
+from harness.tasks.encode import encode
+from harness.training.trainer import History
+
+pytestmark = pytest.mark.slow
+
+#: Tokens are bytes: 'q:' is 2, ' y' with the end token 3; so 5, 7, 9 and 11 tokens.
+RAGGED = [toy.example("q:", "y" * count) for count in (1, 3, 5, 7)]
+
+
+def trained(method: str = "full", **changes: Any) -> History:
+    budget = {"train_examples": 4, "batch_size": 2, **changes.pop("budget", {})}
+    data = toy.data("generation", changes.pop("examples", RAGGED), max_new_tokens=20)
+    return objectives.fit("sft", methods.apply(method, toy.base()), data, toy.settings(**budget), **changes)
+
+
+def test_padding_is_counted_and_batches_have_similar_lengths() -> None:
+    """5 and 7 tokens make one batch, 9 and 11 the other: 4 of 36 places are padding; at random it could be 12 of 44."""
+    history = trained()
+    assert sorted((step.tokens, step.slots) for step in history.steps) == [(12, 14), (20, 22)]
+    assert history.padding_share == pytest.approx(4 / 36)
+    assert trained(packing=True).padding_share == 0
+
+
+def test_every_method_has_the_same_examples_in_the_same_step() -> None:
+    def tokens(method: str) -> list[tuple[int, int | None]]:
+        return [(step.tokens, step.slots) for step in trained(method, budget={"epochs": 4}).steps]
+
+    assert tokens("full") == tokens("lora") == tokens("prompt")
+
+
+def test_examples_that_lost_tokens_are_counted() -> None:
+    """16 tokens leave 8 for the prompt: one prompt is too long, one answer, and one example fits to the token."""
+    examples = [
+        toy.example("q" * 8, "y" * 6),  # 8, then a space, 6 letters and the end
+        toy.example("q" * 9, "y"),
+        toy.example("q:", "y" * 13),
+        toy.example("q:", "y"),
+    ]
+    assert trained(budget={"max_length": 16}, examples=examples).cut_share == 2 / 4
+    assert trained().cut_share == 0
+
+
+def test_what_was_cut_is_no_part_of_what_an_encoding_equals() -> None:
+    encoded = encode(toy.base().tokenizer, "q" * 9, "y", 16, 8)
+    assert encoded.cut and encoded == replace(encoded, cut=False)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "rrhf", "orpo", "kto"])
+def test_a_pair_is_cut_where_one_of_its_answers_is(objective: str) -> None:
+    examples = [toy.example("q:", "y", "n" * 30), toy.example("q:", "y", "n"), toy.example("q:", "y" * 30, "n")]
+    tuned = methods.apply("lora", toy.base())
+    data = toy.data("preference", examples, max_new_tokens=4)
+    history = objectives.fit(objective, tuned, data, toy.settings(train_examples=3, max_length=16))
+    assert history.cut_share == pytest.approx(2 / 3)
+
+
+def test_a_history_without_counted_batches_has_no_share() -> None:
+    history = trained()
+    first, second = history.steps
+    assert replace(history, steps=(first, replace(second, slots=None))).padding_share is None
+    assert replace(history, steps=()).padding_share is None
