@@ -16,6 +16,7 @@ from harness.tasks.cloze import read_answers
 from harness.tasks.data import clusters, example_ids
 from harness.tasks.decoding import greedy
 from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
+from harness.tasks.likelihood import prefers_chosen, text_loss
 from harness.tasks.metrics import METRICS, Score, score
 from harness.tasks.ranking import pick_choices, rank_labels
 
