@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from harness.figures.bars import dots
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import seconds_text
-from harness.judgement.statistics import CELL, select
+from harness.judgement.statistics import select
 from harness.results.baseline import BASELINE
 from harness.results.files import where
+from harness.results.selection import CELL
 
 UNSTEADY = 2.0
 """Where a 95th percentile exceeds the median by this factor, or equal networks differ by it, times are not compared."""

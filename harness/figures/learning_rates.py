@@ -10,7 +10,7 @@ from matplotlib.ticker import LogFormatter
 
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import look, rate_text
-from harness.judgement.statistics import CELL, SETTING
+from harness.results.selection import CELL, SETTING
 
 
 def draw(tables: Tables) -> Figure:

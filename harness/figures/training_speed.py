@@ -9,7 +9,8 @@ from harness.figures.bars import dots
 from harness.figures.findings import FULL
 from harness.figures.panels import Panel, Tables, extreme, nothing, small_multiples, why_empty
 from harness.figures.style import count_text
-from harness.judgement.statistics import CELL, SETTING, select
+from harness.judgement.statistics import select
+from harness.results.selection import CELL, SETTING
 
 
 def draw(tables: Tables) -> Figure:

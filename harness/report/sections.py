@@ -21,10 +21,11 @@ from harness.figures import DESCRIPTIONS, FIGURES, save
 from harness.figures.findings import answer, caution
 from harness.figures.panels import FACET, arguments_text, labelled, rows, title_of
 from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
-from harness.judgement.statistics import CELL, aggregate, select
+from harness.judgement.statistics import aggregate, select
 from harness.judgement.verdicts import Comparison, Pair, Verdict, compare, is_trained
 from harness.results.files import Tables, where
 from harness.results.schema import TABLES
+from harness.results.selection import CELL
 
 
 @dataclass(frozen=True)

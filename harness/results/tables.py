@@ -20,6 +20,7 @@ from harness.results.files import TableFiles, find, read
 from harness.results.parents import fill_chain_costs, fill_parent_settings
 from harness.results.record import Record
 from harness.results.schema import LONG_TABLES, TABLES
+from harness.results.selection import fill_selection
 from harness.results.validate import validate
 from harness.trial import Trial
 
@@ -93,6 +94,7 @@ def _unchecked(records: Iterable[Record]) -> Iterator[tuple[str, pa.RecordBatch]
     fill_base_scores(trials, specs)
     fill_parent_settings(trials, specs)
     fill_chain_costs(trials)
+    fill_selection(trials)
     builders["trials"].extend(trials)
     for name in (*LONG_TABLES, "trials"):
         for batch in builders[name].finish().to_batches():
