@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 #: Raised whenever a change makes new rows incomparable with old ones; it is part of every trial's id.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 DType = Literal["float32", "bfloat16", "float16"]
 

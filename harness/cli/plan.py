@@ -22,24 +22,23 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show which trials would run, with their estimated memory, and which are skipped and why."""
-    from dataclasses import replace
-
     from harness.cli.estimating import Estimating
     from harness.estimate import planned
     from harness.sweeps import expand as matrix
+    from harness.sweeps import fairness
     from harness.sweeps import spec as sweeps
     from harness.tasks import check
 
     limit = planned.limits(memory, force=force)
     sweep_plan = matrix.plan(sweeps.load(sweep, set_ or ()))
     if wanted := parse_only(only):
-        ids = sweep_plan.matching(wanted)
-        sweep_plan = replace(sweep_plan, rows=tuple(row for row in sweep_plan.rows if row.trial_id in ids))
+        sweep_plan = sweep_plan.only(wanted)
     data = check.tasks(row.trial for row in sweep_plan.runnable)
     with Estimating() as watch:
         sweep_plan = planned.judge(sweep_plan, limit, watch=watch)
     if as_json:
-        print_json({**sweep_plan.document(), "data": {name: [str(one) for one in said] for name, said in data.items()}})
+        said_of_data = {name: [str(one) for one in said] for name, said in data.items()}
+        print_json({**sweep_plan.document(), "remarks": [*fairness.remarks(sweep_plan)], "data": said_of_data})
     else:
         from harness.cli import console_tables
 
@@ -50,5 +49,5 @@ def plan(
             f"{len(sweep_plan.runnable)} to run, {len(sweep_plan.skipped)} skipped, {out} excluded, "
             f"{sweep_plan.duplicates} duplicates merged"
         )
-        for line in check.lines(data):
+        for line in (*fairness.remarks(sweep_plan), *check.lines(data)):
             say(line)

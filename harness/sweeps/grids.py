@@ -1,10 +1,11 @@
 """The learning rates that a method gets where a sweep gives none: three each, about three times apart.
 
 So ``methods: [lora, bitfit]`` is a fair sweep as it stands (protocol, rule 1). The evidence: on decoders, the rates
-among which validation chose in ``sweeps/standard.yaml`` on SmolLM2-135M, and for LoRA Tinker's sweep of 18 models from
-4B to 550B parameters, where 3e-4 or 1e-3 was best at every rank from 4 on
-(``results/reference/tinker_lora_sft_sweep.csv``). On encoders, the same sweep on MiniLM (22M). Where neither says
-anything, the middle rate is the default of the method's notebook. An encoder-decoder takes the rates of a decoder.
+among which validation chose in ``sweeps/standard.yaml`` on SmolLM2-135M, and for LoRA Tinker's sweep of models from 4B
+to 550B parameters, where 3e-4 or 1e-3 was best at almost every rank from 4 on
+(github.com/thinking-machines-lab/tinker-cookbook, ``recipes/chat_sl/results/sft_sweep.md``). On encoders, the standard
+sweep on MiniLM (22M). Where neither says anything, the middle rate is the default of the method's notebook. An
+encoder-decoder takes the rates of a decoder.
 """
 
 from __future__ import annotations
@@ -53,11 +54,8 @@ def default_rates(method: str, model_kind: str, objective: Objective, usual: flo
 
     An objective that starts from an SFT model takes a fifth of them.
     """
-    grid = GRIDS.get(method)
-    if grid is None:
-        rates = (usual / 3, usual, 3 * usual)
-    else:
-        rates = grid.encoder if model_kind == "encoder" else grid.decoder
+    grid = GRIDS.get(method, Grid(around := (usual / 3, usual, 3 * usual), around))
+    rates = grid.encoder if model_kind == "encoder" else grid.decoder
     scale = _OF_POLICIES if any(parent.role == "sft" for parent in objective.parents) else 1.0
     return [_rounded(rate * scale) for rate in rates]
 

@@ -22,7 +22,7 @@ BELOW: dict[str, set[str]] = {
     "experiment": {
         *("objectives", "training", "methods", "networks", "tasks", "models", "measure", "results", "processes"),
     },
-    "sweeps": {"sources", "models", "tasks"},
+    "sweeps": {"sources", "models", "tasks", "results"},
     "ledger": {"sweeps", "results"},
     "runner": {"ledger", "sweeps", "results", "processes"},
     "estimate": {"models", "methods", "networks", "measure", "sources", "sweeps", "tasks", "processes"},

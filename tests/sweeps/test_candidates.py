@@ -45,7 +45,7 @@ def test_what_a_sweep_excludes_is_no_candidate(tmp_path: Path) -> None:
         tmp_path,
         models=["smollm2-135m"],
         tasks=["factual_summary"],
-        methods={"full": {"learning_rate": [1e-5, 5e-5]}, "bitdelta": {}},
+        methods={"full": {"learning_rate": [1e-5, 5e-5]}, "bitdelta": {"learning_rate": 1e-2}},
         exclude=[{"method": "full", "learning_rate": 1e-5}],
     )
     (child,) = [row.trial for row in plan.runnable if row.trial.method == "bitdelta"]
@@ -77,6 +77,7 @@ def test_one_judge_and_one_opponent_serve_all_methods_of_a_seed(
 
 
 def test_a_method_that_starts_from_another_is_neither_judge_nor_opponent(tmp_path: Path) -> None:
-    plan = planned(tmp_path, **PAIRS, methods={"bitdelta": {}, "lora": {}}, objectives={"dpo": {}})
+    methods: Mapping[str, Any] = {"bitdelta": {}, "lora": {"learning_rate": 1e-3}}
+    plan = planned(tmp_path, **PAIRS, methods=methods, objectives={"dpo": {}})
     (child,) = of(plan, "dpo")
     assert {method for role in ("reward", "opponent") for method, *_ in facts(plan, child, role)} == {"lora"}
