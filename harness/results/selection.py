@@ -52,8 +52,8 @@ class Ending:
     def of(cls, status: str, columns: Mapping[str, Any]) -> Ending:
         """The ending of a trial with these ``columns`` of the trials table; whatever is no number is no score."""
         score, higher = columns.get("valid_score"), columns.get("higher_is_better")
-        known = isinstance(score, (int, float)) and not math.isnan(score)
-        return cls(status, float(score) if known else None, higher if isinstance(higher, bool) else None)
+        known = float(score) if isinstance(score, (int, float)) and not math.isnan(score) else None
+        return cls(status, known, higher if isinstance(higher, bool) else None)
 
     @property
     def goodness(self) -> float:

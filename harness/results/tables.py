@@ -143,6 +143,8 @@ def _row(record: Record) -> dict[str, Any]:
         "attempt": record.attempt,
         "started_at": record.started_at,
         "duration_s": record.duration_s,
+        "selected": False,
+        "settings_tried": 0,
     }
 
 

@@ -83,4 +83,4 @@ def _cells(rows: Iterable[Planned], later: Iterable[Later]) -> list[_Cell]:
             several = one["learning_rate"] if isinstance(one["learning_rate"], list) else [one["learning_rate"]]
             names = (one["method"], one["objective"], one["model"], one["task"], one["train_examples"])
             rates.setdefault((names, varied), {}).update(dict.fromkeys(several))
-    return [_Cell(*names, rates=tuple(sorted(of_cell))) for (names, _), of_cell in rates.items()]
+    return [_Cell(*names, tuple(sorted(of_cell))) for (names, _), of_cell in rates.items()]

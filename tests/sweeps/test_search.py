@@ -13,6 +13,7 @@ import yaml
 from helpers import tiny_models as tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from harness.errors import InputError
 from harness.ledger.ledger import Ledger
@@ -151,7 +152,7 @@ def test_each_rank_searches_for_itself(load: Loader) -> None:
 def test_only_a_later_seed_runs_what_it_waits_for(load: Loader) -> None:
     sweep = load(methods={**FULL, "lora": {"learning_rate": RATES}})
     first, second = run(sweep)[0]
-    wanted = {"method": ["lora"], "seed": [2]}
+    wanted: dict[str, list[JsonValue]] = {"method": ["lora"], "seed": [2]}
     waits = {row.trial_id for row in first.rows if row.trial.method == "lora"}
     assert first.matching(wanted) == waits
     (row,) = second.only(wanted).rows
