@@ -14,14 +14,17 @@ from harness.results.selection import CELL, SETTING
 
 
 def draw(tables: Tables) -> Figure:
-    """Mean validation score over seeds at each learning rate, with the best of the other arguments that were tried."""
+    """Mean validation score at each learning rate, over the seeds on which all rates of the method were scored.
+
+    So rates that were tried on the first seed alone stand beside the chosen one's score on that seed.
+    """
     trials = tables["trials"]
     scored = trials[(trials.status == "ok") & trials.valid_score.notna() & trials.learning_rate.notna()]
     if scored.empty:
         return nothing(why_empty(trials, "no trained model was scored on a validation split"))
     sign = scored.higher_is_better.fillna(True).map({True: 1.0, False: -1.0}).astype(float)
     means = (
-        scored.assign(good=scored.valid_score * sign)
+        scored.assign(good=scored.valid_score * sign)[_is_shared(scored)]
         .groupby([*CELL, *SETTING], dropna=False, sort=False)
         .agg(good=("good", "mean"), score=("valid_score", "mean"), metric=("primary_metric", "first"))
         .reset_index()
@@ -30,6 +33,15 @@ def draw(tables: Tables) -> Figure:
         .sort_index()
     )
     return small_multiples(means, _draw)
+
+
+def _is_shared(scored: pd.DataFrame) -> pd.Series:
+    """Which rows have a seed that all settings of their cell have; all rows of a cell without such a seed."""
+    cell = scored.groupby(CELL, dropna=False).ngroup()
+    setting = scored.groupby([*CELL, *SETTING], dropna=False).ngroup()
+    of_cell = setting.groupby(cell).transform("nunique")
+    shared = setting.groupby([cell, scored.seed]).transform("nunique") == of_cell
+    return shared | ~shared.groupby(cell).transform("any")
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:

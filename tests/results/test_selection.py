@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from helpers.fake_records import records
 from helpers.trials_table import trials
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.results.selection import Ending, best_setting
+from harness.results.tables import check
 
 SCORES = st.one_of(st.none(), st.floats(-1, 1, allow_nan=False))
 RUNS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.sampled_from(["ok", "oom"]), SCORES))
@@ -67,3 +69,9 @@ def test_of_equal_settings_the_smallest_rate_counts_whatever_the_order() -> None
     rows = [{"learning_rate": rate, "valid_score": 0.5} for rate in (0.1, 0.01, 1.0)]
     assert told(*rows) == [(False, 3), (True, 3), (False, 3)]
     assert told(*rows[::-1]) == [(False, 3), (True, 3), (False, 3)]
+
+
+def test_a_record_alone_fits_into_the_tables() -> None:
+    """The runner checks each record before there are others to compare it with."""
+    for record in records(n_methods=3):
+        check(record)

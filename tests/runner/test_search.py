@@ -61,7 +61,7 @@ class Instant:
         for trial_dir in trial_dirs:
             ledger, is_parent = Ledger.of_trial(trial_dir)
             row = ledger.row(trial_dir.name)
-            if ledger.claim(row.trial_id) is None:
+            if (claim := ledger.claim(row.trial_id)) is None:
                 continue
             self.ran.append(row.trial)
             if is_parent:
@@ -84,6 +84,7 @@ class Instant:
                     outcome=Outcome(columns=columns) if score is not None else None,
                 )
             )
+            claim.release()
         return [Job() for _ in trial_dirs]
 
     def close(self) -> None:

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from harness import catalog
 from harness.errors import InputError
 from harness.ledger.ledger import Ledger
 from harness.results.selection import Ending
-from harness.sweeps import expand, fairness, spec
+from harness.sweeps import expand, fairness, grids, spec
 from harness.sweeps.plan import Plan, Planned
 from harness.sweeps.spec import Sweep
 from harness.trial import Trial
@@ -319,6 +320,29 @@ def test_a_rate_that_is_given_stays_and_unequal_numbers_are_told(load: Loader) -
 def test_a_rate_may_be_given_anywhere(load: Loader, changes: dict[str, Any]) -> None:
     plan = expand.plan(load(seeds=[0], **{"defaults": {}, "methods": ["lora"], **changes}))
     assert (rates(plan), plan.grids) == ({"lora": [7e-4]}, ())
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder", "encoder_decoder"])
+def test_every_method_has_as_many_rates_which_rise(kind: str) -> None:
+    for name, method in catalog.METHODS.items():
+        for objective in catalog.OBJECTIVES.values() if method.trains else ():
+            rates_of_method = grids.default_rates(name, kind, objective, 1e-3)
+            assert len(set(rates_of_method)) == grids.SIZE
+            assert rates_of_method == sorted(rates_of_method)
+
+
+def test_what_starts_from_an_sft_model_takes_a_fifth_and_an_unknown_method_what_is_usual() -> None:
+    sft, dpo = catalog.OBJECTIVES["sft"], catalog.OBJECTIVES["dpo"]
+    assert grids.default_rates("lora", "decoder", sft, 9.0) == [3e-4, 1e-3, 3e-3]
+    assert grids.default_rates("lora", "decoder", dpo, 9.0) == [6e-5, 2e-4, 6e-4]
+    assert grids.default_rates("of_ones_own", "decoder", sft, 1e-2) == [3.3e-3, 1e-2, 3e-2]
+
+
+def test_the_page_shows_the_rates_of_every_method() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    for name, grid in grids.GRIDS.items():
+        told = (", ".join(f"{rate:g}" for rate in some) for some in (grid.decoder, grid.encoder))
+        assert f"| `{name}` | {' | '.join(told)} |" in page
 
 
 def test_a_skipped_cell_has_no_settings(load: Loader) -> None:
