@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from harness.errors import InputError
 from harness.ledger import documents, outdated
-from harness.ledger.ledger import Ledger
+from harness.ledger.ledger import Ledger, say
 from harness.ledger.records import endings
 from harness.ledger.tables import Following, refresh
 from harness.processes.lifetime import interruptible
@@ -154,6 +154,9 @@ class _Stages:
     def _drive(self, ledger: Ledger, pending: Collection[str], heads: Mapping[str, Record | None]) -> None:
         if not pending:
             return
+        later = ledger.plan.only(self._only).later if self._only else ledger.plan.later
+        if more := sum(one.trials for one in later):
+            say(f"{more} more trials follow when their settings have been chosen")
         done = [head for name, head in heads.items() if name in self._wanted and head is not None]
         durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
         with display.make(self._log_json, durations) as watcher, interruptible():

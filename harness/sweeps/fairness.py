@@ -26,7 +26,6 @@ class _Cell:
     objective: str
     model: str
     task: str
-    train_examples: int
     rates: tuple[float, ...]
 
     @property
@@ -75,12 +74,14 @@ def _unequal(cells: Iterable[_Cell]) -> Iterator[tuple[str, dict[str, set[int]]]
 
 def _cells(rows: Iterable[Planned], later: Iterable[Later]) -> list[_Cell]:
     """The cells in which something trains, each with all of its learning rates."""
-    rates: dict[tuple[Any, ...], dict[float, None]] = {}
+    rates: dict[tuple[str, ...], dict[float, None]] = {}
+    cells: dict[tuple[str, ...], tuple[str, str, str, str]] = {}
     named = [facts(row.trial) for row in rows if row.reason is None]
     for one in (*named, *(entry.facts for entry in later)):
         if catalog.METHODS[one["method"]].trains:
             varied = repr({name: value for name, value in one.items() if name not in ("seed", "learning_rate")})
             several = one["learning_rate"] if isinstance(one["learning_rate"], list) else [one["learning_rate"]]
-            names = (one["method"], one["objective"], one["model"], one["task"], one["train_examples"])
-            rates.setdefault((names, varied), {}).update(dict.fromkeys(several))
-    return [_Cell(*names, tuple(sorted(of_cell))) for (names, _), of_cell in rates.items()]
+            names = (one["method"], one["objective"], one["model"], one["task"])
+            cells[*names, varied] = names
+            rates.setdefault((*names, varied), {}).update(dict.fromkeys(several))
+    return [_Cell(*cells[key], tuple(sorted(of_cell))) for key, of_cell in rates.items()]

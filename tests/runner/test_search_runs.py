@@ -7,8 +7,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from harness.runner import driver, executors
 from harness.runner import run as runs
 from harness.runner.endings import OK, Ending
 from harness.runner.run import Finished
-from harness.sweeps import spec
+from harness.sweeps import expand, spec
 from harness.trial import Trial
 
 RATES = [1e-3, 2e-3, 4e-3]
@@ -130,13 +128,13 @@ def test_a_chain_starts_from_the_chosen_setting_and_losers_keep_no_checkpoint(
     tmp_path: Path, run: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[int] = []
-    original = runs.matrix.plan
+    original = expand.plan
 
     def plan(*given: Any) -> Any:
         kept.append(len(list((tmp_path / "out" / "artifacts").glob("*"))))
         return original(*given)
 
-    monkeypatch.setattr(runs.matrix, "plan", plan)
+    monkeypatch.setattr(expand, "plan", plan)
     finished = run(methods=CHAIN)
     assert finished.ran == len(finished.records) == 3 + 2 + 2 + 2, "no trial runs twice"
     assert kept == [0, 3, 1 + 2 - 1, 0], (
@@ -175,21 +173,8 @@ def test_only_a_seed_runs_the_settings_first(tmp_path: Path, run: Callable[..., 
     assert (some.ran, sum(one.trials for one in some.ledger.plan.later)) == (3, 2), "all settings, but not the best"
 
 
-def test_two_drivers_share_a_search(
-    tmp_path: Path, run: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(seeds=[0])
-    monkeypatch.setattr(runs, "interruptible", nullcontext)  # signals belong to the main thread
-    (tmp_path / "out" / "trials").rename(tmp_path / "away")
-    sweep = spec.load(tmp_path / "tiny.yaml", ["seeds=[0,1,2]"])
-    with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(runs.run, sweep, tmp_path / "out") for _ in range(2)]
-    assert [one.result().ran for one in both] != [0, 0]
-    assert len(rows(tmp_path / "out", "trial_id")) == 5
-
-
 @pytest.mark.slow
-def test_a_killed_search_goes_on_where_it_was(
+def test_a_killed_search_goes_on_where_it_was_with_two_drivers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     act = "write_outcome(trial_dir, {'valid_score': learning_rate, 'primary_metric': 'accuracy'}, {})"
@@ -205,8 +190,8 @@ def test_a_killed_search_goes_on_where_it_was(
     before = {path: path.read_bytes() for path in out.glob("trials/*/record.json")}
     assert 1 <= len(before) < 4
     assert "planned later  1" in command(monkeypatch, capsys, "status", str(out))[1].replace("       ", "  ")
-    code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml", "--force"))
-    assert code == 0, err
+    for code, _, err in map(tiny.done, [tiny.tunebench(tmp_path, "run", "tiny.yaml", "--force") for _ in range(2)]):
+        assert code == 0, err
     assert all(path.read_bytes() == content for path, content in before.items()), "what was done is not run again"
     assert [row[1:] for row in sorted(rows(out, "seed", "learning_rate", "selected"))] == [
         (1e-3, False), (2e-3, False), (4e-3, True), (4e-3, True)
