@@ -25,20 +25,19 @@ def plan(
 
     Times follow from this machine's speed, measured once, and from earlier rows on it in tables below results/.
     """
-    from dataclasses import replace
     from pathlib import Path
 
     from harness.cli.estimating import Estimating
     from harness.estimate import planned, time
     from harness.sweeps import expand as matrix
+    from harness.sweeps import fairness
     from harness.sweeps import spec as sweeps
     from harness.tasks import check
 
     limit = planned.limits(memory, force=force)
     sweep_plan = matrix.plan(sweeps.load(sweep, set_ or ()))
     if wanted := parse_only(only):
-        ids = sweep_plan.matching(wanted)
-        sweep_plan = replace(sweep_plan, rows=tuple(row for row in sweep_plan.rows if row.trial_id in ids))
+        sweep_plan = sweep_plan.only(wanted)
     data = check.tasks(row.trial for row in sweep_plan.runnable)
     taken_for = check.taken_for(row.trial for row in sweep_plan.rows)
     with Estimating() as watch:
@@ -48,7 +47,8 @@ def plan(
         notices = {name: [str(one) for one in said] for name, said in data.items()}
         seconds, unknown = time.total_s(sweep_plan)
         total = {"estimated_s": seconds, "trials_without_time": unknown}
-        print_json({**sweep_plan.document(), **total, "data": notices, "taken_for": taken_for})
+        said = {"remarks": [*fairness.remarks(sweep_plan)], "data": notices, "taken_for": taken_for}
+        print_json({**sweep_plan.document(), **total, **said})
     else:
         from harness.cli import console_tables
 
@@ -63,5 +63,5 @@ def plan(
         )
         for name, what in taken_for.items():
             say(f"task '{name}': its data was taken for {what}")
-        for line in check.lines(data):
+        for line in (*fairness.remarks(sweep_plan), *check.lines(data)):
             say(line)

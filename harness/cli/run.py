@@ -62,11 +62,15 @@ def run(
     # The memory of a cluster's machines is not known on this one.
     limit = planned.limits(memory, force=force, elsewhere=executor != "local")
 
+    told: set[str] = set()
+
     def judged(plan: Plan) -> Plan:
         """The plan, when its tasks can be read; what they leave out goes to the standard error stream."""
         trials = (row.trial for row in plan.runnable)
         for line in check.lines(check.tasks(trials, must_be_here=executor == "local")):
-            say(line, sys.stderr)
+            if line not in told:  # by the plan before, of a sweep with a search
+                say(line, sys.stderr)
+            told.add(line)
         with Estimating() as watch:
             return planned.judge(plan, limit, watch=watch)
 
@@ -98,6 +102,8 @@ def run(
             say(line)
         for line in _NEXT.format(folder=shlex.quote(str(folder))).splitlines():
             say(line)
+    if waiting := sum(one.trials for one in finished.ledger.plan.later):
+        say(f"{waiting} more trials follow when the settings before them have been tried", sys.stderr)
     if report is not None:
         write_report(folder, report)
     if not finished.all_well:

@@ -14,10 +14,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
-    """Count the trials of a sweep by how they ended."""
+    """Count the trials of a sweep by how they ended.
+
+    'planned later' are those that follow when settings have been tried.
+    """
     from harness.ledger.ledger import Ledger
 
-    counts = Ledger.open(folder).status()
+    ledger = Ledger.open(folder)
+    counts = ledger.status()
+    if later := sum(one.trials for one in ledger.plan.later):
+        counts["planned later"] = later
     if as_json:
         print_json(dict(counts))
     else:

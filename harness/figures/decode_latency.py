@@ -9,9 +9,10 @@ from harness.figures.bars import dots
 from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import seconds_text
 from harness.figures.timing import UNSTEADY, undisturbed
-from harness.judgement.statistics import CELL, select
+from harness.judgement.statistics import select
 from harness.results.baseline import BASELINE
 from harness.results.files import where
+from harness.results.selection import CELL
 
 RENAMED = {"batch_size": "train_batch_size"}
 """The latency table has its own column ``batch_size``."""

@@ -13,8 +13,9 @@ from harness.figures.published_panels import lines_view
 from harness.figures.style import seconds_text
 from harness.figures.timing import UNSTEADY, undisturbed
 from harness.figures.words import leading
-from harness.judgement.statistics import CELL, select
+from harness.judgement.statistics import select
 from harness.results.files import where
+from harness.results.selection import CELL
 
 _SERIES = Series(
     "sequences", "Sequences in a batch (log scale)", lambda count: f"{count:g}", "p50_s", seconds_text,

@@ -13,7 +13,7 @@ from harness.figures.findings import FULL
 from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, views, why_empty
 from harness.figures.style import COLOURS, look
 from harness.figures.words import leading
-from harness.judgement.statistics import CELL
+from harness.results.selection import CELL
 
 _DIVERGED = 1.12
 """Diverged runs stand above the largest regret, by this factor."""

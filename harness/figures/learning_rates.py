@@ -10,18 +10,21 @@ from matplotlib.ticker import LogFormatter
 
 from harness.figures.panels import FACET, Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import look, rate_text
-from harness.judgement.statistics import CELL, SETTING
+from harness.results.selection import CELL, SETTING
 
 
 def draw(tables: Tables) -> Figure | Nothing:
-    """Mean validation score over seeds at each learning rate, with the best of the other arguments that were tried."""
+    """Mean validation score at each learning rate, over the seeds on which all rates of the method were scored.
+
+    So rates that were tried on the first seed alone stand beside the chosen one's score on that seed.
+    """
     trials = tables["trials"]
     scored = trials[(trials.status == "ok") & trials.valid_score.notna() & trials.learning_rate.notna()]
     if scored.empty:
         return Nothing(why_empty(trials, "no trained model was scored on a validation split"))
     sign = scored.higher_is_better.fillna(True).map({True: 1.0, False: -1.0}).astype(float)
     means = (
-        scored.assign(good=scored.valid_score * sign)
+        scored.assign(good=scored.valid_score * sign)[_is_shared(scored)]
         .groupby([*CELL, *SETTING], dropna=False, sort=False)
         .agg(good=("good", "mean"), score=("valid_score", "mean"), metric=("primary_metric", "first"))
         .reset_index()
@@ -33,6 +36,15 @@ def draw(tables: Tables) -> Figure | Nothing:
     if not several.any():
         return Nothing(why_empty(trials, "one learning rate was tried for each method"))
     return small_multiples(means[several.groupby([means[name] for name in FACET]).transform("any")], _draw)
+
+
+def _is_shared(scored: pd.DataFrame) -> pd.Series:
+    """Which rows have a seed that all settings of their cell have; all rows of a cell without such a seed."""
+    cell = scored.groupby(CELL, dropna=False).ngroup()
+    setting = scored.groupby([*CELL, *SETTING], dropna=False).ngroup()
+    of_cell = setting.groupby(cell).transform("nunique")
+    shared = setting.groupby([cell, scored.seed]).transform("nunique") == of_cell
+    return shared | ~shared.groupby(cell).transform("any")
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:

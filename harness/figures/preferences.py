@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.figures.panels import Tables
-from harness.judgement.statistics import CELL, SETTING
 from harness.results.files import where
+from harness.results.selection import CELL, SETTING
 
 #: The SFT model that the policies are compared with stands in the split 'base' of their scores.
 OPPONENT, TEST = "base", "test"

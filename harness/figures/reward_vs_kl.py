@@ -11,7 +11,8 @@ from harness.figures.preferences import OPPONENT, measures
 from harness.figures.published_panels import dots_view
 from harness.figures.style import GRID, MUTED, look, rate_text, score_text
 from harness.figures.words import leading
-from harness.judgement.statistics import CELL, SETTING, pareto
+from harness.judgement.statistics import pareto
+from harness.results.selection import CELL, SETTING
 
 
 def draw(tables: Tables) -> Figure | Nothing:

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 
 from harness.figures.panels import Nothing, Panel, Tables, small_multiples, why_empty
 from harness.figures.style import look
-from harness.judgement.statistics import CELL, SETTING, select
+from harness.judgement.statistics import select
 from harness.results.files import where
+from harness.results.selection import CELL, SETTING
 
 _SMOOTH = 16
 """A curve is averaged over 1/16 of its steps."""

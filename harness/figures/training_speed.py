@@ -10,7 +10,8 @@ from harness.figures.findings import FULL
 from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import count_text
 from harness.figures.timing import UNSTEADY, undisturbed
-from harness.judgement.statistics import CELL, SETTING, select
+from harness.judgement.statistics import select
+from harness.results.selection import CELL, SETTING
 
 
 def draw(tables: Tables) -> Figure | Nothing:

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from harness.judgement.claims import Check, Side
-from harness.judgement.statistics import CELL
 from harness.judgement.verdicts import is_trained
 from harness.results.baseline import SAME_QUESTIONS
+from harness.results.selection import CELL
 
 #: What is the same in every pair.
 _ALWAYS = (*SAME_QUESTIONS, "primary_metric", "dtype", "requested_device", "device")

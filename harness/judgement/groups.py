@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.judgement.statistics import CELL, select
+from harness.judgement.statistics import select
 from harness.results.files import Tables, where
+from harness.results.selection import CELL
 from harness.tasks.groups import Member, TaskGroup, load_group, names
 
 #: What rows of one average share. Tasks may have budgets, objectives and learning rates of their own.

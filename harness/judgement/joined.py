@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.judgement.statistics import CELL, SETTING
 from harness.judgement.tolerances import COSTS, MACHINE
+from harness.results.selection import CELL, SETTING
 
 VERSIONS = ("model_revision", "task_version", "protocol_version")
 """Versions of what a cell measures: cells that differ in one are the same question, and no longer comparable."""

@@ -16,40 +16,8 @@ import pandas as pd
 from harness.judgement.examples import Scores, scores_by_trial, stacked
 from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, mean_interval
 from harness.results.files import Tables
+from harness.results.selection import CELL, SETTING
 from harness.tasks.metrics import METRICS, Metric
-
-#: What is compared: one cell gets one row of a comparison. Arguments that a sweep varies make rows of their own, so
-#: ranks, losses, kinds of adapters, zero-shot and few-shot stand beside each other, and none is selected.
-CELL = [
-    "sweep",
-    "notebook",
-    "model",
-    "model_revision",
-    "task",
-    "task_version",
-    "objective",
-    "method",
-    "method_version",
-    "method_args",
-    "objective_args",
-    "dtype",
-    "requested_device",
-    "device",
-    "train_examples",
-    "batch_size",
-    "epochs",
-    "max_length",
-    "eval_examples",
-    "max_new_tokens",
-    "probes",
-    "protocol_version",
-]
-
-#: What may be tuned within a cell.
-SETTING = ["parent_settings", "learning_rate"]
-
-#: Where settings are counted as tried: a trial that did not run has no measured device.
-_PLANNED = [name for name in CELL if name != "device"]
 
 _MEDIANS = [
     "forgetting",
@@ -80,28 +48,12 @@ _MEDIANS = [
 
 
 def select(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials of the best setting of every cell (protocol, rule 2), with ``settings_tried`` added.
+    """The trials of the selected setting of every cell that ended well (protocol, rule 2).
 
-    The best setting has the best mean ``valid_score`` over seeds, among those that ended well on the most seeds: a
-    setting that diverges on one seed does not win by the others. The test score plays no part. Where nothing was
-    scored, the first setting is taken. A cell in which no trial ended well has no rows.
+    Their columns say which these are (:func:`harness.results.selection.fill_selection`). A cell in which no trial ended
+    well has no rows.
     """
-    ran = trials[trials.status != "skipped"]
-    tried = ran[[*_PLANNED, *SETTING]].drop_duplicates().groupby(_PLANNED, dropna=False).size()
-    ok = trials[trials.status == "ok"]
-    if ok.empty:
-        return ok.assign(settings_tried=pd.Series(dtype="int64"))
-    direction = np.where(_higher(ok), 1.0, -1.0)
-    settings = (
-        ok.assign(_goodness=ok.valid_score * direction)
-        .groupby([*CELL, *SETTING], dropna=False, sort=True)[["seed", "_goodness"]]
-        .agg(_seeds=("seed", "nunique"), _goodness=("_goodness", "mean"))
-        .reset_index()
-        .sort_values(["_seeds", "_goodness"], ascending=False, kind="stable", na_position="last")
-    )
-    best = settings.drop_duplicates(CELL)[[*CELL, *SETTING]]
-    best = best.merge(tried.rename("settings_tried").reset_index(), on=_PLANNED, how="left")
-    return ok.merge(best, on=[*CELL, *SETTING], how="inner")
+    return trials[(trials.status == "ok") & trials.selected.astype(bool)].reset_index(drop=True)
 
 
 def aggregate(tables: Tables) -> pd.DataFrame:

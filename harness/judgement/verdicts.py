@@ -34,9 +34,10 @@ from harness.judgement.intervals import (
     paired_difference,
 )
 from harness.judgement.pooling import moderated
-from harness.judgement.statistics import CELL, aggregate
+from harness.judgement.statistics import aggregate
 from harness.results.baseline import BASELINE, SAME_QUESTIONS
 from harness.results.files import Tables
+from harness.results.selection import CELL
 from harness.tasks.metrics import METRICS
 
 MARGIN = 0.01

@@ -13,7 +13,7 @@ from harness.files import PLAN_FILE, SWEEP_FILE, TRIAL_FILE, TRIALS_DIR, write_a
 from harness.ledger.scan import names
 from harness.results.schema import SCHEMA_VERSION
 from harness.sweeps import spec
-from harness.sweeps.plan import Plan, Planned
+from harness.sweeps.plan import Later, Plan, Planned
 from harness.trial import PROTOCOL_VERSION
 
 #: What reading a document that is not one may raise.
@@ -44,7 +44,8 @@ def read_plan(folder: Path) -> Plan:
         raise InputError(f"{folder}: no {PLAN_FILE} here; is this the folder of a sweep, such as results/quick?")
     document = read_json(path)
     try:
-        plan = Plan(document["sweep"], tuple(map(Planned.from_document, document["trials"])))
+        later = tuple(map(Later.from_document, document.get("later", ())))
+        plan = Plan(document["sweep"], tuple(map(Planned.from_document, document["trials"])), later=later)
         damaged = [row["trial_id"] for row in document["trials"] if row["trial_id"] not in plan.by_id]
     except _NOT_ONE as error:
         raise InputError(f"{path}: not a plan: {type(error).__name__}; {_ANEW}") from error
@@ -123,6 +124,7 @@ def trial_documents(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     try:
         rows = plan["trials"]
         roles = [ids for row in rows for ids in row["trial"]["parents"].values()]
+        roles += [later["starts_from"] for later in plan.get("later", ())]
         parents = {parent for ids in roles for parent in ([ids] if isinstance(ids, str) else ids)}
         return {row["trial_id"]: trial_document(plan["sweep"], row["trial_id"] in parents, row) for row in rows}
     except (KeyError, TypeError, AttributeError):

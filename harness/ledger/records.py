@@ -13,6 +13,7 @@ from harness.files import PLAN_FILE, RECORD_FILE, TRIALS_DIR
 from harness.ledger.scan import names, read_head, read_version, read_whole
 from harness.results.record import Record
 from harness.results.schema import SCHEMA_VERSION
+from harness.results.selection import Ending
 
 
 class Damaged(InputError):
@@ -62,6 +63,24 @@ def read_records(sweep_dir: Path, leave_out: Callable[[str, Damaged], None] | No
             continue
         if record is not None:
             yield record
+
+
+def endings(sweep_dir: Path) -> Callable[[str], Ending | None]:
+    """How the trials of ``sweep_dir`` ended, by their ids; None where there is no record that can be used.
+
+    Raises :class:`InputError` for the record of a newer TuneBench.
+    """
+
+    def ending(trial_id: str) -> Ending | None:
+        try:
+            record = read_record(sweep_dir / TRIALS_DIR / trial_id / RECORD_FILE)
+        except Damaged:  # it is set aside when the plan is written, and the trial runs again
+            return None
+        if record is None:
+            return None
+        return Ending.of(record.status, {} if record.outcome is None else record.outcome.columns)
+
+    return ending
 
 
 def trial_ids(sweep_dir: Path) -> list[str]:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from harness import plain
 from harness.figures.panels import FACET, labelled, rows
-from harness.judgement.statistics import CELL, select
+from harness.judgement.statistics import select
 from harness.report.html import Html, data, escape, table, text_cell
 from harness.results.files import Tables, where
+from harness.results.selection import CELL
 
 _LONGEST = 1200
 """Characters of a prompt or an answer in the page."""

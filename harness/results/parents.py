@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import catalog
 from harness.results.record import Record
+from harness.results.selection import Ending
 from harness.trial import Trial
 
 #: Columns of a row's own cost, and of that of its chain.
@@ -24,11 +24,7 @@ def preferred(candidates: Sequence[Record]) -> Record | None:
 
 
 def _goodness(record: Record) -> float:
-    columns = record.outcome.columns if record.outcome is not None else {}
-    score = columns.get("valid_score")
-    if not isinstance(score, (int, float)):
-        return -math.inf
-    return -score if columns.get("higher_is_better") is False else score
+    return Ending.of(record.status, record.outcome.columns if record.outcome is not None else {}).goodness
 
 
 def fill_parent_settings(rows: Sequence[dict[str, Any]], trials: Sequence[Trial]) -> None:

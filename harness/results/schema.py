@@ -193,6 +193,20 @@ TRIALS = Table(
                 "float",
                 "primary metric on the validation split, on which settings are selected",
             ),
+            _C(
+                "selected",
+                "bool",
+                "whether this row's setting (its learning rate, and the settings of its parents) is the one that "
+                "validation chose for its cell: all else equal but the seed; false in a cell where no trial ended well",
+                True,
+            ),
+            _C(
+                "settings_tried",
+                "int",
+                "how many settings of the cell were run, on one seed or on several; skipped ones do not count",
+                True,
+                minimum=0,
+            ),
             _C("test_score", "float", "primary metric on the test split, reported once"),
             _C("test_stderr", "float", "standard error of test_score over the test examples", minimum=0),
             _C("test_examples", "int", "examples behind test_score", minimum=0),

@@ -21,6 +21,7 @@ from harness.results.files import TableFiles, find, read
 from harness.results.parents import fill_chain_costs, fill_parent_settings
 from harness.results.record import Record
 from harness.results.schema import LONG_TABLES, TABLES
+from harness.results.selection import fill_selection
 from harness.results.validate import validate
 from harness.trial import Trial
 
@@ -95,6 +96,7 @@ def _unchecked(records: Iterable[Record]) -> Iterator[tuple[str, pa.RecordBatch]
     fill_parent_settings(trials, specs)
     fill_chain_costs(trials)
     fill_concurrent_trials(trials)
+    fill_selection(trials)
     builders["trials"].extend(trials)
     for name in (*LONG_TABLES, "trials"):
         for batch in builders[name].finish().to_batches():
@@ -145,6 +147,8 @@ def _row(record: Record) -> dict[str, Any]:
         "attempt": record.attempt,
         "started_at": record.started_at,
         "duration_s": record.duration_s,
+        "selected": False,
+        "settings_tried": 0,
     }
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from harness.errors import InputError
-from harness.ledger.ledger import Ledger
+from harness.ledger import documents, outdated
+from harness.ledger.ledger import Ledger, say
+from harness.ledger.records import endings
 from harness.ledger.tables import Following, refresh
 from harness.processes.lifetime import interruptible
 from harness.results.record import Record
 from harness.runner import display, executors
 from harness.runner.driver import drive
 from harness.runner.environment import environment
+from harness.runner.executors import Executor
 from harness.sweeps import expand as matrix
 from harness.sweeps.plan import Plan
 from harness.sweeps.spec import Sweep
@@ -70,42 +73,98 @@ def run(
     :class:`InputError` for bad input, and KeyboardInterrupt after an orderly stop.
     """
     make_executor = executors.factory(executor)
-    plan = matrix.plan(sweep)
+    stages = _Stages(
+        sweep, folder, lambda: make_executor(sweep.resources, jobs, cold), jobs, only, log_json, judge or (lambda p: p)
+    )
+    plan = stages.plan()
     make_executor.check(sweep.resources)
-    wanted = plan.matching(only) if only else frozenset(row.trial_id for row in plan.rows)
-    with _writable(folder):
-        if judge is not None:
-            plan = judge(plan)
-        ledger = Ledger.create(folder, plan, sweep.to_yaml(), environment())
-    runnable = {row.trial_id for row in plan.runnable if row.trial_id in wanted}
-    heads = dict(zip((row.trial_id for row in plan.rows), ledger.heads(), strict=True))
-    if retry:
-        for trial_id in runnable:
-            if (head := heads[trial_id]) is not None and head.status != "ok":
-                ledger.set_aside(trial_id)
+    finished = stages.run(plan, retry)
+    # What is planned when settings have been tried, until nothing follows any more.
+    while sweep.search is not None and stages.is_new(plan := stages.plan()):
+        before, finished = finished, stages.run(plan)
+        finished = replace(finished, ran=before.ran + finished.ran)
+    return finished
+
+
+class _Stages:
+    """Runs one plan of a sweep after the other, each of which holds what follows from the records of those before."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        folder: Path,
+        make_executor: Callable[[], Executor],
+        jobs: int,
+        only: Mapping[str, Sequence[JsonValue]] | None,
+        log_json: bool,
+        judge: Callable[[Plan], Plan],
+    ) -> None:
+        self._sweep = sweep
+        self._folder = folder
+        self._make_executor = make_executor
+        self._jobs = jobs
+        self._only = only
+        self._log_json = log_json
+        self._judge = judge
+        self._wanted: frozenset[str] = frozenset()
+        """Ids of the trials that were asked for, of all plans so far."""
+
+    def plan(self) -> Plan:
+        """What the sweep and its records so far make the plan."""
+        return matrix.plan(self._sweep, endings(self._folder))
+
+    def is_new(self, plan: Plan) -> bool:
+        """Whether ``plan`` has trials that were asked for and were in none before."""
+        return not self._of(plan) <= self._wanted
+
+    def run(self, plan: Plan, retry: bool = False) -> Finished:
+        """Run what was asked for in ``plan`` and has no record."""
+        wanted = self._wanted = self._wanted | self._of(plan)
+        with _writable(self._folder):
+            plan = self._judge(plan)
+            earlier = documents.earlier_plan(self._folder)
+            ledger = Ledger.create(self._folder, plan, self._sweep.to_yaml(), environment())
+        if self._sweep.search is not None:
+            outdated.remove(ledger, earlier, self._sweep.keep_artifacts)
+        runnable = {row.trial_id for row in plan.runnable if row.trial_id in wanted}
+        heads = dict(zip((row.trial_id for row in plan.rows), ledger.heads(), strict=True))
+        if retry:
+            for trial_id in runnable:
+                if (head := heads[trial_id]) is not None and head.status != "ok":
+                    ledger.set_aside(trial_id)
+                    heads[trial_id] = None
+        ran: set[str] = set()
+        for _ in range(_ROUNDS):
+            heads |= dict.fromkeys(ledger.set_aside_parents(wanted))
+            pending = {trial_id for trial_id in runnable if heads[trial_id] is None}
+            self._drive(ledger, pending, heads)
+            ran |= pending
+            heads |= {trial_id: ledger.ended(trial_id) for trial_id in pending}
+            tables = refresh(self._folder)
+            if not (damaged := {trial_id for trial_id in runnable if trial_id not in tables.whole}):
+                break
+            for trial_id in damaged:
+                # What is damaged is set aside by being read; what is whole may still not fit into the tables.
+                if ledger.ended(trial_id, head=False) is not None and trial_id in tables.left_out:
+                    ledger.set_aside(trial_id)
                 heads[trial_id] = None
-    ran: set[str] = set()
-    for _ in range(_ROUNDS):
-        heads |= dict.fromkeys(ledger.set_aside_parents(wanted))
-        pending = {trial_id for trial_id in runnable if heads[trial_id] is None}
-        if pending:
-            done = [head for name, head in heads.items() if name in wanted and head is not None]
-            durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
-            with display.make(log_json, durations) as watcher, interruptible():
-                watcher.begins(Counter(head.status for head in done), len(pending))
-                drive(ledger, pending, make_executor(sweep.resources, jobs, cold), jobs, watcher, sweep.keep_artifacts)
-        ran |= pending
-        heads |= {trial_id: ledger.ended(trial_id) for trial_id in pending}
-        tables = refresh(folder)
-        if not (damaged := {trial_id for trial_id in runnable if trial_id not in tables.whole}):
-            break
-        for trial_id in damaged:
-            # What is damaged is set aside by being read; what is whole may still not fit into the tables.
-            if ledger.ended(trial_id, head=False) is not None and trial_id in tables.left_out:
-                ledger.set_aside(trial_id)
-            heads[trial_id] = None
-    records = [head for name, head in heads.items() if name in wanted and head is not None]
-    return Finished(ledger, records, len(ran), tables, lost=len(damaged))
+        records = [head for name, head in heads.items() if name in wanted and head is not None]
+        return Finished(ledger, records, len(ran), tables, lost=len(damaged))
+
+    def _drive(self, ledger: Ledger, pending: Collection[str], heads: Mapping[str, Record | None]) -> None:
+        if not pending:
+            return
+        later = ledger.plan.only(self._only).later if self._only else ledger.plan.later
+        if more := sum(one.trials for one in later):
+            say(f"{more} more trials follow when their settings have been chosen")
+        done = [head for name, head in heads.items() if name in self._wanted and head is not None]
+        durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
+        with display.make(self._log_json, durations) as watcher, interruptible():
+            watcher.begins(Counter(head.status for head in done), len(pending))
+            drive(ledger, pending, self._make_executor(), self._jobs, watcher, self._sweep.keep_artifacts)
+
+    def _of(self, plan: Plan) -> frozenset[str]:
+        return plan.matching(self._only) if self._only else frozenset(plan.by_id)
 
 
 @contextmanager

@@ -10,9 +10,10 @@ Decisions that are worth knowing:
 * A notebook that belongs to an objective takes the method's arguments as a mapping; they are checked against the
   method's own notebook.
 * Parents are planned by themselves, once for all of their children. Every setting that the sweep has for a parent's
-  method and objective is a candidate, with the child's model, task and seed and, where the method is the same, the
-  child's arguments: the child starts from the one that validation prefers. What judges the trials of several methods,
-  or is compared with them, is one for all (:attr:`harness.catalog.Parent.shared`).
+  method and objective is a candidate, with the child's model, task, seed and number of training examples and, where
+  the method is the same, the child's arguments: the child starts from the one that validation prefers. What judges the
+  trials of several methods, or is compared with them, is one for all (:attr:`harness.catalog.Parent.shared`).
+* What runs now and what later, where the sweep has ``search``, is the matter of :mod:`harness.sweeps.search`.
 * An impossible cell (method x objective x model x task) is one skipped row, whatever the number of its arguments
   and seeds; arguments that the model cannot take are skipped rows of their own.
 """
@@ -30,9 +31,11 @@ from pydantic import JsonValue
 from harness import catalog, notebooks
 from harness.errors import InputError
 from harness.sweeps import axes as of_sweep
-from harness.sweeps import given, own_methods
+from harness.sweeps import fairness, given, own_methods
 from harness.sweeps.axes import Entry, ModelSpec, TaskSpec
+from harness.sweeps.grids import default_rates
 from harness.sweeps.plan import Plan, Planned, facts, in_order, matches
+from harness.sweeps.search import Endings, Stages, not_begun
 from harness.sweeps.spec import Arguments, Sweep
 from harness.trial import Trial
 
@@ -152,11 +155,12 @@ class _Cell:
         return None
 
 
-def plan(sweep: Sweep) -> Plan:
-    """All trials of ``sweep``, checked, in the order of their run.
+def plan(sweep: Sweep, endings: Endings = not_begun) -> Plan:
+    """All trials of ``sweep`` that can be planned now, checked, in the order of their run.
 
-    Methods that train nothing come first, and parents come before their children. Raises :class:`InputError` for a name
-    that does not exist, and for an argument that the notebook does not take.
+    ``endings`` tell how trials ended: where the sweep searches, the further seeds of a setting follow from them.
+    Methods that train nothing come first, and parents come before their children. Raises :class:`InputError` for a
+    name that does not exist, and for an argument that the notebook does not take.
     """
     axes = of_sweep.load(sweep)
     for name in sweep.objectives or ():
@@ -166,7 +170,8 @@ def plan(sweep: Sweep) -> Plan:
     given.check(sweep, axes.methods)
 
     rows: dict[str, Planned] = {}
-    parents = _Parents(rows)
+    tries = None if sweep.search is None else sweep.search.seeds
+    stages = Stages(tries, endings, rows, lambda cell: list(_trials(cell)), lambda t: _excluded(sweep, t) is not None)
     excluded: Counter[int] = Counter()
     duplicates = 0
     cells = [
@@ -179,24 +184,29 @@ def plan(sweep: Sweep) -> Plan:
     cells.sort(key=lambda cell: cell.method.trains)
     for cell in cells:
         impossible = cell.impossible()
+        trials = []
         for trial in _trials(cell):
             if (entry := _excluded(sweep, trial)) is not None:
                 excluded[entry] += 1
                 continue
-            reason = impossible or cell.restriction(trial)
-            if reason is None:
-                trial = parents.named_in(cell, trial)
-            row = Planned(trial, reason, cell.task.kind, cell.model.family)
-            duplicates += row.trial_id in rows
-            rows.setdefault(row.trial_id, row)
+            trials.append(trial)
             if impossible is not None:
                 break
+        if impossible is not None:
+            planned = [Planned(trial, impossible, cell.task.kind, cell.model.family) for trial in trials]
+        else:
+            planned = list(stages.rows_of(cell, trials))
+        for row in planned:
+            duplicates += row.trial_id in rows
+            rows.setdefault(row.trial_id, row)
     return Plan(
         sweep=sweep.name,
         rows=in_order(rows.values()),
         excluded=tuple((match, excluded[position]) for position, match in enumerate(written.exclude)),
         duplicates=duplicates,
         aliases=axes.aliases,
+        later=stages.later,
+        grids=fairness.default_grids(sweep, rows.values(), stages.later),
     )
 
 
@@ -214,49 +224,12 @@ def _objectives(sweep: Sweep, task: TaskSpec, trains: bool) -> list[catalog.Obje
     return [catalog.OBJECTIVES[name] for name in sweep.objectives]
 
 
-class _Parents:
-    """Chooses the parents of trials, and adds them to ``rows``."""
-
-    def __init__(self, rows: dict[str, Planned]) -> None:
-        self._rows = rows
-        self._by_seed: dict[tuple[str, ...], dict[int, list[Trial]]] = {}
-
-    def named_in(self, cell: _Cell, trial: Trial) -> Trial:
-        """``trial``, of ``cell``, with the ids of its parents."""
-        parents = {}
-        for parent in cell.parents:
-            place = cell.parent(parent)
-            candidates = self._candidates(place, trial.seed)
-            if place.method == cell.method and not parent.shared:
-                candidates = [c for c in candidates if c.method_args == trial.method_args] or candidates
-            rows = [Planned(self.named_in(place, c), None, cell.task.kind, cell.model.family) for c in candidates]
-            for row in rows:
-                self._rows.setdefault(row.trial_id, row)
-            parents[parent.role] = tuple(row.trial_id for row in rows)
-        return trial.model_copy(update={"parents": parents}) if parents else trial
-
-    def _candidates(self, place: _Cell, seed: int) -> list[Trial]:
-        """The trials of ``place`` with this seed that should run; multiplied out once for all children.
-
-        If ``exclude`` removes all of them, they are the parents nevertheless.
-        """
-        key = (place.method.name, place.objective.name, place.model.name, place.task.name)
-        if key not in self._by_seed:
-            by_seed: dict[int, list[Trial]] = {}
-            trials = list(_trials(place))
-            usual = [t for t in trials if place.restriction(t) is None and _excluded(place.sweep, t) is None]
-            for trial in usual or trials:
-                by_seed.setdefault(trial.seed, []).append(trial)
-            self._by_seed[key] = by_seed
-        return self._by_seed[key][seed]
-
-
 def _trials(cell: _Cell) -> Iterator[Trial]:
     """Every combination of the cell's axes and seeds, without parents."""
     sweep, method, objective = cell.sweep, cell.method, cell.objective
     declared = _declared(cell)
     of_method = given.parameters(method)
-    axes = {"learning_rate": [declared["learning_rate"]]} if "learning_rate" in declared else {}
+    axes = {"learning_rate": _usual_rates(cell, of_method)} if "learning_rate" in declared else {}
     axes |= {name: [value] for name, value in _arguments(of_method).items()}
     objective_axes = {name: [value] for name, value in _arguments(declared).items()} if cell.of_objective else {}
     of_function, of_fit = given.kinds(method=method.address), given.kinds(objective=objective.name)
@@ -282,7 +255,10 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
             budget_where = f"overrides.{position}.budget"
     if not method.trains:
         axes["learning_rate"] = [None]
-    for values in itertools.product(*axes.values(), *objective_axes.values(), cell.sweep.seeds):
+    budgets = given.budgets(budget, f"{sweep.where}: {budget_where}")
+    if not method.trains:  # what reads the training split at most draws examples for its prompt from it
+        budgets = [max(budgets, key=lambda one: one.train_examples)]
+    for values in itertools.product(*axes.values(), *objective_axes.values(), budgets, cell.sweep.seeds):
         method_args = dict(zip(axes, values, strict=False))
         fields = {name: method_args.pop(name) for name in given.TRIAL_FIELDS if name in method_args}
         if not cell.has_seed(values[-1], method_args):
@@ -300,9 +276,18 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
             task_version=cell.of_task.version,
             paths=cell.paths,
             seed=values[-1],
-            budget=given.budget(budget, f"{sweep.where}: {budget_where}"),
+            budget=values[-2],
             **fields,
         )
+
+
+def _usual_rates(cell: _Cell, of_method: Mapping[str, Any]) -> list[JsonValue]:
+    """The learning rates of a cell for which the sweep gives none; it matters to what trains alone."""
+    usual = of_method.get("learning_rate")
+    names = {"model": cell.model.name, "task": cell.task.name, "objective": cell.objective.name}
+    if not isinstance(usual, float) or fairness.gives_rates(cell.sweep, cell.method.name, **names):
+        return [usual]
+    return [*default_rates(cell.method.name, cell.model.kind, cell.objective, usual)]
 
 
 def _axes(

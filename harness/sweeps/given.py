@@ -18,7 +18,7 @@ from harness.trial import Budget, Trial
 TRIAL_FIELDS = ("learning_rate", "dtype", "device")
 #: Parameters of a notebook that are no arguments of a method or objective.
 RESERVED = frozenset((*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD)) - frozenset(TRIAL_FIELDS)
-_AXES = ("method", "objective", "model", "task", "seed", *TRIAL_FIELDS)
+_AXES = ("method", "objective", "model", "task", "seed", "train_examples", *TRIAL_FIELDS)
 
 
 @once
@@ -92,6 +92,16 @@ def budget(merged: Mapping[str, Any], where: str) -> Budget:
         raise specfile.mistake(f"{where}.{first['loc'][0]}", [first]) from error
 
 
+def budgets(merged: Mapping[str, Any], where: str) -> list[Budget]:
+    """The budget of these fields for each number of training examples. Raises :class:`InputError` as :func:`budget`."""
+    sizes = merged.get("train_examples", [Budget().train_examples])
+    if not isinstance(sizes, list):
+        sizes = [sizes]
+    if not sizes:
+        raise InputError(f"{where}.train_examples: an empty list is no axis; give a number, or a list of numbers")
+    return [budget({**merged, "train_examples": size}, where) for size in sizes]
+
+
 def check(sweep: Sweep, methods: Mapping[str, catalog.Method]) -> None:
     """Check what no trial of ``sweep`` may come to use: ``defaults``, ``exclude`` and ``overrides``.
 
@@ -113,7 +123,7 @@ def check(sweep: Sweep, methods: Mapping[str, catalog.Method]) -> None:
                 raise InputError(f"{where}.{name}: must be a value, or a list of values; it is empty")
     for position, entry in enumerate(sweep.overrides):
         where = f"{sweep.where}: overrides.{position}"
-        budget(entry.budget, f"{where}.budget")
+        budgets(entry.budget, f"{where}.budget")
         for name, given in entry.methods.items():
             method = methods.get(name) or catalog.METHODS[name]
             as_axes(given, parameters(method), kinds(method=method.address), f"{where}.methods.{name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import Any, Self
@@ -68,6 +68,35 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Later:
+    """Trials of one cell that are planned when others have ended (:mod:`harness.sweeps.search`)."""
+
+    facts: Mapping[str, Any]
+    """What all of them have, by name; of a name that they differ in, the list of values."""
+    trials: int
+    """How many they will be."""
+    waits_for: tuple[str, ...]
+    """Ids of the planned trials whose endings decide."""
+    starts_from: tuple[str, ...] = ()
+    """Ids of the planned trials that one of them may start from."""
+
+    def document(self) -> dict[str, Any]:
+        """The entry as JSON."""
+        return {
+            "facts": dict(self.facts),
+            "trials": self.trials,
+            "waits_for": list(self.waits_for),
+            "starts_from": list(self.starts_from),
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Read what :meth:`document` wrote. Raises KeyError or TypeError for anything else."""
+        ids = {name: tuple(map(str, document[name])) for name in ("waits_for", "starts_from")}
+        return cls(dict(document["facts"]), int(document["trials"]), ids["waits_for"], ids["starts_from"])
+
+
+@dataclass(frozen=True)
 class Plan:
     """The trials that a sweep would run. Parents come before their children."""
 
@@ -79,6 +108,10 @@ class Plan:
     """How many cells repeated a trial that was already planned."""
     aliases: Aliases = field(default_factory=Aliases)
     """The paths of the sweep's own models and tasks, as other names for them."""
+    later: tuple[Later, ...] = ()
+    """What is planned when settings have been tried; empty without ``search``, and when all of it is planned."""
+    grids: tuple[Mapping[str, JsonValue], ...] = ()
+    """The learning rates that a cell took because the sweep gives none (:mod:`harness.sweeps.fairness`)."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Planned]:
@@ -87,8 +120,9 @@ class Plan:
 
     @cached_property
     def parents(self) -> frozenset[str]:
-        """Ids of all trials that are a candidate for the parent of another one."""
-        return frozenset(parent for row in self.rows for parent in row.trial.parent_ids)
+        """Ids of all trials that another one starts from, or may start from when it is planned."""
+        planned = {parent for row in self.rows for parent in row.trial.parent_ids}
+        return frozenset(planned.union(*(one.starts_from for one in self.later)))
 
     @property
     def runnable(self) -> tuple[Planned, ...]:
@@ -108,20 +142,33 @@ class Plan:
             "skipped": len(self.skipped),
             "duplicates": self.duplicates,
             "excluded": [{"match": dict(match), "trials": count} for match, count in self.excluded],
+            "later": [one.document() for one in self.later],
+            "grids": [dict(grid) for grid in self.grids],
             "trials": [row.document() for row in self.rows],
         }
+
+    def only(self, wanted: Mapping[str, Iterable[JsonValue]]) -> Self:
+        """The part of the plan that :meth:`matching` chooses, and what may follow from it later."""
+        ids = self.matching(wanted)
+        choices = self.aliases.in_match({name: list(values) for name, values in wanted.items()})
+        grids = [g for g in self.grids if may_match(g, {name: choices[name] for name in choices.keys() & g.keys()})]
+        rows = tuple(row for row in self.rows if row.trial_id in ids)
+        later = tuple(one for one in self.later if may_match(one.facts, choices))
+        return replace(self, rows=rows, later=later, grids=tuple(grids))
 
     def matching(self, wanted: Mapping[str, Iterable[JsonValue]]) -> frozenset[str]:
         """Ids of the rows with a wanted value for every named fact, and of the parents that they need.
 
-        A path also selects an own model or task. Raises :class:`InputError` for a name that no row has.
+        For trials that are planned later, the rows that they wait for. A path also selects an own model or task. Raises
+        :class:`InputError` for a name that no row has.
         """
-        known = {name for row in self.rows for name in row.facts()}
+        known = {name for row in self.rows for name in row.facts()}.union(*(one.facts for one in self.later))
         for name in wanted:
             if name not in known:
                 raise unknown("--only", name, known)
         choices = self.aliases.in_match({name: list(values) for name, values in wanted.items()})
         hits = {row.trial_id for row in self.rows if matches(row.facts(), choices)}
+        hits |= {trial_id for one in self.later if may_match(one.facts, choices) for trial_id in one.waits_for}
         if not hits:
             raise self._no_trial(choices)
         for row in reversed(self.rows):
@@ -133,6 +180,7 @@ class Plan:
         """Why no row matches: a value that no row has, or values that no row has together."""
         for name, values in wanted.items():
             there = {shown(row.facts()[name]).strip("'") for row in self.rows if name in row.facts()}
+            there |= {shown(value).strip("'") for one in self.later for value in _several(one.facts.get(name, []))}
             if not there.intersection(texts := [shown(value).strip("'") for value in values]):
                 return InputError(
                     f"--only {name}={'|'.join(texts)}: no trial of the sweep has it; {hint(texts[0], there)}"
@@ -151,6 +199,7 @@ def facts(trial: Trial) -> dict[str, Any]:
         "learning_rate": trial.learning_rate,
         "dtype": trial.dtype,
         "device": trial.device,
+        "train_examples": trial.budget.train_examples,
         **trial.method_args,
         **trial.objective_args,
     }
@@ -162,6 +211,19 @@ def matches(named_facts: Mapping[str, Any], wanted: Mapping[str, JsonValue]) -> 
         name in named_facts and (named_facts[name] == value or (isinstance(value, list) and named_facts[name] in value))
         for name, value in wanted.items()
     )
+
+
+def may_match(facts_of_several: Mapping[str, Any], wanted: Mapping[str, list[JsonValue]]) -> bool:
+    """Whether one of several trials may have a wanted value for every name (:attr:`Later.facts`)."""
+    return all(
+        name in facts_of_several
+        and (facts_of_several[name] in values or any(value in values for value in _several(facts_of_several[name])))
+        for name, values in wanted.items()
+    )
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def in_order(rows: Iterable[Planned]) -> tuple[Planned, ...]:

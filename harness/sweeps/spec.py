@@ -4,6 +4,11 @@ How the file is read:
 
 * A list is an axis: ``r: [4, 8]`` plans both. Where the notebook's own default is a list, a plain list is one value
   and a list of lists is an axis.
+* A method without a learning rate, there or in ``defaults``, ``objectives`` or ``overrides``, gets the three of
+  :mod:`harness.sweeps.grids`. So ``methods: [lora, bitfit]`` is a fair comparison.
+* ``budget.train_examples`` may be a list, an axis too: ``[32, 64, 128]`` runs everything on the first 32 examples of a
+  seed, on its first 64 and on its first 128.
+* ``search: {seeds: 1}`` tries the settings on the first seed, and runs the best one on all (protocol, rule 2).
 * ``defaults`` holds ``dtype``, ``device``, and any parameter that every notebook which declares it should get; a
   method's own arguments win over it.
 * ``overrides`` change budget and arguments where they match; later entries win::
@@ -29,7 +34,17 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    PrivateAttr,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from harness import notebooks, specfile
 from harness.errors import InputError, cut, hint, nearest, unknown
@@ -71,6 +86,36 @@ class Resources(Frozen):
         return self.processes or max(1, self.gpus or 1)
 
 
+_SIZE: TypeAdapter[int] = TypeAdapter(Annotated[int, *Budget.model_fields["train_examples"].metadata])
+
+
+def _sizes(value: Any) -> Any:
+    """A number of examples, or a list of them that is not empty and names none twice."""
+    if not isinstance(value, list):
+        return _SIZE.validate_python(value, strict=True)
+    sizes = [_SIZE.validate_python(size, strict=True) for size in value]
+    if not sizes:
+        raise ValueError("an empty list is no axis; give a number, or a list of numbers")
+    if len(set(sizes)) < len(sizes):
+        raise ValueError("a value is given twice")
+    return sizes
+
+
+class SweepBudget(Budget):
+    """The budget of a sweep, the same for every method."""
+
+    train_examples: Annotated[Any, AfterValidator(_sizes)] = Field(
+        Budget.model_fields["train_examples"].default,
+        description="examples drawn from the training split; a list is an axis, and the smaller sets lie in the larger",
+    )
+
+
+class Search(Frozen):
+    """Settings first, seeds second (:mod:`harness.sweeps.search`)."""
+
+    seeds: PositiveInt = Field(1, description="the first ones of the sweep try every setting; the best runs on all")
+
+
 class Override(Frozen):
     """Other settings for a part of the matrix."""
 
@@ -93,7 +138,8 @@ class Sweep(Frozen):
     models: list[str] = Field(min_length=1)
     tasks: list[str] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default=[0], min_length=1)
-    budget: Budget = Budget()
+    budget: SweepBudget = SweepBudget()
+    search: Search | None = Field(None, description="null: every setting runs on every seed")
     defaults: Arguments = Field(default_factory=dict)
     methods: dict[str, Arguments] = Field(min_length=1)
     objectives: dict[str, Arguments] | None = Field(

@@ -5,7 +5,9 @@ What protects a comparison here:
 - *No leak.* Rows with the same input (white space and case aside) are one group, and a group stands in one split only;
   where official splits share an input, test keeps it, then validation.
 - *No chance.* Groups are ordered by a hash of their input and the task's split seed. Validation and test are the same
-  for every seed and method; the training examples and their order follow from task and seed alone.
+  for every seed and method; the training examples and their order follow from task and seed alone. Of classification,
+  whatever is cut (a split that is drawn, a budget) holds every label in proportion (:mod:`harness.tasks.stratify`), and
+  what a smaller budget cuts is the beginning of what a larger one does.
 - *Nothing lost in silence.* Rows that are left out or repeat others are counted, with their reason and first line.
 - *Fair references.* Where an input has several outputs, each is a training example, and all are references of one
   evaluation example (of a preference task, each pair is judged). A classification input that is given twice keeps its
@@ -30,6 +32,7 @@ from harness.tasks import choices
 from harness.tasks.read import Row
 from harness.tasks.scale import Scale
 from harness.tasks.spec import FILLED_IN, TaskSpec, load_spec
+from harness.tasks.stratify import stratified
 from harness.tasks.usable import Notice, UsableRow, notices, usable_rows
 from harness.trial import Budget
 
@@ -116,6 +119,8 @@ def load(name: str, budget: Budget | None = None, seed: int = 0) -> TaskData:
         (example for group in groups["train"] for example in _each_output(spec, group)),
         key=lambda e: _rank(spec.name, str(spec.version), str(seed), e.prompt, e.completion, e.rejected or ""),
     )
+    if spec.kind == "classification":
+        train = stratified(train, lambda example: example.label)
     validation, test = (
         tuple(example for group in groups[split] for example in _to_score(spec, group))
         for split in ("validation", "test")
@@ -197,7 +202,7 @@ def _divide(spec: TaskSpec) -> tuple[dict[str, list[Group]], tuple[Notice, ...]]
         file = official.get(split, pool)
         if split in official:
             said += _shared(file, {key: other for key, other in taken.items() if other in official})
-        order = sorted(file.groups.keys() - taken.keys(), key=lambda key: _rank(str(spec.split_seed), key))
+        order = _in_order(spec, file, file.groups.keys() - taken.keys())
         size = wanted[split]
         if isinstance(size, int):
             if size > len(order):
@@ -212,6 +217,15 @@ def _divide(spec: TaskSpec) -> tuple[dict[str, list[Group]], tuple[Notice, ...]]
         if not groups:
             raise InputError(f"task '{spec.name}': splits.{split}: no input is left for it{because(said)}")
     return divided, tuple(said)
+
+
+def _in_order(spec: TaskSpec, file: _File, keys: Iterable[str]) -> list[str]:
+    """The inputs ``keys`` in the order of their hash, with every label of a classification in proportion."""
+    order = sorted(keys, key=lambda key: _rank(str(spec.split_seed), key))
+    label = spec.label
+    if spec.kind != "classification" or label is None:
+        return order
+    return stratified(order, lambda key: file.groups[key][0].fields[label])
 
 
 def because(notices: Iterable[Notice]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.fake_records import make_sweep
+from helpers.trials_table import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -91,6 +92,16 @@ def test_names_are_text_and_no_mathematics(name: str, several: Tables) -> None:
     for text in texts:
         assert not text.get_parse_math()
         assert "mathdefault" not in text.get_text()
+
+
+def test_rates_that_were_tried_on_one_seed_are_compared_on_it() -> None:
+    """The chosen rate of a search is the best on the first seed, whatever it scores on the others."""
+    tried = [{"learning_rate": rate, "valid_score": score} for rate, score in ((1e-4, 0.6), (1e-3, 0.8), (1e-2, 0.7))]
+    later = [{"learning_rate": 1e-3, "seed": seed, "valid_score": 0.1} for seed in (1, 2)]
+    usual = {"primary_metric": "accuracy", "model": "m", "task": "t"}
+    drawn = FIGURES["learning_rates"]({"trials": trials(*({**usual, **row} for row in tried + later))})
+    assert np.asarray(drawn.axes[0].lines[0].get_ydata()).tolist() == [0.6, 0.8, 0.7]
+    assert "lies inside the range" in title_of(drawn)
 
 
 def test_ticks_of_learning_rates_are_rates(several: Tables) -> None:

@@ -129,7 +129,8 @@ _REASONS = {
 
 
 def _outcome(trial: Trial, factor: float, steps: int, generations: int) -> Outcome:
-    noise = random.Random(trial.trial_id)  # noqa: S311
+    # By the id of one version, so that the numbers stay when the protocol changes.
+    noise = random.Random(trial.model_copy(update={"protocol_version": 3}).trial_id)  # noqa: S311
     share, level, pace, _ = METHODS.get(trial.method, (0.005, 0.7, 0.6, 5e-4))
     base = MODEL_PARAMS.get(trial.model, 100_000_000)
     added = 0 if share in (0.0, 1.0) else int(share * base)

@@ -95,7 +95,9 @@ def bench(folder: Path, **changes: Any) -> Path:
     notebook(folder / "notebooks" / "methods" / "bitdelta.ipynb", PARAMETERS + "\nparent_dirs = {}")
     untrained = PARAMETERS.replace("learning_rate = 1e-3\n", "")
     notebook(folder / "notebooks" / "methods" / "baseline.ipynb", untrained)
-    document = {"name": "tiny", "models": ["minilm-l6-22m"], "tasks": ["trec"], "methods": {"full": {}}, **changes}
+    usual = {"name": "tiny", "models": ["minilm-l6-22m"], "tasks": ["trec"], "methods": {"full": {}}}
+    rates = {"defaults": {"learning_rate": 1e-3}} if {*changes.get("methods", ["full"])} - {"baseline"} else {}
+    document = {**usual, **rates, **changes}
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from harness.results.schema import TRIALS
+from harness.results.selection import fill_selection
 
 
 def trials(*rows: dict[str, object]) -> pd.DataFrame:
@@ -32,6 +35,8 @@ def trials(*rows: dict[str, object]) -> pd.DataFrame:
         "seed": 0,
         "higher_is_better": True,
     }
-    frame = pd.DataFrame([{**usual, **row} for row in rows], columns=[c.name for c in TRIALS.columns])
+    filled: list[dict[str, Any]] = [{**usual, **row} for row in rows]
+    fill_selection(filled)
+    frame = pd.DataFrame(filled, columns=[c.name for c in TRIALS.columns])
     floats = {c.name: "float64" for c in TRIALS.columns if c.kind == "float"}
     return frame.astype({**floats, "higher_is_better": "boolean"})

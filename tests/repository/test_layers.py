@@ -23,7 +23,7 @@ BELOW: dict[str, set[str]] = {
         *("objectives", "training", "methods", "networks", "tasks", "models", "measure", "results", "processes"),
         "sources",
     },
-    "sweeps": {"sources", "models", "tasks"},
+    "sweeps": {"sources", "models", "tasks", "results"},
     "ledger": {"sweeps", "results"},
     "runner": {"ledger", "sweeps", "results", "processes"},
     "estimate": {"models", "methods", "networks", "measure", "sources", "sweeps", "tasks", "processes"},

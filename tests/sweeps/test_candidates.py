@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.results.selection import Ending
 from harness.sweeps import expand, spec
 from harness.sweeps.plan import Plan
 from harness.trial import Trial
@@ -45,7 +46,7 @@ def test_what_a_sweep_excludes_is_no_candidate(tmp_path: Path) -> None:
         tmp_path,
         models=["smollm2-135m"],
         tasks=["factual_summary"],
-        methods={"full": {"learning_rate": [1e-5, 5e-5]}, "bitdelta": {}},
+        methods={"full": {"learning_rate": [1e-5, 5e-5]}, "bitdelta": {"learning_rate": 1e-2}},
         exclude=[{"method": "full", "learning_rate": 1e-5}],
     )
     (child,) = [row.trial for row in plan.runnable if row.trial.method == "bitdelta"]
@@ -77,6 +78,26 @@ def test_one_judge_and_one_opponent_serve_all_methods_of_a_seed(
 
 
 def test_a_method_that_starts_from_another_is_neither_judge_nor_opponent(tmp_path: Path) -> None:
-    plan = planned(tmp_path, **PAIRS, methods={"bitdelta": {}, "lora": {}}, objectives={"dpo": {}})
+    methods: Mapping[str, Any] = {"bitdelta": {}, "lora": {"learning_rate": 1e-3}}
+    plan = planned(tmp_path, **PAIRS, methods=methods, objectives={"dpo": {}})
     (child,) = of(plan, "dpo")
     assert {method for role in ("reward", "opponent") for method, *_ in facts(plan, child, role)} == {"lora"}
+
+
+def test_a_search_decides_link_by_link_along_a_chain(tmp_path: Path) -> None:
+    """PPO starts from an SFT model and a reward model; each is chosen before what starts from it is planned."""
+    ended: dict[str, Ending] = {}
+    document = {**PAIRS, "methods": {"lora": {}}, "objectives": {"ppo": {}}, "seeds": [0, 1], "search": {"seeds": 1}}
+    planned(tmp_path, **document)
+    sweep, sizes, last = spec.load(tmp_path / "s.yaml"), [], None
+    while last is None or last.later:
+        last = expand.plan(sweep, ended.get)
+        sizes.append(len(last.rows))
+        ended |= {row.trial_id: Ending("ok", row.trial.learning_rate, True) for row in last.rows}
+    # Three rates of each link on seed 0, and the best one on seed 1.
+    assert sizes == [2 * 3, 2 * (3 + 1) + 3, 2 * (3 + 1) + 3 + 1]
+    for trial in of(last, "ppo"):
+        for role, objective in (("sft", "sft"), ("reward", "reward"), ("opponent", "sft")):
+            assert facts(last, trial, role) == [("lora", objective, 3e-3, trial.seed)]
+    assert {trial.learning_rate for trial in of(last, "ppo") if trial.seed == 1} == {6e-4}
+    assert {trial.learning_rate for trial in of(last, "ppo") if trial.seed == 0} == {6e-5, 2e-4, 6e-4}

@@ -49,7 +49,8 @@ def test_every_parameter_of_the_notebook_is_in_the_trial(plan: Planner) -> None:
 
 
 def test_a_limit_of_answers_that_is_not_set_leaves_the_id_alone() -> None:
-    trial = Trial(notebook="methods/full", method="full", objective="sft", model="m", task="t", learning_rate=1e-3)
+    names = {"notebook": "methods/full", "method": "full", "objective": "sft", "model": "m", "task": "t"}
+    trial = Trial.model_validate({**names, "learning_rate": 1e-3, "protocol_version": 3})
     assert trial.trial_id == "6a8f39e2b143", "an id once given stays"
     assert trial.model_copy(update={"protocol_version": 1}).trial_id == "90389bd474de", "that of an old ledger, too"
     short = trial.model_copy(update={"budget": Budget(max_new_tokens=8)})
