@@ -24,6 +24,9 @@ WIDTH = 9.6
 _PUBLISHED = "#f4f1ea"
 """The background of a panel that shows numbers of others."""
 
+_ROUNDS = 4
+"""How often a figure is laid out at most."""
+
 _MARGIN = 7.0
 """Pixels between a finding and the edge of its column."""
 
@@ -105,12 +108,12 @@ def compose(views: Sequence[View], height: Callable[[int], float] = lambda _rows
         figure.draw_without_rendering()
         edges = [min(head.left() for head in heads[column::columns]) for column in range(columns)]
         edges.append(figure.bbox.width + _MARGIN)
-        for place, head in enumerate(heads):
-            head.fit(edges[place % columns], edges[place % columns + 1])
-        figure.draw_without_rendering()
+        for _ in range(_ROUNDS):  # a finding of two lines lowers its panel, which may break the label beside it
+            changed = [head.fit(edges[at % columns], edges[at % columns + 1]) for at, head in enumerate(heads)]
+            if not any(changed):
+                break
+            figure.draw_without_rendering()
         figure.set_layout_engine("none")
-        for place, head in enumerate(heads):
-            head.fit(edges[place % columns], edges[place % columns + 1])
         for panel in panels[: len(views)]:
             panel.finish()
     return figure
@@ -137,8 +140,11 @@ class _Head:
         """The left edge of the panel with its tick labels and axis label, in pixels."""
         return float(self._axes.get_tightbbox().x0)
 
-    def fit(self, left: float, right: float) -> None:
-        """Break the lines so that they fit between two edges, and begin them at the left one."""
+    def fit(self, left: float, right: float) -> bool:
+        """Break the lines so that they fit between two edges, and begin them at the left one; whether any changed."""
+        below, beside = self._axes.xaxis.label, self._axes.yaxis.label
+        texts = (self._title, self._where, below, beside)
+        before = [text.get_text() for text in texts]
         box = self._axes.get_window_extent()
         start = max(left, _MARGIN)
         width = right - 2 * _MARGIN - start
@@ -148,10 +154,10 @@ class _Head:
         pad = 20 + 11 * self._where.get_text().count("\n")
         self._axes.set_title(wrapped(self._title, self._finding, width), pad=pad, **self._font)
         self._title.set_x((start - box.x0) / box.width)
-        below, beside = self._axes.xaxis.label, self._axes.yaxis.label
         middle = (box.x0 + box.x1) / 2
         below.set_text(_broken(below, 2 * min(middle - start, right - _MARGIN - middle)))
         beside.set_text(_broken(beside, box.height))
+        return before != [text.get_text() for text in texts]
 
 
 def wrapped(artist: Text, text: str, width: float) -> str:
