@@ -16,9 +16,6 @@ from harness.judgement.recommendation import GOALS, GOOD, Choice, choose, names
 from harness.judgement.verdicts import is_trained
 from harness.results.files import read
 
-_FAR = 3.0
-"""Models that differ by more than this factor in size are called far apart."""
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -101,9 +98,9 @@ def _basis(folders: Sequence[Path], model: str, task: str) -> Basis:
     found = nearest(tables, model, task, task_kind=kind, params=params, same_kind=same_kind)
     if found is None:
         where = ", ".join(map(str, folders))
-        raise InputError(
-            f"{where}: no scored row of a trained model on {task} or another {kind} task; run a sweep first"
-        )
+        what = f"no scored row of a trained {wanted or 'model'} on {task} or another {kind} task"
+        what = f"no scored row of a trained {wanted or 'model'} on {task} or another {kind} task"
+        raise InputError(f"{where}: {what}; run a sweep first")
     return found
 
 
@@ -207,10 +204,11 @@ def _remarks(
 def _extrapolation(basis: Basis, model: str, task: str) -> list[str]:
     said = []
     if not basis.same_model:
-        size = "" if basis.model_params is None else f" ({basis.model_params:.3g} parameters)"
+        sizes = [f"{size / 1e6:,.0f} million" for size in (basis.model_params, basis.wanted_params) if size]
+        apart = f" ({sizes[0]} parameters against {sizes[1]})" if len(sizes) == 2 else ""
         said.append(
-            f"extrapolates: there are no rows of {model} on such a task, and {basis.model}{size} is the nearest "
-            "in size; what holds there need not hold here"
+            f"extrapolates: there are no rows of {model} on such a task; scores and costs are those of {basis.model}, "
+            f"the nearest in size{apart}"
         )
     if not basis.same_task:
         said.append(f"extrapolates: there are no rows of {task}; {basis.task} is a task of the same kind")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -25,6 +25,7 @@ class Basis:
     same_model: bool
     same_task: bool
     model_params: float | None
+    wanted_params: float | None
     seeds: int
     """The fewest seeds behind a trained row."""
     others: int
@@ -36,7 +37,7 @@ def nearest(
     model: str,
     task: str,
     *,
-    task_kind: str | None = None,
+    task_kind: str,
     params: float | None = None,
     same_kind: Callable[[str], bool] = lambda _: True,
 ) -> Basis | None:
@@ -46,24 +47,26 @@ def nearest(
     the model on another task of ``task_kind``, then both others. Of equally near ones, the one with most seeds counts,
     then with most rows. ``same_kind`` says of another model whether it is of the kind of the wanted one.
     """
-    best: list[tuple[tuple[float, ...], Basis]] = []
+    best: list[tuple[_Distance, Basis]] = []
     for folder, tables in folders.items():
         rows = aggregate(tables)
-        rows = rows[(rows.task == task) | ((rows.task_kind == task_kind) if task_kind is not None else False)]
-        rows = rows[[name == model or same_kind(str(name)) for name in rows.model]]
+        wanted = (rows.task == task) | (rows.task_kind == task_kind)
+        of_kind = rows.model.map(lambda name: name == model or same_kind(str(name))).astype(bool)
+        rows = rows[wanted & of_kind]
         for comparison in compare(rows, tables):
-            basis = _basis(folder, tables, comparison, model, task)
+            basis = _basis(folder, tables, comparison, model, task, params)
             if basis is not None:
-                best.append((_distance(basis, params), basis))
+                best.append((_distance(basis), basis))
     if not best:
         return None
     best.sort(key=lambda one: one[0])
     order, basis = best[0]
-    alike = sum(other[:3] == order[:3] for other, _ in best) - 1
-    return Basis(**{**vars(basis), "others": alike})
+    return replace(basis, others=sum(other[:3] == order[:3] for other, _ in best) - 1)
 
 
-def _basis(folder: str, tables: Tables, comparison: Comparison, model: str, task: str) -> Basis | None:
+def _basis(
+    folder: str, tables: Tables, comparison: Comparison, model: str, task: str, params: float | None
+) -> Basis | None:
     rows = list(comparison.rows.itertuples())
     policies = [row for row in rows if is_trained(row) and not is_reward_model(row)]
     if not policies:
@@ -72,17 +75,18 @@ def _basis(folder: str, tables: Tables, comparison: Comparison, model: str, task
     size = None if pd.isna(first.model_params) else float(first.model_params)
     same = (first.model == model, first.task == task)
     seeds = int(min(row.seeds for row in policies))
-    return Basis(folder, tables, comparison, str(first.model), str(first.task), *same, size, seeds, 0)
+    return Basis(folder, tables, comparison, str(first.model), str(first.task), *same, size, params, seeds, 0)
 
 
-def _distance(basis: Basis, params: float | None) -> tuple[float, ...]:
+_Distance = tuple[int, float, str, int, int]
+
+
+def _distance(basis: Basis) -> _Distance:
     rank = {(True, True): 0, (False, True): 1, (True, False): 2, (False, False): 3}[basis.same_model, basis.same_task]
-    apart = 0.0
-    if not basis.same_model:
-        apart = abs(math.log(params / basis.model_params)) if params and basis.model_params else math.inf
-    return rank, apart, 0.0 if basis.same_model else _name_order(basis.model), -basis.seeds, -len(basis.comparison.rows)
+    apart = 0.0 if basis.same_model else _apart(basis.wanted_params, basis.model_params)
+    return rank, apart, basis.model, -basis.seeds, -len(basis.comparison.rows)
 
 
-def _name_order(name: str) -> float:
-    """A number that is the same for the same model, so that one of two equally large ones is taken as a whole."""
-    return float(sum(ord(letter) * 256.0**-place for place, letter in enumerate(name[:6])))
+def _apart(one: float | None, other: float | None) -> float:
+    """How far two sizes are apart, in logarithms; infinitely where one is not known."""
+    return abs(math.log(one / other)) if one and other else math.inf
