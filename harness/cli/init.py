@@ -1,4 +1,4 @@
-"""Create a folder to work in: notebooks, sweeps and an example task, to read and change."""
+"""Create a folder to work in: notebooks, sweeps, an example task and an example method, to read and change."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from harness.errors import InputError
 
 _EXAMPLE = Path(__file__).with_name("example")
 
+#: What the name of an example in Python ends with here: it is the user's code, and none of the package's.
+_AS_TEXT = ".txt"
+
 _NEXT = """\
-created {folder}: notebooks, sweeps, and an example of a task of your own
+created {folder}: notebooks, sweeps, and an example of a task and a method of your own
 next:
   cd {folder}
   tunebench run quick                # {folder}/sweeps/quick.yaml with {folder}/notebooks: minutes on two cores
-  tunebench run example/sweep.yaml   # the task in example/tickets.yaml
+  tunebench run example/sweep.yaml   # the task in example/tickets.yaml, the method in example/norms.py among others
   tunebench lab                      # open the notebooks"""
 
 
@@ -29,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a new or empty folder, inside a folder that exists")],
 ) -> None:
-    """Create a folder to work in: notebooks, sweeps and an example of a task of your own."""
+    """Create a folder to work in: notebooks, sweeps and an example of a task and a method of your own."""
     from harness import notebooks
 
     sources = {
@@ -68,7 +71,8 @@ def _copy(source: Path, pattern: str, target: Path) -> None:
         inside = file.relative_to(source)
         if file.is_file() and not any(part.startswith(".") for part in inside.parts):
             (target / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target / inside)  # without the mode: an installed file may be read-only
+            copied = target / str(inside).removesuffix(_AS_TEXT)
+            shutil.copyfile(file, copied)  # without the mode: an installed file may be read-only
 
 
 def _publish(staging: Path, folder: Path, names: list[str] | None) -> None:

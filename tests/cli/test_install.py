@@ -55,7 +55,7 @@ def test_init_makes_all_that_a_sweep_needs(tmp_path: Path, monkeypatch: pytest.M
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"notebooks", "sweeps", "example"}
     for folder, pattern in (("notebooks", "*.ipynb"), ("sweeps", "*.yaml")):
         assert files(tmp_path / "work" / folder, "*.*") == files(ROOT / folder, pattern)
-    assert files(tmp_path / "work" / "example", "*") == {"tickets.yaml", "tickets.csv", "sweep.yaml"}
+    assert files(tmp_path / "work" / "example", "*") == {"tickets.yaml", "tickets.csv", "sweep.yaml", "norms.py"}
 
 
 def test_init_fills_the_empty_folder_in_which_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +146,7 @@ def test_the_example_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("baseline", "tickets", None),
         ("head", "tickets", None),
         ("lora", "tickets", None),
+        ("own:norms", "tickets", None),
     ]
 
 
@@ -191,8 +192,8 @@ def tunebench(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Tunebenc
 @pytest.mark.slow
 def test_the_wheel_carries_everything_that_the_program_reads(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {f"harness/{name}" for ending in ("*.py", "*.yaml", "*.j2", "*.css", "*.js", "*.csv", "*.json") for name in
-              files(ROOT / "harness", ending)}  # fmt: skip
+    endings = ("*.py", "*.yaml", "*.j2", "*.css", "*.js", "*.csv", "*.json", "*.txt")
+    wanted = {f"harness/{name}" for ending in endings for name in files(ROOT / "harness", ending)}
     wanted |= {f"harness/assets/notebooks/{name}" for name in files(ROOT / "notebooks", "*.ipynb")}
     wanted |= {f"harness/assets/{at}/{name}" for at in ("claims", "sweeps") for name in files(ROOT / at, "*.yaml")}
     wanted |= {f"harness/assets/reference/{name}" for name in files(ROOT / "results" / "reference", "*.csv")}
