@@ -35,7 +35,7 @@ def groups(tables: Tables) -> Html:
             "The mean over the members on test, each with its selected setting and the metrics of the group's paper; "
             "± is one standard error over seeds, and says nothing of the test examples."
         )
-        said = [f"{group.description[:1].upper()}{group.description[1:]}.", f"{group.notes}." if group.notes else ""]
-        parts.append(f"<h3>{escape(name)}</h3><p>{escape(' '.join(filter(None, said)))}</p>")
+        said = " ".join(f"{text[:1].upper()}{text[1:]}." for text in (group.description, group.notes) if text)
+        parts.append(f"<h3>{escape(name)}</h3><p>{escape(said)}</p>")
         parts.append(f'<p class="caption">{escape(caption)}</p>{table(lines, name)}')
     return Html("".join(parts))

@@ -15,7 +15,7 @@ from helpers import toy_tasks as toy
 from harness import methods, objectives
 from harness.models import load as models
 from harness.models.load import Base
-from harness.objectives import regression
+from harness.objectives import sft
 from harness.tasks.data import TaskData
 from harness.tasks.evaluate import evaluate, head_outputs
 
@@ -73,6 +73,6 @@ def test_an_encoder_that_was_not_trained_says_the_mean(base: Base) -> None:
 
 def test_a_decoder_learns_the_text_of_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
     taught: list[TaskData] = []
-    monkeypatch.setattr(regression.sft, "fit", lambda tuned, data, settings: taught.append(data))
+    monkeypatch.setattr(sft, "fit", lambda tuned, data, settings: taught.append(data))
     objectives.fit("regression", methods.apply("full", toy.base()), DATA, toy.settings())
     assert taught == [DATA]

@@ -28,7 +28,7 @@ TOKENS = st.lists(st.sampled_from("abcd"), min_size=5, max_size=9).map(" ".join)
 def test_every_metric_is_an_evaluate_metric_that_scores_are_computed_with(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in METRICS:
         assert isinstance(objects.load(name), evaluate.Metric)
-    answer = {"f1": 0.25, "stderr": 0.5, "n": 1, "reason": None, "values": [0.25], "statistics": {}}
+    answer: dict[str, Any] = {"f1": 0.25, "stderr": 0.5, "n": 1, "reason": None, "values": [0.25], "statistics": {}}
     asked: list[dict[str, Any]] = []
 
     def compute(self: objects.TaskMetric, **given: Any) -> dict[str, Any]:
