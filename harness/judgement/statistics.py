@@ -78,6 +78,11 @@ _MEDIANS = [
 ]
 
 
+def _typed_as(trials: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+    """``groups`` with the types of ``trials``: a column of texts that are all missing comes back as one of numbers."""
+    return groups.astype({name: trials.dtypes[name] for name in groups.columns if name in trials.columns})
+
+
 def select(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials of the best setting of every cell (protocol, rule 2), with ``settings_tried`` added.
 
@@ -98,8 +103,8 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
         .reset_index()
         .sort_values(["_seeds", "_goodness"], ascending=False, kind="stable", na_position="last")
     )
-    best = settings.drop_duplicates(CELL)[[*CELL, *SETTING]]
-    best = best.merge(tried.rename("settings_tried").reset_index(), on=_PLANNED, how="left")
+    best = _typed_as(ok, settings.drop_duplicates(CELL)[[*CELL, *SETTING]])
+    best = best.merge(_typed_as(ok, tried.rename("settings_tried").reset_index()), on=_PLANNED, how="left")
     return ok.merge(best, on=[*CELL, *SETTING], how="inner")
 
 
