@@ -2,8 +2,8 @@
 
 A trial starts, trains, answers the validation and the test split, and measures its latency. Matrix products run at a
 share of the measured peak, writing a token has to read every weight once, and a step of any size costs a little. The
-shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/time_estimates.py); what this misses on a machine, its own
-rows correct: an estimate is multiplied by what rows like it took over what was estimated for them, those of the same
+shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/time_estimates.py); what this misses on a machine, its
+own rows correct: an estimate is multiplied by what rows like it took over what was estimated for them, those of the same
 method before those of the same model and task.
 
 Without rows of the same cell there is no estimate where a step is more than one pass over the batch

@@ -153,7 +153,7 @@ def change(before: Score, after: Score, clusters: Sequence[str] | None = None) -
 
     Without a value where one of the two has none.
     """
-    is_text = "nats" in after.statistics
+    is_text = "nats" in {*before.statistics, *after.statistics}
     metric = "nats_per_token" if is_text else after.metric
     if before.value is None or after.value is None:
         return Score(metric, None, None, after.n, before.reason or after.reason)
