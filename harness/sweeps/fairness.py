@@ -77,7 +77,8 @@ def _cells(rows: Iterable[Planned], later: Iterable[Later]) -> list[_Cell]:
     rates: dict[tuple[str, ...], dict[float, None]] = {}
     cells: dict[tuple[str, ...], tuple[str, str, str, str]] = {}
     named = [facts(row.trial) for row in rows if row.reason is None]
-    for one in (*named, *(entry.facts for entry in later)):
+    # What waits for the choice among its settings has no rate yet; the settings are rows.
+    for one in (*named, *(entry.facts for entry in later if "learning_rate" in entry.facts)):
         if catalog.METHODS[one["method"]].trains:
             varied = repr({name: value for name, value in one.items() if name not in ("seed", "learning_rate")})
             several = one["learning_rate"] if isinstance(one["learning_rate"], list) else [one["learning_rate"]]
