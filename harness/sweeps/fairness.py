@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness import catalog
 from harness.sweeps.plan import Later, Plan, Planned, facts
 from harness.sweeps.spec import Sweep
 
@@ -77,8 +76,9 @@ def _cells(rows: Iterable[Planned], later: Iterable[Later]) -> list[_Cell]:
     rates: dict[tuple[str, ...], dict[float, None]] = {}
     cells: dict[tuple[str, ...], tuple[str, str, str, str]] = {}
     named = [facts(row.trial) for row in rows if row.reason is None]
-    for one in (*named, *(entry.facts for entry in later)):
-        if catalog.METHODS[one["method"]].trains:
+    # What waits for the choice among its settings has no rate yet; the settings are rows.
+    for one in (*named, *(entry.facts for entry in later if "learning_rate" in entry.facts)):
+        if one["learning_rate"] is not None:
             varied = repr({name: value for name, value in one.items() if name not in ("seed", "learning_rate")})
             several = one["learning_rate"] if isinstance(one["learning_rate"], list) else [one["learning_rate"]]
             names = (one["method"], one["objective"], one["model"], one["task"])

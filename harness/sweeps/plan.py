@@ -72,7 +72,7 @@ class Later:
     """Trials of one cell that are planned when others have ended (:mod:`harness.sweeps.search`)."""
 
     facts: Mapping[str, Any]
-    """What all of them have, by name; of a name that they differ in, the list of values."""
+    """What all of them have, by name; of a name that they differ in, the list. What will be chosen is left out."""
     trials: int
     """How many they will be."""
     waits_for: tuple[str, ...]

@@ -183,19 +183,17 @@ class Stages:
     def _postpone(
         self, group: Sequence[Trial], rest: Sequence[Trial], waits_for: tuple[str, ...], starts_from: Iterable[str]
     ) -> None:
-        """Note the trials ``rest`` of ``group``, which are planned when others have ended."""
-        rates = list(dict.fromkeys(trial.learning_rate for trial in group))
-        seeds = _seeds(rest)
-        tries = len(_seeds(group)[: self._seeds]) if rest is group and len(rates) > 1 else 0
-        several = {"seed": seeds, "learning_rate": rates}
-        self._later.append(
-            Later(
-                facts={**facts(rest[0]), **several},
-                trials=tries * len(rates) + len(seeds) - tries,
-                waits_for=waits_for,
-                starts_from=tuple(dict.fromkeys(starts_from)),
-            )
-        )
+        """Note the trials ``rest`` of ``group``, which are planned when others have ended.
+
+        All of the group wait for their parents, or the further seeds for the choice of their learning rate.
+        """
+        known = {**facts(rest[0]), "seed": _seeds(rest)}
+        count = len(_seeds(rest))
+        del known["learning_rate"]
+        if rest is group:
+            rates = known["learning_rate"] = list(dict.fromkeys(trial.learning_rate for trial in group))
+            count += (len(rates) - 1) * len(_seeds(group)[: self._seeds])
+        self._later.append(Later(known, count, waits_for, tuple(dict.fromkeys(starts_from))))
 
     def _row(self, cell: Cell, trial: Trial, reason: str | None = None) -> Planned:
         return Planned(trial, reason, cell.task.kind, cell.model.family)

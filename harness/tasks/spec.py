@@ -69,7 +69,8 @@ class Splits(Frozen):
     """Each split is a file (an official split), or a number of inputs drawn from the pool.
 
     The pool is ``reader.file``, or else the training file. Inputs are put in the order of a hash of their text and
-    ``split_seed``, so the draw depends neither on the order of the file nor on any random generator.
+    ``split_seed``, so the draw depends neither on the order of the file nor on any random generator. Of a
+    classification, what is drawn holds every label in proportion (:mod:`harness.tasks.stratify`).
     """
 
     train: int | str | None = Field(None, description="null: everything that validation and test leave")
