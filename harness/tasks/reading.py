@@ -156,7 +156,6 @@ class _Roomy(DynamicLayer):
         """The rows of ``layers``, each ``width`` tokens long, with ``room`` for more."""
         super().__init__()
         self.dtype, self.device, self.is_initialized = layers[0].dtype, layers[0].device, True
-        self.is_sliding = layers[0].is_sliding
         self._whole = [
             torch.cat([pad(states, (0, 0, 0, width + room - states.shape[-2])) for states in several])
             for several in zip(*((layer.keys, layer.values) for layer in layers), strict=True)

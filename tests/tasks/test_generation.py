@@ -101,6 +101,10 @@ def test_answers_of_many_prompts_and_of_few_at_once() -> None:
     assert greedy(tuned, prompts, 4, ends=[]) == expected
     assert read == [(8, 8), (8, 16), (4, 20), (20, 1), (20, 1), (20, 1)]
     assert list(_batches([[0] * 8188] * 3, 4, 64)) == [[0, 1], [2]]
+    end = expected[3][1]
+    stopped = [list(itertools.takewhile(lambda token: token != end, answer)) for answer in expected]
+    assert 0 < sum(len(answer) < 4 for answer in stopped) < 5, "too few to leave, so they stay and say no more"
+    assert greedy(tuned, prompts, 4, ends=[end]) == stopped
 
 
 def test_a_window_that_is_long_enough_holds_padding_too(tmp_path: Path) -> None:
