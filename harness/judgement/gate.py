@@ -190,7 +190,7 @@ def _frame(cells: Sequence[Cell]) -> pd.DataFrame:
     frame = pd.DataFrame([cell.key for cell in cells], columns=SPEC)
     rows = [[*cell.candidate.values(), *cell.baseline.values()] for cell in cells]
     metrics = [next((row.primary_metric for row in one if row.primary_metric), None) for one in rows]
-    return frame.assign(primary_metric=metrics)
+    return frame.assign(primary_metric=pd.Series(metrics, index=frame.index, dtype=object))
 
 
 def _notes(old: pd.DataFrame, new: pd.DataFrame) -> Iterable[str]:
