@@ -45,9 +45,9 @@ _SIZE = (9.0, 4.6)
 
 _CSS = """<style>
 .tb-plot { position: relative; width: 100%; max-width: 900px; overflow: visible; }
-.tb-plot img { width: 100%; max-width: 900px; }
+.tb-plot img { width: 100%; max-width: 900px; margin: 0; }
 .tb-plot .tb-point { position: absolute; width: 22px; height: 22px; min-width: 0; margin: -11px 0 0 -11px; padding: 0;
-  border-radius: 50%; background: transparent; border: 2px solid transparent; cursor: pointer; }
+  border-radius: 50%; box-sizing: border-box; background: transparent; border: 2px solid transparent; cursor: pointer; }
 .tb-plot .tb-point:hover, .tb-plot .tb-point:focus, .tb-plot .tb-open { border-color: currentColor; }
 .tb-detail table { border-collapse: collapse; } .tb-detail td, .tb-detail th { padding: 2px 10px 2px 0; }
 .tb-detail td.text { white-space: pre-wrap; } .tb-detail td, .tb-detail th { text-align: left; vertical-align: top; }
@@ -117,7 +117,7 @@ class Explorer:
         points = [self._point(row, *place) for row, place in zip(rows(known), places, strict=True)]
         self.plot.children = (widgets.Image(value=picture, format="png"), *points)
         missing = len(shown) - len(known)
-        said = f"<p>{missing} rows have no {escape(self.x.value)} or no {escape(self.y.value)}.</p>" if missing else ""
+        said = f"<p>Rows without {escape(self.x.value)} or {escape(self.y.value)}: {missing}.</p>" if missing else ""
         self.table.value = said + _table(shown, self.opened.value)
         self.detail.children = tuple(self._details(self.opened.value)) if self.opened.value else ()
 

@@ -46,7 +46,7 @@ def test_rows_without_a_value_are_counted(folder: Path) -> None:
     explorer = Explorer(folder)
     explorer.y.value = "peak memory (bytes)"
     assert len(points(explorer)) == 6
-    assert "2 rows have no trained parameters or no peak memory (bytes)." in explorer.table.value
+    assert "Rows without trained parameters or peak memory (bytes): 2." in explorer.table.value
 
 
 def test_a_metric_of_the_scores_table_is_an_axis(folder: Path) -> None:
