@@ -173,6 +173,8 @@ def _check(change: Change, noise: Interval, p: float | None) -> Check:
     shown = _as_share(noise) if change.ratio else noise
     if not reason and change.assumed and change.spread is None:
         reason = "one seed: its spread between runs is assumed"
+    if outcome is Outcome.STEADY and not change.watched and abs(estimate) > change.tolerance:
+        reason = "whether other work disturbed it is not known, and other times moved too"
     return Check(change.cell, change.quantity, outcome, reason, change.baseline, change.candidate, shown, p)
 
 

@@ -186,6 +186,18 @@ def test_times_that_were_disturbed_or_of_another_machine_are_not_judged() -> Non
     assert answer.notes == ("processor none, now B",)
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_slower_machine_is_no_regression_unless_it_is_known_to_be_undisturbed(watched: bool) -> None:
+    old, new = run(1), run(2)
+    new["trials"]["train_step_s_median"] *= 1.6
+    for tables in (old, new):
+        tables["trials"]["disturbed"] = False if watched else None
+    answer = gate(old, new)
+    assert failing(answer) == [(method, "step time", "regressed") for method in METHODS if watched]
+    reason = "" if watched else "whether other work disturbed it is not known, and other times moved too"
+    assert only(answer, "lora", "step time").reason == reason
+
+
 def test_one_time_alone_says_nothing_and_many_show_how_restless_the_machine_was() -> None:
     one = gate(run(1, seeds=1), run(2, seeds=1, change={"train_step_s_median": 2.0}))
     assert only(one, "lora", "step time").reason == "one trial says nothing of how its times vary"
