@@ -44,6 +44,8 @@ class Change:
     """Variance of what all seeds of a run share."""
     exact: bool = False
     timed: bool = False
+    watched: bool = True
+    """Whether the tables say that no other work disturbed the times."""
     ratio: bool = False
     """Whether ``difference`` is the logarithm of a ratio."""
     fault: str = ""
@@ -124,12 +126,18 @@ def cost_change(number: int, cell: Cell, cost: Quantity) -> Change | None:
         spread=_spread(logs[:, 1] - logs[:, 0]),
         assumed=2 * cost.spread_on(device) ** 2,
         drift=cost.drift**2,
+        watched=not cost.timed or all(is_watched(rows[seed]) for rows in (old, new) for seed in seeds),
     )
 
 
 def is_disturbed(row: Any) -> bool:
     """Whether a trial's times are those of a machine that it shared; tables of some versions do not say so."""
     return bool(getattr(row, "disturbed", None)) or (getattr(row, "concurrent_trials", None) or 0) > 0
+
+
+def is_watched(row: Any) -> bool:
+    """Whether it is known if a trial's times were disturbed."""
+    return getattr(row, "disturbed", None) is not None
 
 
 def _cost(row: Any, cost: Quantity) -> float | None:
@@ -139,7 +147,11 @@ def _cost(row: Any, cost: Quantity) -> float | None:
 
 
 def with_noise(changes: Iterable[Change]) -> list[tuple[Change, Interval]]:
-    """Each change that can be judged, with the interval and p that the noise of all cells together gives it."""
+    """Each change that can be judged, with the interval and p that the noise of all cells together gives it.
+
+    Where nobody watched over the machine, a time that moved like those of the other cells may be the machine's: then
+    the usual shift of all cells is noise.
+    """
     by_quantity: dict[str, list[Change]] = {}
     for change in changes:
         by_quantity.setdefault(change.quantity, []).append(change)
@@ -147,6 +159,7 @@ def with_noise(changes: Iterable[Change]) -> list[tuple[Change, Interval]]:
 
 
 def _with_noise(group: Sequence[Change]) -> list[tuple[Change, Interval]]:
+    group = [_beside_others(change, group) for change in group]
     noisy = [change for change in group if not change.exact]
     several = [one for one in noisy if one.spread is not None and (one.spread.variance > 0 or one.difference.estimate)]
     spreads = dict(zip(map(id, several), _pooled(several), strict=True))
@@ -161,6 +174,14 @@ def _with_noise(group: Sequence[Change]) -> list[tuple[Change, Interval]]:
         spread = spreads.get(id(change)) or change.spread or _of_one_seed(change, common)
         judged.append((change, change.difference if spread is None else _interval(change, spread)))
     return judged
+
+
+def _beside_others(change: Change, group: Sequence[Change]) -> Change:
+    """A time that nobody watched over, with the median shift of such times as its drift."""
+    if change.watched:
+        return change
+    shift = float(np.median([one.difference.estimate or 0.0 for one in group if not one.watched]))
+    return replace(change, drift=max(change.drift, shift**2))
 
 
 def _of_one_seed(change: Change, scatter: float | None) -> Part | None:

@@ -173,6 +173,8 @@ def _check(change: Change, noise: Interval, p: float | None) -> Check:
     shown = _as_share(noise) if change.ratio else noise
     if not reason and change.assumed and change.spread is None:
         reason = "one seed: its spread between runs is assumed"
+    if outcome is Outcome.STEADY and not change.watched and abs(estimate) > change.tolerance:
+        reason = "whether other work disturbed it is not known, and other times moved too"
     return Check(change.cell, change.quantity, outcome, reason, change.baseline, change.candidate, shown, p)
 
 
@@ -190,7 +192,7 @@ def _frame(cells: Sequence[Cell]) -> pd.DataFrame:
     frame = pd.DataFrame([cell.key for cell in cells], columns=SPEC)
     rows = [[*cell.candidate.values(), *cell.baseline.values()] for cell in cells]
     metrics = [next((row.primary_metric for row in one if row.primary_metric), None) for one in rows]
-    return frame.assign(primary_metric=metrics)
+    return frame.assign(primary_metric=pd.Series(metrics, index=frame.index, dtype=object))
 
 
 def _notes(old: pd.DataFrame, new: pd.DataFrame) -> Iterable[str]:

@@ -89,7 +89,8 @@ def _pairs(frame: pd.DataFrame, tables: Tables, room: int) -> _Pairs:
     spread = scores.max(axis=1) - scores.min(axis=1)
     order = spread.fillna(-1).sort_values(ascending=False, kind="stable").index
     asked = frame.drop_duplicates("example").set_index("example")
-    shown, left = [], room
+    shown: list[int] = []
+    left = room
     for example in order[:_MOST]:
         texts = [asked.prompt[example], asked.reference[example], *answers.loc[example].dropna()]
         left -= sum(min(len(text), _LONGEST) for text in texts)

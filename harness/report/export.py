@@ -155,7 +155,7 @@ def in_model_card(tables: Tables) -> str:
     index = [entry for result in _results(tables) for entry in result]
     if not index:
         raise InputError("no row of this sweep has a test score, so there is nothing for a model card")
-    data = ModelCardData(**{"tags": ["tunebench"]})
+    data = ModelCardData(tags=["tunebench"])
     return f"---\n{data.to_yaml()}\n{_index_yaml(index)}---\n"
 
 

@@ -55,10 +55,10 @@ def _log_one(mlflow: Any, row: Mapping[Any, Any], curves: pd.DataFrame | None) -
     mlflow.set_tags({_ID: row["trial_id"], **{name: str(value) for name, value in told.items() if not pd.isna(value)}})
     mlflow.log_params({name: str(row[name])[:_LONGEST] for name in _PARAMETERS if not pd.isna(row[name])})
     mlflow.log_metrics({name: float(row[name]) for name in _RESULTS if _is_number(row[name])})
-    for step, values in curves.groupby("step", sort=True) if curves is not None else ():
+    for step, values in [] if curves is None else curves.groupby("step", sort=True):
         known = zip(values.split, values.metric, values.value, strict=True)
         finite = {f"{split}.{metric}": value for split, metric, value in known if _is_number(value)}
-        mlflow.log_metrics(finite, step=int(step))
+        mlflow.log_metrics(finite, step=int(str(step)))
 
 
 def _is_number(value: Any) -> bool:

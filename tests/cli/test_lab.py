@@ -19,11 +19,13 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 from helpers import tiny_models as tiny
+from helpers.fake_records import records
 from tornado.web import HTTPError
 
 from harness.cli import lab as command
 from harness.cli.contents import ResultsStay
 from harness.errors import InputError
+from harness.results import tables
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)"
@@ -184,3 +186,32 @@ def test_the_lab_opens_a_folder_or_a_notebook_and_says_what_it_cannot_open(sweep
         command.lab(sweep_dir / "nowhere")
     with pytest.raises(InputError, match=r"plan\.json: not a notebook; give a notebook, or a folder"):
         command.lab(sweep_dir / "plan.json")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_explorer_redraws_and_opens_the_trial_behind_a_point(
+    tmp_path: Path, open_lab: Callable[[Path], str], browser: Any
+) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    tables.write(records(n_methods=4, seeds=1, rates=1, curve_steps=3), folder)
+    book = nbformat.read(NOTEBOOKS / "explore.ipynb", as_version=4)
+    book.cells = [cell for cell in book.cells if "Explorer" in cell.source or cell.metadata.get("tags")]
+    book.cells[0].source = f"sweep_dir = {str(folder)!r}"
+    nbformat.write(book, folder / "explore.ipynb")
+    page = run_all(browser, open_lab(folder), "explore.ipynb")
+    picture = page.locator(".tb-plot img")
+    picture.wait_for()
+    before = picture.get_attribute("src")
+    page.get_by_label("x", exact=True).select_option("peak memory (bytes)")
+    page.wait_for_function("old => document.querySelector('.tb-plot img').src !== old", arg=before)
+    points = page.locator(".tb-plot .tb-point")
+    assert points.count() == 3, "the untrained model has no peak memory of training"
+    # Each stands on the picture, where its point is drawn.
+    box = picture.bounding_box()
+    for point in points.all():
+        place = point.bounding_box()
+        assert box["x"] < place["x"] < box["x"] + box["width"] and box["y"] < place["y"] < box["y"] + box["height"]
+    page.get_by_title("lora · factual_summary · smollm2-135m", exact=True).click()
+    page.get_by_text("lora says").first.wait_for()

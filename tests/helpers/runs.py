@@ -50,7 +50,7 @@ def _trial(
     level = 0.7 - 0.05 * place + noise * random.normal(0, SPREADS["score"])
     scores = level + hard + noise * random.normal(0, 0.1, examples)
 
-    def about(value: float, spread: float) -> float:
+    def about(value: float, spread: str) -> float:
         return float(value * np.exp(noise * random.normal(0, SPREADS[spread])))
 
     counted = dict.fromkeys(("gradients_bytes", "optimizer_bytes", "activations_bytes"), 1e7 * (place + 1))

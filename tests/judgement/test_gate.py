@@ -79,6 +79,24 @@ def test_one_seed_is_enough_for_a_tenth_more_memory() -> None:
     ]
 
 
+def test_one_seed_is_not_enough_for_a_change_that_noise_makes_too() -> None:
+    quiet: dict[str, Any] = {"seeds": 1, "noise": 0.0}
+    answer = gate(run(1, **quiet), run(1, **quiet, change={"peak_train_bytes": 1.06}))
+    assert answer.passes
+    # Of two runs with 1.5 % each.
+    span = only(answer, "lora", "peak memory").change
+    assert span.high == pytest.approx(1.06 * math.exp(1.96 * math.sqrt(2) * 0.015) - 1, abs=1e-4)
+
+
+def test_p_is_corrected_for_everything_that_was_tested() -> None:
+    quiet: dict[str, Any] = {"seeds": 1, "noise": 0.0}
+    two, four = (
+        only(gate(run(1, m, **quiet), run(1, m, **quiet, change={"peak_train_bytes": 1.08})), "lora", "peak memory")
+        for m in (METHODS[:2], METHODS)
+    )
+    assert two.p is not None and four.p == pytest.approx(2 * two.p)
+
+
 def test_two_points_beyond_noise_are_caught_and_one_within_the_tolerance_is_not() -> None:
     assert failing(gate(run(1, noise=0.1), run(2, noise=0.1, change={"test_score": -0.02}))) == [
         ("lora", "score", "regressed")
@@ -166,6 +184,18 @@ def test_times_that_were_disturbed_or_of_another_machine_are_not_judged() -> Non
     assert {check.quantity for check in answer.of(Outcome.UNJUDGED)} == timed
     assert only(answer, "lora", "step time").reason == "measured on another machine: processor none, now B"
     assert answer.notes == ("processor none, now B",)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_slower_machine_is_no_regression_unless_it_is_known_to_be_undisturbed(watched: bool) -> None:
+    old, new = run(1), run(2)
+    new["trials"]["train_step_s_median"] *= 1.6
+    for tables in (old, new):
+        tables["trials"]["disturbed"] = False if watched else None
+    answer = gate(old, new)
+    assert failing(answer) == [(method, "step time", "regressed") for method in METHODS if watched]
+    reason = "" if watched else "whether other work disturbed it is not known, and other times moved too"
+    assert only(answer, "lora", "step time").reason == reason
 
 
 def test_one_time_alone_says_nothing_and_many_show_how_restless_the_machine_was() -> None:

@@ -105,6 +105,7 @@ def test_the_hub_reads_the_model_card() -> None:
     row = aggregate(stored).set_index("method").loc["lora"]
     assert name == "m lora on t" and result.dataset_split == "test" and result.metric_type == "accuracy"
     assert result.metric_value == pytest.approx(row.test_score, abs=1e-6)
+    assert result.metric_args is not None
     assert result.metric_args["ci_low"] == pytest.approx(row.ci_low, abs=1e-6)
     assert result.metric_args["seeds"] == 3
 

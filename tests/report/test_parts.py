@@ -85,7 +85,7 @@ def test_notes_are_said_once() -> None:
     notes = [f"{own}; {shared}" if method == "bitfit" else shared for method in trials.method]
     html = sections.endings({**stored, "trials": trials.assign(note=notes)}).text
     assert re.findall(r"<li>(.*?)</li>", html) == [f"<b>m</b>: {shared}.", f"<b>bitfit on m</b>: {own}."]
-    alone = trials.assign(note=[own if method == "lora" else None for method in trials.method])
+    alone = trials.assign(note=pd.Series([own] * len(trials)).where(trials.method == "lora", None))
     assert "<li><b>lora on m</b>: adds biases.</li>" in sections.endings({**stored, "trials": alone}).text
 
 
