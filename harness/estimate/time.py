@@ -205,14 +205,16 @@ def _is_encoder(model: str) -> bool:
 @lru_cache(maxsize=64)
 def _forward_flops(model: str) -> float | None:
     """Two operations for each parameter that a token meets; the table of an encoder's words is only looked up."""
+    from harness.models.facts import stored_params
     from harness.models.spec import load_spec
 
     spec = load_spec(model)
-    if spec.params is None:
+    params = spec.params or stored_params(spec)
+    if params is None:
         return None
     config = spec.config or {}
     looked_up = config.get("vocab_size", 0) * config.get("hidden_size", 0) if spec.kind == "encoder" else 0
-    return 2.0 * (spec.params - looked_up)
+    return 2.0 * (params - looked_up)
 
 
 @lru_cache(maxsize=64)
