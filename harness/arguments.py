@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from harness import catalog, notebooks, specfile
+from harness import notebooks, own_method, specfile
 from harness.errors import InputError
 
 __all__ = ["Callable", "JsonValue", "Literal", "Mapping", "Sequence"]
@@ -49,7 +49,7 @@ def declared(room: str, name: str) -> Mapping[str, Any]:
     Arguments without a default are left out: the harness gives those. A method may be the path of a user's own file;
     arguments without a type are left out there.
     """
-    if catalog.is_method_path(name):
+    if own_method.is_path(name):
         return {argument: one.kind for argument, one in own(name).items() if one.kind is not None}
     return _declared(room, name)
 
