@@ -52,12 +52,12 @@ class Example:
     """The worse answer; None outside preference tasks."""
     fields: Mapping[str, str]
     """The row of the example, or the first of several rows with the same input."""
-    target: float | None = None
-    """The right number; None outside regression."""
     candidates: tuple[str, ...] = ()
     """The completion with each label or choice, by index; empty for free answers."""
     source: str | None = None
     """The text it came from: examples that share it form one cluster. None: no text but its own."""
+    target: float | None = None
+    """The right number; None outside regression."""
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,8 @@ class TaskSpec(Frozen):
 
     def number_text(self, number: float) -> str:
         """A number as a decoder reads and writes it: the nearest multiple of :attr:`step`."""
-        return f"{number if self.step is None else round(number / self.step) * self.step:.12g}"
+        nearest = number if self.step is None else round(number / self.step) * self.step
+        return f"{nearest + 0.0:.12g}"  # no '-0'
 
     def scored_part(self, answer: str) -> str:
         """The scored part of an answer: all of it, or the last match of ``answer_pattern`` (empty if there is none).

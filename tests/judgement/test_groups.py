@@ -23,7 +23,10 @@ from harness.tasks.spec import load_spec, names
 GLUE = load_group("glue_no_wnli")
 
 
-def tables(scores: dict[tuple[str, str, int], dict[str, float | None]], **columns: object) -> dict[str, pd.DataFrame]:
+Scores = dict[tuple[str, str, int], dict[str, float | None]]
+
+
+def tables(scores: Scores, **columns: object) -> dict[str, pd.DataFrame]:
     """(task, method, seed) -> metric -> score on test; every trial ended well."""
     rows, long = [], []
     for number, ((task, method, seed), values) in enumerate(scores.items()):
@@ -39,7 +42,7 @@ def tables(scores: dict[tuple[str, str, int], dict[str, float | None]], **column
     return {"trials": trials(*rows), "scores": pd.DataFrame(long, columns=["trial_id", "split", "metric", "value"])}
 
 
-def whole(method: str = "lora", seeds: int = 2) -> dict[tuple[str, str, int], dict[str, float | None]]:
+def whole(method: str = "lora", seeds: int = 2) -> Scores:
     """A score of every metric of every task of GLUE: 0.1, 0.2, ... in their order, 0.02 more with each seed."""
     return {
         (task, method, seed): {
@@ -108,7 +111,7 @@ def test_two_rows_of_a_task_are_no_average() -> None:
 
 
 def test_the_best_stands_first_and_those_without_an_average_last() -> None:
-    better = {key: {m: (v or 0) + 0.05 for m, v in values.items()} for key, values in whole("full", 1).items()}
+    better: Scores = {key: {m: (v or 0) + 0.05 for m, v in values.items()} for key, values in whole("full", 1).items()}
     short = whole("head", 1)
     del short["cola", "head", 0]
     found = [

@@ -11,13 +11,15 @@ from typing import Any
 import evaluate
 import numpy as np
 import pytest
+import yaml
+from helpers import command_line, own_tasks
 from helpers import metric_samples as samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.nist_score import corpus_nist
 from sklearn.metrics import f1_score
 
-from harness.sources import here
+from harness.sources import fetch, here
 from harness.tasks.metrics import METRICS, meteor, objects, registry, score, scoring
 
 TOKENS = st.lists(st.sampled_from("abcd"), min_size=5, max_size=9).map(" ".join)
@@ -26,9 +28,15 @@ TOKENS = st.lists(st.sampled_from("abcd"), min_size=5, max_size=9).map(" ".join)
 def test_every_metric_is_an_evaluate_metric_that_scores_are_computed_with(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in METRICS:
         assert isinstance(objects.load(name), evaluate.Metric)
-    answer = {"f1": 0.25, "stderr": 0.5, "n": 1, "reason": None, "values": [0.25], "statistics": {}}
-    asked = []
-    monkeypatch.setattr(objects.TaskMetric, "compute", lambda self, **given: asked.append(given) or dict(answer))
+    answer: dict[str, Any] = {"f1": 0.25, "stderr": 0.5, "n": 1, "reason": None, "values": [0.25], "statistics": {}}
+    asked: list[dict[str, Any]] = []
+
+    def compute(self: objects.TaskMetric, **given: Any) -> dict[str, Any]:
+        """evaluate adds to this text."""
+        asked.append(given)
+        return dict(answer)
+
+    monkeypatch.setattr(objects.TaskMetric, "compute", compute)
     assert score("f1", [1], [1], options={"positive": "1", "step": 2}).value == 0.25
     assert asked == [{"predictions": ["1"], "references": [["1"]], "clusters": None, "positive": "1"}]
 
@@ -106,6 +114,8 @@ def test_a_run_may_stand_in_any_reference() -> None:
     assert [found.statistics[f"information_{n}"][0] for n in range(1, 6)] == [8, 1, 1, 0, 0]
     assert found.statistics["reference_tokens"] == [4.0], "the mean length of the references"
     assert found.value == pytest.approx(8 / 4 + 1 / 3 + 1 / 2)
+    # No reference has two a: one of them counts log2(4 / 2), b counts log2(4 / 1).
+    assert score("nist", ["a a b"], [["a b", "a c"]]).statistics["information_1"] == [3.0]
 
 
 def test_a_short_answer_loses_by_the_penalty_of_nist() -> None:
@@ -221,3 +231,15 @@ def test_the_program_itself() -> None:
 
 def test_a_metric_that_needs_files_says_so() -> None:
     assert [metric.name for metric in registry.METRICS.values() if metric.source] == ["meteor"]
+
+
+def test_fetch_brings_the_files_of_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = own_tasks.task(tmp_path, "rows.csv", "q,a\nx,y\n", own_tasks.GENERATION, metrics=["meteor", "rouge_l"])
+    sweep = {"name": "s", "models": ["tiny-llama"], "tasks": [task], "methods": {"lora": {}}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    asked: list[object] = []
+    monkeypatch.setattr(fetch, "resolve", lambda source, **_: asked.append(source) or tmp_path)
+    code, out, _ = command_line.run(monkeypatch, capsys, "fetch", str(tmp_path / "sweep.yaml"))
+    assert code == 0 and f"meteor: {tmp_path}" in out and meteor.SOURCE in asked and "rouge_l" not in out

@@ -60,8 +60,8 @@ class TaskMetric(evaluate.Metric):
             "stderr": score.stderr,
             "n": score.n,
             "reason": score.reason,
-            "values": list(score.values),
-            "statistics": dict(score.statistics),
+            "values": score.values,
+            "statistics": score.statistics,
         }
 
 
