@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from harness import catalog, notebooks, specfile
+from harness import notebooks, own_method, specfile
 from harness.errors import InputError
 
 __all__ = ["Callable", "JsonValue", "Literal", "Mapping", "Sequence"]
@@ -49,7 +49,7 @@ def declared(room: str, name: str) -> Mapping[str, Any]:
     Arguments without a default are left out: the harness gives those. A method may be the path of a user's own file;
     arguments without a type are left out there.
     """
-    if catalog.is_method_path(name):
+    if own_method.is_path(name):
         return {argument: one.kind for argument, one in own(name).items() if one.kind is not None}
     return _declared(room, name)
 
@@ -140,8 +140,8 @@ def _own(path: Path, _modified: int) -> Mapping[str, Argument]:
         raise InputError(f"{path}: is not Python in UTF-8") from error
     function, known = _function(tree, "apply")
     given = ast.arguments([], [], None, [], [], None, []) if function is None else function.args
-    first, *places = [*given.posonlyargs, *given.args] or [None]
-    if first is None or len(given.defaults) > len(places):
+    places = [*given.posonlyargs, *given.args][1:]
+    if not (given.posonlyargs or given.args) or len(given.defaults) > len(places):
         raise InputError(f"{path}: a method needs a function 'def apply(base, ...)' that takes the base model first")
     for star in (given.vararg, given.kwarg):
         if star is not None:
@@ -163,7 +163,7 @@ def _argument(arg: ast.arg, default: ast.expr | None, known: dict[str, Any], whe
     except (ValueError, TypeError) as error:
         raise InputError(f"{where}: its default is nothing that YAML can write") from error
     try:
-        kind = _types({arg.arg: arg.annotation}, known)[arg.arg] if arg.annotation else None
+        kind: Any = _types({arg.arg: arg.annotation}, known)[arg.arg] if arg.annotation else None
         TypeAdapter(kind)
     except Exception:  # what the file imports is not known here; the default then says what a value may be
         kind = None

@@ -6,14 +6,13 @@ file in ``harness/methods/`` and one notebook; an objective likewise in ``harnes
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from typing import Literal
 
 from pydantic import JsonValue
 
-from harness.errors import InputError, unknown
+from harness import own_method
+from harness.errors import unknown
 
 ModelKind = Literal["encoder", "decoder", "encoder_decoder"]
 TaskKind = Literal["classification", "regression", "multiple_choice", "generation", "cloze", "preference", "corpus"]
@@ -364,23 +363,14 @@ NATURAL_OBJECTIVE: dict[TaskKind, str] = {
 }
 
 
-#: What the name of a method of a user's own begins with, in trials and tables; the rest is its file's name.
-OWN = "own:"
-
-
-def is_method_path(name: str) -> bool:
-    """Whether ``name`` is meant as the file of a method of one's own: it ends like Python."""
-    return name.endswith(".py")
-
-
 def method(name: str, where: str = "method") -> Method:
     """The method called ``name``, or the one in the user's own file when ``name`` is a path to one.
 
     Nothing is read. Raises :class:`harness.errors.InputError`: with the nearest name if there is none of that name, and
     for a file whose name cannot be one.
     """
-    if is_method_path(name):
-        return replace(_own(PurePath(name.replace("\\", "/")).stem, where), file=name)
+    if own_method.is_path(name):
+        return replace(_own(own_method.name_of(name, where)), file=name)
     if name not in METHODS:
         raise unknown(where, name, METHODS)
     return METHODS[name]
@@ -388,15 +378,11 @@ def method(name: str, where: str = "method") -> Method:
 
 def method_of_row(name: str) -> Method:
     """The method that a trial or a checkpoint names; of an own one, without its file. InputError as :func:`method`."""
-    return _own(name.removeprefix(OWN), "method") if name.startswith(OWN) else method(name)
+    return _own(name) if name.startswith(own_method.PREFIX) else method(name)
 
 
-def _own(stem: str, where: str) -> Method:
-    if not re.fullmatch(r"[A-Za-z_][\w-]*", stem, re.ASCII):
-        raise InputError(
-            f"{where}: '{stem}.py': a method is called like its file, so that needs a name of letters, digits and _"
-        )
-    return Method(f"{OWN}{stem}", "a method of your own", "your own file", "methods/own")
+def _own(name: str) -> Method:
+    return Method(name, "a method of your own", "your own file", "methods/own")
 
 
 def objective(name: str, where: str = "objective") -> Objective:

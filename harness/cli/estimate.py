@@ -77,7 +77,7 @@ def estimate(
 
 def _checked(model: str, method: str, texts: Sequence[str]) -> dict[str, Any]:
     """The arguments of the method by name, checked together with ``model`` before anything slow is imported."""
-    from harness import arguments, catalog, specfile
+    from harness import arguments, catalog, own_method, specfile
     from harness.models.spec import at_path
 
     at_path(model)
@@ -95,7 +95,7 @@ def _checked(model: str, method: str, texts: Sequence[str]) -> dict[str, Any]:
         return {}
     if not catalog.method(method, "--method").trains:
         raise InputError(f"--method: '{method}' trains nothing; valid: all, or a method that trains")
-    declared = arguments.own(method) if catalog.is_method_path(method) else arguments.declared("methods", method)
+    declared = arguments.own(method) if own_method.is_path(method) else arguments.declared("methods", method)
     for name in given:
         if name not in declared:
             raise unknown(f"--set: {method}", name, declared)

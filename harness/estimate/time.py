@@ -2,9 +2,9 @@
 
 A trial starts, trains, answers the validation and the test split, and measures its latency. Matrix products run at a
 share of the measured peak, writing a token has to read every weight once, and a step of any size costs a little. The
-shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/time_estimates.py); what this misses on a machine, its
-own rows correct: an estimate is multiplied by what rows like it took over what was estimated for them, those of the same
-method before those of the same model and task.
+shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/trial_time.py); what this misses on a machine, its
+own rows correct: an estimate is multiplied by what rows like it took over what was estimated for them, those of the
+same method before those of the same model and task.
 
 Without rows of the same cell there is no estimate where a step is more than one pass over the batch
 (:data:`harness.estimate.planned.ONE_PASS`).
@@ -205,14 +205,16 @@ def _is_encoder(model: str) -> bool:
 @lru_cache(maxsize=64)
 def _forward_flops(model: str) -> float | None:
     """Two operations for each parameter that a token meets; the table of an encoder's words is only looked up."""
+    from harness.models.facts import stored_params
     from harness.models.spec import load_spec
 
     spec = load_spec(model)
-    if spec.params is None:
+    params = spec.params or stored_params(spec)
+    if params is None:
         return None
-    config = spec.config or {}
+    config: Mapping[str, Any] = spec.config or {}
     looked_up = config.get("vocab_size", 0) * config.get("hidden_size", 0) if spec.kind == "encoder" else 0
-    return 2.0 * (spec.params - looked_up)
+    return 2.0 * (params - looked_up)
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """The function of a method: that of the package, or the one in a user's own file.
 
-A user's own file runs here and nowhere else: planning reads it without running it. What goes wrong in it is told in one
-line with the method's name, and the traceback of a trial shows where.
+A user's own file runs here and nowhere else, in the process of a trial or of an estimate. What goes wrong in it is told
+in one line with the method's name, and the traceback of a trial shows where.
 """
 
 from __future__ import annotations

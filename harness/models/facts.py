@@ -46,7 +46,7 @@ def facts(spec: ModelSpec) -> Facts:
         family=spec.family,
         architecture=spec.architecture,
         kind=spec.kind,
-        params=spec.params if spec.params is not None else _stored_params(spec),
+        params=spec.params if spec.params is not None else stored_params(spec),
         layers=layers,
         context=context,
         license=spec.license,
@@ -81,7 +81,7 @@ def _shape(spec: ModelSpec) -> tuple[int | None, int | None]:
     return layers if isinstance(layers, int) else None, context if isinstance(context, int) else None
 
 
-def _stored_params(spec: ModelSpec) -> int | None:
+def stored_params(spec: ModelSpec) -> int | None:
     """Numbers in the safetensors files of an own folder; None without such files."""
     if not (isinstance(spec.source, LocalSource) and Path(spec.source.local).is_dir()):
         return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import catalog
+from harness import own_method
 from harness.files import sha256, write_atomically
 from harness.sources import cache
 
@@ -45,7 +45,7 @@ def is_task_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-_IS_PATH = {"model": is_model_path, "task": is_task_path, "method": catalog.is_method_path}
+_IS_PATH = {"model": is_model_path, "task": is_task_path, "method": own_method.is_path}
 
 
 def is_path(axis: str, name: str) -> bool:

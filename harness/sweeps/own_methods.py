@@ -1,6 +1,6 @@
 """The methods of a sweep: those of the package by their names, and a user's own by the path of a Python file.
 
-A sweep is planned from the source of that file; nothing in it runs before a trial does.
+A sweep is multiplied out from the source of that file, without running it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from functools import partial
@@ -22,6 +21,7 @@ from harness.sweeps import spec
 from harness.tasks.spec import load_spec
 
 GB = 10**9
+RATE = "{learning_rate: 0.01}"
 
 
 def size_of(setting: planned.Setting) -> int:
@@ -105,45 +105,31 @@ def test_files_are_replaced_only_if_asked_and_mistakes_leave_none(call: Call, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "family", "auto", "methods"),
+    ("name", "family", "auto", "given"),
     [
-        (
-            "tickets.csv",
-            "bert",
-            transformers.AutoModel,
-            "bitfit: {learning_rate: 1e-2}, copy.py: {learning_rate: 1e-2}",
-        ),
-        ("completions.jsonl", "llama", transformers.AutoModelForCausalLM, None),
+        ("tickets.csv", "bert", transformers.AutoModel, f"methods={{bitfit: {RATE}, copy.py: {RATE}}}"),
+        ("completions.jsonl", "llama", transformers.AutoModelForCausalLM, "keep_artifacts=false"),
     ],
 )
 def test_what_is_advised_runs_also_with_a_method_of_one_s_own(
-    tmp_path: Path, name: str, family: str, auto: object, methods: str | None
+    call: Call, tmp_path: Path, name: str, family: str, auto: object, given: str
 ) -> None:
-    (tmp_path / name).write_text(FORMS[name][0])
     checkpoints.save(tmp_path / "model", family, auto)
-
-    def tunebench(*command: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "harness.cli", *command],
-            cwd=tmp_path,
-            env={**os.environ, "TUNEBENCH_CACHE": str(tmp_path / "cache")},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    tunebench("advise", name, "--model", "./model", "--hours", "0.0001", "--out", "out")
+    memory = ("--memory", "24GB")
+    assert call("advise", name, "--model", "./model", "--hours", "0.0001", "--out", "out", *memory)[0] == 0
     (tmp_path / "out" / "copy.py").write_text(Path(bitfit.__file__).read_text())
-    given = [] if methods is None else ["--set", f"methods={{{methods}}}"]
-    tunebench("run", "out/sweep.yaml", "--out", "results/it", *given)
-    trials = pd.read_parquet(tmp_path / "results" / "it" / "tables" / "trials.parquet")
+    # The plan leaves its estimates in the cache, so that the run makes none.
+    assert call("plan", "out/sweep.yaml", "--set", given, *memory)[0] == 0
+    command = [sys.executable, "-m", "harness.cli", "run", "out/sweep.yaml", "--out", "it", "--set", given, *memory]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tables = {name: pd.read_parquet(tmp_path / "it" / "tables" / f"{name}.parquet") for name in ("trials", "curves")}
+    trials, curves = tables["trials"], tables["curves"]
     assert list(trials.status) == ["ok"] * 2, list(trials.reason)
     assert trials.test_score.notna().all()
-    if methods is not None:
+    if family == "bert":
         shipped, own = (trials[trials.method == method].iloc[0] for method in ("bitfit", "own:copy"))
         same = ["valid_score", "test_score", "trainable_params", "checkpoint_bytes", "train_tokens"]
         assert list(shipped[same]) == list(own[same]) and len(own.method_version) == 12
-        curves = pd.read_parquet(tmp_path / "results" / "it" / "tables" / "curves.parquet")
         losses = curves[curves.metric == "loss"].groupby("trial_id").value.apply(list)
         assert losses[shipped.trial_id] == losses[own.trial_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def test_a_copy_of_a_shipped_method_is_that_method(base: Base, tmp_path: Path) -
     assert (copy.method, copy.args, copy.note) == ("own:copy", {}, shipped.note)
     assert copy.trainable.keys() == shipped.trainable.keys()
     assert all(torch.equal(copy.trainable[name], shipped.trainable[name]) for name in copy.trainable)
-    same = {"batch_size": 2, "length": 8, "dtype": "float32"}
+    same: dict[str, Any] = {"batch_size": 2, "length": 8, "dtype": "float32"}
     assert estimate("tiny-bert", str(file), **same).total_bytes == estimate("tiny-bert", "bitfit", **same).total_bytes
 
 

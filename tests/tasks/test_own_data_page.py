@@ -92,6 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 #: Task -> its kind, and something about one of its examples.
 KNOWN: dict[str, tuple[str, Callable[[data.Example], Any], Any]] = {
     "tickets.yaml": ("classification", lambda e: e.prompt[:13], "Ticket: text "),
+    "found.yaml": ("classification", lambda e: (e.prompt[:10], e.prompt[-5:]), ("Body: text", "Team:")),
     "exam.yaml": ("multiple_choice", lambda e: e.candidates, ("right", "wrong")),
     "ratings.yaml": ("regression", lambda e: e.target == float(e.completion) == int(e.text[5:]) % 9 / 2 + 1, True),
     "replies.yaml": ("preference", lambda e: (e.completion[:3], (e.rejected or "")[:2]), ("yes", "no")),

@@ -1,6 +1,6 @@
 """How good the estimate of time is: rows of tables on this machine against what would have been planned for them.
 
-    python benchmarks/time_estimates.py results/quick/tables/trials.parquet [--peak 3.3e11]
+    python benchmarks/trial_time.py results/quick/tables/trials.parquet [--peak 3.3e11]
 
 Three ways: without any earlier row, with those of the other methods, and with all other rows. The share within a factor
 of 1.5 is what counts. ``--peak`` is the machine's FLOPs per second; without it, it is measured.

@@ -1,0 +1,160 @@
+"""The estimate of time: known answers of the formula, and what earlier rows on this machine change."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time as clocks
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.cli import console_tables
+from harness.errors import InputError
+from harness.estimate import machine, time
+from harness.estimate.time import Texts, Work
+from harness.sweeps.plan import Plan, Planned
+from harness.trial import Budget, Trial
+
+PEAK = 1e12
+TRIAL = Trial(
+    notebook="methods/lora",
+    method="lora",
+    objective="sft",
+    model="smollm2-135m",
+    task="t",
+    learning_rate=1e-3,
+    budget=Budget(train_examples=16, batch_size=8, max_length=100, eval_examples=10),
+)
+
+
+@pytest.fixture(autouse=True)
+def texts(monkeypatch: pytest.MonkeyPatch) -> Texts:
+    answer = Texts(prompt=30, by_head=20, answer=10, scored=(8, 40), writes=True)
+    monkeypatch.setattr(time, "_texts", lambda _task: answer)
+    return answer
+
+
+def planned(**changes: Any) -> Planned:
+    return Planned(TRIAL.model_copy(update=changes), None, estimated_flops=10**12)
+
+
+def row(seconds: float, **changes: Any) -> dict[str, Any]:
+    """A row of a table with a measured step of 10¹² FLOPs at full length."""
+    trial = TRIAL.model_dump()
+    of_run = {"status": "ok", "hostname": platform.node(), "duration_s": seconds, "requested_device": "auto"}
+    flops = {"train_flops": 0.52 * 10**12, "train_steps": 2}
+    return {**trial, **Budget().model_dump(), **trial["budget"], "max_new_tokens": None, **of_run, **flops, **changes}
+
+
+def estimated(plan: Planned, *rows: dict[str, Any], peak: float | None = PEAK) -> float | None:
+    return time.judge(Plan("s", (plan,)), rows, lambda _device, _dtype: peak).rows[0].estimated_s
+
+
+def test_the_formula_by_hand() -> None:
+    work = Work(steps=10, step_flops=4.2e11, forward_flops=1e9, read=42, scored=64, written=0)
+    reading = 64 * 42 * 1e-3 / 0.42 + 2 * 0.02 + 256 * 1e-3 / 0.42
+    assert work.seconds(PEAK) == pytest.approx(4.5 + 10 * (0.05 + 1.0) + reading)
+    writes = dataclasses.replace(work, written=5)
+    writing = 5 * 1e-3 * (2 / 0.02 + 64 / 0.13) + 48 * 1e-3 / 0.02
+    assert writes.seconds(PEAK) == pytest.approx(4.5 + 10 * (0.05 + 1.0) + reading + writing)
+
+
+def test_the_work_of_a_trial_follows_its_budget_and_its_texts() -> None:
+    work = time.work_of(planned())
+    assert work is not None and (work.steps, work.scored, work.written) == (2, 8 + 10, 10)
+    assert work.step_flops == pytest.approx(0.52 * 10**12), "1.3 x (30 + 10) of 100 tokens"
+    assert work.forward_flops == 2 * 134515008 and work.read == pytest.approx(39)
+    encoder = time.work_of(planned(model="minilm-l6-22m"))
+    assert encoder is not None and encoder.forward_flops == 2 * (22713216 - 30522 * 384)
+    assert encoder.read == pytest.approx(26) and encoder.step_flops == pytest.approx(0.26 * 10**12)
+    untrained = time.work_of(planned(method="baseline", learning_rate=None))
+    assert untrained is not None and (untrained.steps, untrained.written) == (0, 20)
+    long = time.work_of(planned(budget=Budget(max_length=16, max_new_tokens=4)))
+    assert long is not None and (long.step_flops, long.read, long.written) == (10**12, 16, 4)
+
+
+def test_earlier_rows_of_the_same_cell_are_the_estimate_and_others_correct_it() -> None:
+    alone = estimated(planned())
+    assert alone is not None
+    assert estimated(planned(), row(10.0), row(40.0), row(11.0)) == 11.0
+    other = {"method_args": '{"r": 4}', "train_examples": 32}
+    assert estimated(planned(), row(3 * _cold(32), **other)) == pytest.approx(3 * alone)
+    of_others = row(2 * _cold(16), method="full"), row(2 * _cold(16), method="bitfit", model="gemma3-270m")
+    assert estimated(planned(), of_others[0]) == pytest.approx(2 * alone)
+    assert estimated(planned(), row(5 * _cold(32), **other), of_others[0]) == pytest.approx(5 * alone)
+
+
+def _cold(examples: int) -> float:
+    work = time.work_of(planned(budget=TRIAL.budget.model_copy(update={"train_examples": examples})))
+    assert work is not None
+    return work.seconds(PEAK)
+
+
+@pytest.mark.parametrize("changes", [{"hostname": "other"}, {"status": "failed"}, {"duration_s": None}])
+def test_rows_of_other_machines_and_failures_count_for_nothing(changes: dict[str, Any]) -> None:
+    assert estimated(planned(), row(100.0, **changes)) == estimated(planned())
+
+
+def test_what_is_not_known_is_none_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert estimated(planned(), peak=None) is None
+    assert estimated(dataclasses.replace(planned(), estimated_flops=None)) is None
+    assert estimated(dataclasses.replace(planned(), estimated_flops=None), row(9.0)) == 9.0
+    assert estimated(dataclasses.replace(planned(), reason="no")) is None
+    rows = (planned(), dataclasses.replace(planned(seed=1), estimated_flops=None), planned(seed=2))
+    plan = time.judge(Plan("s", rows), (), lambda *_: PEAK)
+    total, unknown = time.total_s(plan)
+    assert (total, unknown) == (pytest.approx(2 * _cold(16)), 1)
+    (line,) = console_tables.time_of(90.0, 1)
+    assert line == "estimated to take 1 min 30 s one after the other, without 1 whose time is not known"
+    assert list(console_tables.time_of(0.0, 3)) == []
+    monkeypatch.setattr(time, "_texts", lambda _task: None)
+    assert estimated(planned()) is None
+
+
+def test_tables_below_a_folder_are_read_and_broken_ones_passed_over(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "tables").mkdir(parents=True)
+    pq.write_table(pa.table({"method": ["lora"]}), tmp_path / "a" / "tables" / "trials.parquet")
+    (tmp_path / "b" / "tables" / "trials.parquet").write_text("no table")
+    assert time.rows_of(tmp_path) == [{"method": "lora"}]
+    assert time.rows_of(tmp_path / "none") == []
+
+
+def test_the_machine_is_measured_once_and_a_disturbed_measurement_again_the_next_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TUNEBENCH_FLOPS_PER_S", raising=False)
+    monkeypatch.setenv("TUNEBENCH_CACHE", str(tmp_path))
+    answers: list[dict[str, float | bool] | None] = [
+        None,
+        {"flops_per_s": 1e9, "undisturbed": False},
+        {"flops_per_s": 2e9, "undisturbed": True},
+    ]
+    monkeypatch.setattr(machine, "_measured", lambda _device, _dtype: answers.pop(0))
+    now = clocks.time()
+    monkeypatch.setattr(machine.time, "time", lambda: now)
+    assert machine.flops_per_s("auto", "float32") is None
+    assert [machine.flops_per_s("auto", "float32") for _ in range(2)] == [1e9, 1e9]
+    now += 2 * 86400
+    assert [machine.flops_per_s("auto", "float32") for _ in range(2)] == [2e9, 2e9]
+    now += 20 * 86400
+    assert machine.flops_per_s("auto", "float32") == 2e9 and answers == []
+
+
+def test_a_variable_says_the_speed_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEBENCH_FLOPS_PER_S", "3e14")
+    assert machine.flops_per_s("cuda", "bfloat16") == 3e14
+    for text in ("fast", "0", "-1", "nan", "inf"):
+        monkeypatch.setenv("TUNEBENCH_FLOPS_PER_S", text)
+        with pytest.raises(InputError, match=r"is not a number of FLOPs per second, such as 3e11"):
+            machine.flops_per_s("cpu", "float32")
+
+
+def test_a_row_of_a_plan_keeps_its_time() -> None:
+    written = json.loads(json.dumps(dataclasses.replace(planned(), estimated_s=12.5).document()))
+    assert written["estimated_s"] == 12.5 and Planned.from_document(written).estimated_s == 12.5
