@@ -52,7 +52,7 @@ def workspace() -> Path | None:
 
 
 def shipped(name: str) -> Path:
-    """The package's own folder ``name``, 'notebooks' or 'sweeps': that of the checkout, or the one in the wheel."""
+    """The package's own folder ``name``, 'notebooks', 'sweeps' or 'claims': the checkout's or the wheel's."""
     package = Path(__file__).resolve().parent
     beside = package.parent / name
     # In site-packages, a folder of that name beside the package belongs to another project; use the one inside.

@@ -10,7 +10,22 @@ from typing import Any
 import typer
 
 from harness import notebooks
-from harness.cli import estimate, fetch, figures, init, lab, list, plan, report, run, show, status, tables, trial
+from harness.cli import (
+    estimate,
+    fetch,
+    figures,
+    init,
+    lab,
+    list,
+    plan,
+    recommend,
+    report,
+    run,
+    show,
+    status,
+    tables,
+    trial,
+)
 from harness.cli.app import BAD_INPUT, INTERRUPTED, app
 from harness.cli.output import say
 from harness.errors import InputError, unknown
@@ -18,7 +33,7 @@ from harness.processes.lifetime import ended_by_signals
 
 __all__ = ["app", "main"]
 
-for _command in (run, plan, status, tables, report, figures, estimate, list, show, fetch, lab, init, trial):
+for _command in (run, plan, status, tables, report, figures, recommend, estimate, list, show, fetch, lab, init, trial):
     _command.add_to(app)
 
 

@@ -17,7 +17,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="methods, objectives, models, tasks, sweeps or figures")],
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="methods, objectives, models, tasks, sweeps, figures or claims")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """List the names that a sweep can use."""

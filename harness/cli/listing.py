@@ -54,6 +54,16 @@ def sweeps() -> list[Row]:
     return [{"name": name, "description": document.get("description", "")} for name, document in documents]
 
 
+def claims() -> list[Row]:
+    """Name, statement (as description) and source of every claim that a report checks."""
+    from harness.judgement.claims import load_all
+
+    return [
+        {"name": c.name, "description": c.statement, "source": f"{c.source.citation}, {c.source.where}"}
+        for c in load_all()
+    ]
+
+
 def figures() -> list[Row]:
     """Name and description of every figure."""
     from harness.figures import DESCRIPTIONS
@@ -67,5 +77,6 @@ LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "models": models,
     "tasks": tasks,
     "sweeps": sweeps,
+    "claims": claims,
     "figures": figures,
 }

@@ -14,13 +14,11 @@ from harness.figures.panels import FACET, extreme, labelled, rows
 from harness.figures.style import percent_text, score_text
 from harness.judgement.intervals import SPREAD_SEEDS
 from harness.judgement.power import power
+from harness.judgement.recommendation import good_enough
 from harness.judgement.verdicts import Comparison, Verdict, compare, is_reward_model, is_trained
 from harness.results.files import Tables
 
 FULL = "full"
-
-#: A method is good enough when it keeps this share of full fine-tuning's gain over the untrained model.
-GOOD = 0.95
 
 _NAMED = 3
 """More rows than this are counted and not named."""
@@ -173,9 +171,9 @@ def unpaired(comparison: Comparison) -> str | None:
 def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
     """The scores and costs of the cheapest good method and of full fine-tuning (or of the best), side by side.
 
-    :func:`is_good` says which methods are good. ``frame`` holds labelled rows of ``aggregate`` of one task and model;
-    ``cost`` is a column, and ``of`` its name in a sentence. The sentence gives both scores with their intervals,
-    because a share of a score would claim more than they support.
+    :func:`harness.judgement.recommendation.good_enough` says which methods are good. ``frame`` holds labelled rows of
+    ``aggregate`` of one task and model; ``cost`` is a column, and ``of`` its name in a sentence. The sentence gives
+    both scores with their intervals, because a share of a score would claim more than they support.
     """
     frame = frame[frame.test_score.notna() & frame[cost].notna()]
     aim = reference(frame)
@@ -186,7 +184,7 @@ def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
         return reached
     if cheaper.empty:
         return f"{reached}, and no method needs less {of}"
-    good = cheaper[is_good(cheaper, aim)]
+    good = cheaper[good_enough(cheaper, aim)]
     if good.empty:
         nearest = extreme(cheaper, "test_score", largest=_higher(frame))
         return f"{reached}; of those with less {of}, {nearest.label} scores {_best(frame)}: {scored(nearest)}"
@@ -234,19 +232,6 @@ _COSTS = {
     "peak_train_bytes": "peak memory",
     "chain_train_s": "training time",
 }
-
-
-def is_good(frame: pd.DataFrame, reference: Any) -> pd.Series:
-    """Which rows keep at least :data:`GOOD` of the reference's gain over the untrained model, by mean scores.
-
-    Where there is no gain, or no score of the untrained model, a good row scores no worse than the reference. A share
-    of the score itself would mean nothing where scores are negative or where lower is better.
-    """
-    sign = 1.0 if _higher(frame) else -1.0
-    gained = sign * (reference.test_score - frame.base_score)
-    short = sign * (reference.test_score - frame.test_score)
-    good: pd.Series = (short <= 0) | ((gained > 0) & (short <= (1 - GOOD) * gained))
-    return good
 
 
 def _price(share: float) -> str:

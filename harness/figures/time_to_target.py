@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures.bars import dots
-from harness.figures.findings import GOOD, is_good, joined, reference, trained
+from harness.figures.findings import joined, reference, trained
 from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, labelled, shortened, why_empty
 from harness.figures.style import energy_text, score_text, seconds_text
 from harness.figures.words import leading
+from harness.judgement.recommendation import GOOD, good_enough
 from harness.judgement.statistics import aggregate
 
 _COSTS = {"chain_train_s": ("training time", seconds_text), "chain_energy_j": ("energy of training", energy_text)}
@@ -21,7 +22,7 @@ _COSTS = {"chain_train_s": ("training time", seconds_text), "chain_energy_j": ("
 def draw(tables: Tables) -> Figure | Nothing:
     """For each task, model and cost: the cheapest row of each method that reaches the target.
 
-    The target is the share :data:`harness.figures.findings.GOOD` of full fine-tuning's gain over the untrained model,
+    The target is the share :data:`harness.judgement.recommendation.GOOD` of full fine-tuning's gain over the untrained model,
     or of the best method's where full fine-tuning did not run.
     """
     chosen = trained(aggregate(tables))
@@ -44,7 +45,7 @@ def draw(tables: Tables) -> Figure | Nothing:
 def _draw(panel: Panel, frame: pd.DataFrame, cost: str) -> str:
     what, text = _COSTS[cost]
     aim = reference(frame)
-    reached = is_good(frame, aim) | (frame.index == aim.Index)
+    reached = good_enough(frame, aim) | (frame.index == aim.Index)
     cheapest = frame[reached].sort_values(cost, kind="stable").drop_duplicates("method").copy()
     cheapest["value"] = cheapest["low"] = cheapest["high"] = cheapest[cost]
     dots(panel, cheapest, text, ascending=False)

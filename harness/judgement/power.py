@@ -41,13 +41,13 @@ def power(comparison: Comparison) -> Power | None:
     # Holm compares the smallest p that is left with the level over the number that is left.
     decided = sum(1 for pair in judged.values() if pair.p is not None and pair.p <= 1 - CONFIDENCE)
     level = (1 - CONFIDENCE) / max(len(judged) - decided, 1)
-    visible = sorted(_visible(pair.difference.error, pair.pooled, level) for pair in open_.values())
+    smallest = sorted(visible(pair.difference.error, pair.pooled, level) for pair in open_.values())
     closest = min(open_, key=lambda key: (open_[key].difference.p or 0.0, key))
     seeds, examples = _needed(open_[closest], level)
-    return Power(len(open_), len(judged), visible[len(visible) // 2], closest, seeds, examples)
+    return Power(len(open_), len(judged), smallest[len(smallest) // 2], closest, seeds, examples)
 
 
-def _visible(error: Error, pooled: Error, level: float) -> float:
+def visible(error: Error, pooled: Error, level: float) -> float:
     """The difference that is seen with a probability of 80 %: the half-width and the quantile of that power."""
     assert error.stderr is not None  # noqa: S101  (power() saw to it)
     least = min(part.df for part in pooled.parts)
@@ -61,7 +61,7 @@ def _needed(pair: Pair, level: float) -> tuple[int | None, int | None]:
 
     def decides(seeds: int, examples: int) -> bool:
         own, pooled = (_scaled(one, d.seeds, d.examples, seeds, examples) for one in (d.error, pair.pooled))
-        return wanted > 0 and _visible(own, pooled, level) <= wanted
+        return wanted > 0 and visible(own, pooled, level) <= wanted
 
     more_seeds = _first(lambda n: decides(n, d.examples), max(d.seeds, SPREAD_SEEDS), _MOST_SEEDS)
     more_examples = _first(lambda n: decides(d.seeds, n), max(d.examples, 2), _MOST_EXAMPLES)

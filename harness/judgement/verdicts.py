@@ -93,6 +93,10 @@ class Comparison:
     """Differences within it are equivalent, in the unit of the score; None for a metric without a maximum."""
     span: float | None = None
     """The largest difference that the metric allows; None for a metric without a maximum."""
+    sides: tuple[Side, ...] = ()
+    """The scores of single examples behind the rows, in their order."""
+    sources: list[str] | None = None
+    """The source of each example; None where each is its own."""
 
     @property
     def higher_is_better(self) -> bool:
@@ -208,11 +212,12 @@ def _comparison(rows: pd.DataFrame, scores: dict[tuple[str, ...], Scores | None]
     margin = MARGIN * metric.maximum if metric is not None and bounded else None
     span = metric.maximum - metric.minimum if metric is not None and bounded else None
     sides, sources = _sides(list(_rows(rows)), scores)
-    return Comparison(rows, _pairs(sides, sources, 1.0 if higher else -1.0, span, margin), margin, span)
+    pairs = _pairs(sides, sources, 1.0 if higher else -1.0, span, margin)
+    return Comparison(rows, pairs, margin, span, tuple(sides), sources)
 
 
 def _pairs(
-    sides: list[_Side], sources: list[str] | None, sign: float, span: float | None, margin: float | None
+    sides: list[Side], sources: list[str] | None, sign: float, span: float | None, margin: float | None
 ) -> dict[tuple[int, int], Pair]:
     """A verdict on every pair of rows, corrected for all of them together."""
     spreads = _spreads(sides)
@@ -228,7 +233,7 @@ def _pairs(
     return pairs
 
 
-def _spreads(sides: list[_Side]) -> dict[int, Part]:
+def _spreads(sides: list[Side]) -> dict[int, Part]:
     """By the number of a row: how much the mean score of one seed varies, learnt from all rows together."""
     own: dict[int, Part] = {}
     for place, side in enumerate(sides):
@@ -245,7 +250,7 @@ def _pooled(pair: Pair, spreads: list[Part | None]) -> Error:
     known = [Part(one.variance / seeds, one.df) for one in spreads if one is not None] if seeds else []
     if not pair.paired or pair.one_seed or error.of_seeds is None or not known:
         return error
-    pooled = _sum(known)
+    pooled = summed(known)
     assert pooled is not None  # noqa: S101  (there is at least one)
     return replace(error, of_seeds=Part(max(pooled.variance, error.of_seeds.variance), pooled.df))
 
@@ -271,7 +276,7 @@ def _verdict(pair: Pair, p: float | None, margin: float | None) -> Verdict:
 
 
 @dataclass(frozen=True)
-class _Side:
+class Side:
     """One row of a comparison, with its scores at every seed and example that any row has; NaN where it has none."""
 
     row: Any
@@ -280,7 +285,7 @@ class _Side:
     """Every seed gives the same answers, so one trial stands for all."""
 
 
-def _sides(listed: list[Any], scores: dict[tuple[str, ...], Scores | None]) -> tuple[list[_Side], list[str] | None]:
+def _sides(listed: list[Any], scores: dict[tuple[str, ...], Scores | None]) -> tuple[list[Side], list[str] | None]:
     """The rows, and the source of each example; None where each is its own."""
     known = [scores[row.trial_ids] for row in listed]
     seeds = tuple(sorted({seed for one in known if one for seed in one.seeds}))
@@ -289,12 +294,12 @@ def _sides(listed: list[Any], scores: dict[tuple[str, ...], Scores | None]) -> t
     for row, one in zip(listed, known, strict=True):
         fixed = _is_without_seeds(row)
         table = None if one is None else one.at(one.seeds[:1] if fixed else seeds, examples)
-        sides.append(_Side(row, table if table is None or not fixed else table.repeat(len(seeds), axis=0), fixed))
+        sides.append(Side(row, table if table is None or not fixed else table.repeat(len(seeds), axis=0), fixed))
     sources = clusters(examples)
     return sides, None if len(set(sources)) == len(sources) else sources
 
 
-def _pair(a: _Side, b: _Side, sources: list[str] | None, sign: float, span: float | None) -> Pair:
+def _pair(a: Side, b: Side, sources: list[str] | None, sign: float, span: float | None) -> Pair:
     if a.table is None or b.table is None:
         one_seed = any(side.row.seeds < SPREAD_SEEDS and not side.fixed for side in (a, b))
         return Pair(_unpaired(a, b, sign), paired=False, one_seed=one_seed)
@@ -318,7 +323,7 @@ def _with_least_width(d: Interval, span: float | None) -> Interval:
     return replace(d, low=d.estimate - half, high=d.estimate + half, p=p)
 
 
-def _unpaired(first: _Side, second: _Side, sign: float) -> Interval:
+def _unpaired(first: Side, second: Side, sign: float) -> Interval:
     """The difference of two means by their standard errors."""
     a, b = first.row, second.row
     seeds = [
@@ -328,7 +333,7 @@ def _unpaired(first: _Side, second: _Side, sign: float) -> Interval:
     ]
     examples = [Part(row.test_stderr**2, max(row.test_examples - 1, 1)) for row in (a, b)]
     known = not any(math.isnan(part.variance) or math.isnan(part.df) for part in examples)
-    error = Error(_sum(seeds), _sum(examples)) if known else Error()
+    error = Error(summed(seeds), summed(examples)) if known else Error()
     error = error if error.stderr else Error()
     count, fewest = int(min(a.seeds, b.seeds)), min(a.test_examples, b.test_examples)
     many = 0 if pd.isna(fewest) else int(fewest)
@@ -336,7 +341,7 @@ def _unpaired(first: _Side, second: _Side, sign: float) -> Interval:
     return interval(sign * (a.test_score - b.test_score), error, basis, count, many, of_difference=True)
 
 
-def _sum(parts: list[Part]) -> Part | None:
+def summed(parts: list[Part]) -> Part | None:
     """The variance of a sum, its degrees of freedom after Welch (1947)."""
     total = sum(part.variance for part in parts)
     weight = sum(part.variance**2 / part.df for part in parts)

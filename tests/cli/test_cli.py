@@ -106,7 +106,7 @@ def test_the_plan_for_people_counts(call: Call) -> None:
     assert "2 to run, 2 skipped, 1 excluded, 0 duplicates merged" in out
 
 
-@pytest.mark.parametrize("what", ["methods", "objectives", "models", "tasks", "sweeps"])
+@pytest.mark.parametrize("what", ["methods", "objectives", "models", "tasks", "sweeps", "claims"])
 def test_list_gives_names_and_descriptions(call: Call, what: str) -> None:
     code, out, _ = call("list", what, "--json")
     rows = json.loads(out)

@@ -45,7 +45,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
 def test_every_folder_with_code_is_in_the_list_of_packages() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in (ROOT / "harness").rglob("*.py")}
-    assert set(listed) == found | {"harness.assets.notebooks", "harness.assets.sweeps"}
+    assert set(listed) == found | {f"harness.assets.{name}" for name in ("claims", "notebooks", "sweeps")}
 
 
 def test_init_makes_all_that_a_sweep_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_the_example_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy: setuptools leaves folders behind."""
     place = tmp_path_factory.mktemp("build")
-    for name in ("harness", "notebooks", "sweeps", "results/reference"):
+    for name in ("harness", "claims", "notebooks", "sweeps", "results/reference"):
         shutil.copytree(ROOT / name, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, place / "source" / name)
@@ -194,8 +194,8 @@ def test_the_wheel_carries_everything_that_the_program_reads(wheel: Path) -> Non
     wanted = {f"harness/{name}" for ending in ("*.py", "*.yaml", "*.j2", "*.css", "*.csv", "*.json") for name in
               files(ROOT / "harness", ending)}  # fmt: skip
     wanted |= {f"harness/assets/notebooks/{name}" for name in files(ROOT / "notebooks", "*.ipynb")}
+    wanted |= {f"harness/assets/{at}/{name}" for at in ("claims", "sweeps") for name in files(ROOT / at, "*.yaml")}
     wanted |= {f"harness/assets/reference/{name}" for name in files(ROOT / "results" / "reference", "*.csv")}
-    wanted |= {f"harness/assets/sweeps/{name}" for name in files(ROOT / "sweeps", "*.yaml")}
     assert {name for name in names if ".dist-info/" not in name} == wanted | {"harness/py.typed"}
 
 
@@ -204,6 +204,7 @@ def test_a_run_far_from_the_checkout(tunebench: Tunebench, tmp_path: Path) -> No
     package = tunebench("-c", "import harness; print(harness.__file__)", where=tmp_path).stdout.strip()
     assert "/venv/lib/" in package
     assert "quick" in tunebench("list", "sweeps", where=tmp_path).stdout, "from the wheel itself"
+    assert "lora_as_good_as_full" in tunebench("list", "claims", where=tmp_path).stdout
     tunebench("init", "work", where=tmp_path)
     work = tmp_path / "work"
     # Whoever changes a notebook of the folder runs the changed one.

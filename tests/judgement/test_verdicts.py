@@ -13,7 +13,7 @@ from harness.judgement.intervals import Floats, Interval, Part
 from harness.judgement.pooling import moderated
 from harness.judgement.power import power
 from harness.judgement.statistics import aggregate
-from harness.judgement.verdicts import Comparison, Pair, Verdict, _pairs, _Side, beats_baseline, compare
+from harness.judgement.verdicts import Comparison, Pair, Side, Verdict, _pairs, beats_baseline, compare
 
 FIXED = {"learning_rate": None}
 
@@ -141,7 +141,7 @@ def false_verdicts(runs: int, seeds: int, methods: int, of_seeds: float) -> floa
         hard = random.normal(0, 0.3, 200)
         of_method = [hard + random.normal(0, 0.1, 200) for _ in range(methods)]
         sides = [
-            _Side(None, one + random.normal(0, of_seeds, (seeds, 1)) + random.normal(0, 0.3, (seeds, 200)), False)
+            Side(None, one + random.normal(0, of_seeds, (seeds, 1)) + random.normal(0, 0.3, (seeds, 200)), False)
             for one in of_method
         ]
         pairs = _pairs(sides, None, 1.0, 1.0, None).values()

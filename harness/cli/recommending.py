@@ -1,0 +1,246 @@
+"""What ``tunebench recommend`` says: the choice, what it rests on, and where that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import InputError
+from harness.judgement.nearest import Basis, nearest
+from harness.judgement.quantities import QUANTITIES
+from harness.judgement.recommendation import GOALS, GOOD, Choice, choose, names
+from harness.judgement.verdicts import is_trained
+from harness.results.files import read
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A headline, a table with remarks below it, and the same content as a JSON document."""
+
+    headline: str
+    header: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    remarks: Sequence[str]
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Peaks:
+    """Bytes that training each row takes on the wanted model, and where that is from."""
+
+    source: str
+    by_row: dict[int, float | None]
+    refused: dict[int, str] = field(default_factory=dict)
+    """Why there is no estimate of some rows."""
+
+
+def answer(folders: Sequence[Path], model: str, task: str, memory_bytes: int | None, goal: str) -> Answer:
+    """The recommendation for ``goal``. Raises :class:`InputError` where no row says anything about model and task."""
+    basis = _basis(folders, model, task)
+    peaks = _measured(basis) if basis.same_model else _estimated(basis, model)
+    choice = choose(basis.comparison, basis.tables, goal, memory_bytes, peaks.by_row)
+    called = names(basis.comparison)
+    remarks = _remarks(basis, choice, peaks, called, model, task, memory_bytes)
+    best = None if choice.best is None else called[choice.best]
+    within = "" if memory_bytes is None else f" within {_gb(memory_bytes)} GB"
+    headline = f"for {goal}, {model} on {task}{within}: {best or 'nothing to recommend'}"
+    shown = [*choice.considered, *choice.unmeasured, *choice.not_good, *choice.too_large, *choice.unknown]
+    lines = [_line(place, basis, choice, peaks, called) for place in dict.fromkeys(shown)]
+    document = {
+        "model": model,
+        "task": task,
+        "goal": goal,
+        "memory_bytes": memory_bytes,
+        "recommended": best,
+        "not_told_apart": [called[place] for place in choice.tied],
+        "does_not_fit": [called[place] for place in choice.too_large],
+        "memory_unknown": [called[place] for place in choice.unknown],
+        "not_measured": [called[place] for place in choice.unmeasured],
+        "not_good_enough": [called[place] for place in choice.not_good],
+        "better_than_untrained": choice.is_shown,
+        "basis": {
+            "folder": basis.folder,
+            "model": basis.model,
+            "task": basis.task,
+            "rows": len(basis.comparison.rows),
+            "seeds": basis.seeds,
+            "memory": peaks.source,
+            "extrapolates": not (basis.same_model and basis.same_task),
+        },
+        "rows": lines,
+        "remarks": remarks,
+    }
+    table = [tuple("" if value is None else _cell(name, value) for name, value in line.items()) for line in lines]
+    return Answer(headline, tuple(lines[0]) if lines else (), table, remarks, document)
+
+
+def _basis(folders: Sequence[Path], model: str, task: str) -> Basis:
+    from harness.models import spec as models
+    from harness.tasks import spec as tasks
+
+    tables = {str(folder): read(folder) for folder in folders}
+    trials = pd.concat([one["trials"][["model", "task", "model_params", "task_kind"]] for one in tables.values()])
+    of_task = trials[trials.task == task].task_kind.dropna()
+    kind = str(of_task.iloc[0]) if len(of_task) else tasks.load_spec(task).kind
+    of_model = trials[trials.model == model].model_params.dropna()
+    spec = None if len(of_model) else models.at_path(model)
+    params = float(of_model.iloc[0]) if len(of_model) else spec.params if spec is not None else None
+    kinds = {name: models.load_spec(name).kind for name in trials.model.unique() if name in models.names()}
+    wanted = spec.kind if spec is not None else kinds.get(model)
+
+    def same_kind(name: str) -> bool:
+        return wanted is None or kinds.get(name, wanted) == wanted
+
+    found = nearest(tables, model, task, task_kind=kind, params=params, same_kind=same_kind)
+    if found is None:
+        where = ", ".join(map(str, folders))
+        what = f"no scored row of a trained {wanted or 'model'} on {task} or another {kind} task"
+        what = f"no scored row of a trained {wanted or 'model'} on {task} or another {kind} task"
+        raise InputError(f"{where}: {what}; run a sweep first")
+    return found
+
+
+def _rows(basis: Basis) -> dict[int, Any]:
+    return {place: row for place, row in enumerate(basis.comparison.rows.itertuples()) if is_trained(row)}
+
+
+def _measured(basis: Basis) -> _Peaks:
+    peaks = {place: row.peak_train_bytes for place, row in _rows(basis).items()}
+    device = basis.comparison.rows.device.iloc[0]
+    known = {place: None if pd.isna(peak) else float(peak) for place, peak in peaks.items()}
+    return _Peaks(f"measured on {device}", known)
+
+
+def _estimated(basis: Basis, model: str) -> _Peaks:
+    """Peaks of the wanted model by the estimator, with the arguments, batch and format of the rows."""
+    import json
+
+    from harness.estimate.start import quick_start
+
+    peaks: dict[int, float | None] = {}
+    refused = {}
+    with quick_start():
+        from harness.estimate.estimate import estimate
+
+        for place, row in _rows(basis).items():
+            settings = {"batch_size": int(row.batch_size), "length": int(row.max_length), "dtype": row.dtype}
+            try:
+                found = estimate(model, row.method, json.loads(row.method_args), optimizer_dtype=None, **settings)
+                peaks[place] = float(found.total_bytes)
+            except InputError as error:
+                peaks[place], refused[place] = None, str(error)
+    return _Peaks("estimated", peaks, refused)
+
+
+def _line(place: int, basis: Basis, choice: Choice, peaks: _Peaks, called: Sequence[str]) -> dict[str, Any]:
+    row = basis.comparison.rows.iloc[place]
+    line: dict[str, Any] = {
+        "method": called[place],
+        "learning_rate": _number(row.learning_rate),
+        "score": _number(row.test_score),
+        "low": _number(row.ci_low),
+        "high": _number(row.ci_high),
+        "seeds": int(row.seeds),
+        "peak_bytes": peaks.by_row.get(place),
+    }
+    if choice.goal != "score":
+        line[GOALS[choice.goal]] = None if choice.values is None else choice.values.get(place)
+    return {**line, "": _standing(place, choice)}
+
+
+def _standing(place: int, choice: Choice) -> str:
+    if place == choice.best:
+        return "recommended"
+    for places, said in (
+        (choice.tied, "not told apart"),
+        (choice.too_large, "does not fit"),
+        (choice.unknown, "memory not known"),
+        (choice.not_good, "does not score well enough"),
+        (choice.unmeasured, "not measured"),
+    ):
+        if place in places:
+            return said
+    return "costs more" if choice.goal != "score" else "scores worse"
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value / 1e9:.3g} GB" if name == "peak_bytes" else f"{value:.4g}"
+    return str(value)
+
+
+def _remarks(
+    basis: Basis, choice: Choice, peaks: _Peaks, called: Sequence[str], model: str, task: str, memory: int | None
+) -> list[str]:
+    rows = basis.comparison.rows
+    seeds = "one seed" if basis.seeds == 1 else f"{basis.seeds} seeds"
+    said = [
+        f"rests on {len(rows)} rows of {basis.model} on {basis.task}, {seeds}, {rows.primary_metric.iloc[0]}, "
+        f"from {basis.folder}; memory is {peaks.source}",
+        *_extrapolation(basis, model, task),
+    ]
+    if basis.others:
+        said.append(
+            f"{basis.others} more comparisons of the same model and task were not used; name a folder to choose"
+        )
+    if basis.seeds == 1:
+        said.append("one seed says nothing of the spread between runs, so no method can be told from another")
+    if memory is not None:
+        said += _of_memory(choice, peaks, called, memory)
+    if choice.not_good:
+        who = _listed(choice.not_good, called)
+        said.append(f"keeps less than {GOOD:.0%} of the best one's gain over the untrained model: {who}")
+    return said + _of_choice(basis, choice, called)
+
+
+def _extrapolation(basis: Basis, model: str, task: str) -> list[str]:
+    said = []
+    if not basis.same_model:
+        sizes = [f"{size / 1e6:,.0f} million" for size in (basis.model_params, basis.wanted_params) if size]
+        apart = f" ({sizes[0]} parameters against {sizes[1]})" if len(sizes) == 2 else ""
+        said.append(
+            f"extrapolates: there are no rows of {model} on such a task; scores and costs are those of {basis.model}, "
+            f"the nearest in size{apart}"
+        )
+    if not basis.same_task:
+        said.append(f"extrapolates: there are no rows of {task}; {basis.task} is a task of the same kind")
+    return said
+
+
+def _of_memory(choice: Choice, peaks: _Peaks, called: Sequence[str], memory: int) -> list[str]:
+    said = []
+    if choice.too_large:
+        sizes = [f"{called[place]} ({_gb(peaks.by_row[place] or 0)} GB)" for place in choice.too_large]
+        said.append(f"does not fit in {_gb(memory)} GB: {', '.join(sizes)}")
+    reasons = [f"{called[place]} ({peaks.refused.get(place, 'not measured')})" for place in choice.unknown]
+    return [*said, *([f"memory not known, so not recommended: {', '.join(reasons)}"] if reasons else [])]
+
+
+def _of_choice(basis: Basis, choice: Choice, called: Sequence[str]) -> list[str]:
+    if choice.best is None:
+        return ["no method that fits has what the goal needs"]
+    what = "score" if choice.goal == "score" else QUANTITIES[GOALS[choice.goal]].text
+    said = []
+    if choice.tied:
+        said.append(f"cannot be told from {called[choice.best]} in {what}: {_listed(choice.tied, called)}")
+    if basis.comparison.zero_shot is None:
+        said.append("the untrained model was not scored, so it is not known whether training gains anything")
+    elif not choice.is_shown:
+        said.append(f"{called[choice.best]} is not shown to be better than the untrained model")
+    return said
+
+
+def _listed(places: Sequence[int], called: Sequence[str]) -> str:
+    return ", ".join(called[place] for place in places)
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.3g}"

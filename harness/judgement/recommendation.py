@@ -1,0 +1,163 @@
+"""Which method to take, for a goal and within a memory: from the rows of one comparison.
+
+For the goal *score*, the best mean score among what fits is recommended, with all that it cannot be told apart from.
+For another goal, the cheapest of those that are good enough (:func:`good_enough`). Nothing is recommended over what it
+cannot be told apart from without saying so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from harness.judgement.intervals import CONFIDENCE
+from harness.judgement.leads import cost_lead, of_trials
+from harness.judgement.quantities import QUANTITIES, SCORE
+from harness.judgement.verdicts import Comparison, Verdict, is_reward_model, is_trained
+from harness.results.files import Tables
+
+Goal = Literal["score", "speed", "latency", "size"]
+
+GOALS: dict[str, str] = {
+    "score": SCORE,
+    "speed": "chain_train_s",
+    "latency": "latency_s",
+    "size": "checkpoint_bytes",
+}
+"""The quantity that each goal is about."""
+
+#: A method is good enough when it keeps this share of another one's gain over the untrained model.
+GOOD = 0.95
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is recommended; rows are numbers in the comparison."""
+
+    goal: str
+    best: int | None
+    """None: nothing fits, or nothing that fits was measured."""
+    tied: tuple[int, ...] = ()
+    """Rows that the best one cannot be told apart from in what the goal is about."""
+    considered: tuple[int, ...] = ()
+    """Rows that fit, in the order of the goal, the best first."""
+    values: Mapping[int, float | None] | None = None
+    """What the goal is about, by row; the score for the goal score."""
+    too_large: tuple[int, ...] = ()
+    unknown: tuple[int, ...] = ()
+    """Rows whose memory is not known, so that they are not recommended."""
+    not_good: tuple[int, ...] = ()
+    """Rows that fit and do not score well enough to count for a goal other than the score."""
+    unmeasured: tuple[int, ...] = ()
+    """Rows that fit and are good enough, and of which nobody measured what the goal is about."""
+    is_shown: bool = False
+    """Whether the best one is shown to be better than the untrained model."""
+
+
+def good_enough(frame: pd.DataFrame, reference: Any) -> pd.Series:
+    """Which rows keep at least :data:`GOOD` of the reference's gain over the untrained model, by mean scores.
+
+    Where there is no gain, or no score of the untrained model, a good row scores no worse than the reference. A share
+    of the score itself would mean nothing where scores are negative or where lower is better.
+    """
+    sign = 1.0 if bool(frame.higher_is_better.iloc[0]) else -1.0
+    gained = sign * (reference.test_score - frame.base_score)
+    short = sign * (reference.test_score - frame.test_score)
+    good: pd.Series = (short <= 0) | ((gained > 0) & (short <= (1 - GOOD) * gained))
+    return good
+
+
+def choose(
+    comparison: Comparison,
+    tables: Tables,
+    goal: str,
+    memory_bytes: int | None = None,
+    peaks: Mapping[int, float | None] | None = None,
+) -> Choice:
+    """The recommendation for ``goal`` among the trained policies of a comparison.
+
+    ``peaks`` has the bytes that training each row takes, by its number; by default those that were measured.
+    """
+    rows = list(comparison.rows.itertuples())
+    candidates = [place for place, row in enumerate(rows) if is_trained(row) and not is_reward_model(row)]
+    known = peaks if peaks is not None else {place: _known(rows[place].peak_train_bytes) for place in candidates}
+    unknown = tuple(p for p in candidates if memory_bytes is not None and known.get(p) is None)
+    too_large = tuple(p for p in candidates if memory_bytes is not None and (known.get(p) or 0) > memory_bytes)
+    fitting = [place for place in candidates if place not in (*unknown, *too_large)]
+    if not fitting:
+        return Choice(goal, None, too_large=too_large, unknown=unknown)
+    if goal == "score":
+        best, tied, considered, not_good = _by_score(comparison, fitting)
+        values: dict[int, float | None] = {place: float(rows[place].test_score) for place in fitting}
+    else:
+        best, tied, considered, not_good, values = _by_cost(comparison, tables, GOALS[goal], fitting)
+    unmeasured = tuple(place for place in fitting if place not in (*considered, *not_good))
+    shown = best is not None and _is_shown(comparison, best)
+    return Choice(goal, best, tied, considered, values, too_large, unknown, not_good, unmeasured, shown)
+
+
+def _known(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _is_shown(comparison: Comparison, place: int) -> bool:
+    bare = comparison.zero_shot
+    return bare is not None and comparison.pair(place, bare).verdict is Verdict.BETTER
+
+
+def _by_score(
+    comparison: Comparison, fitting: Sequence[int]
+) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[()]]:
+    best = fitting[0]  # rows are ordered by their score
+    tied = tuple(p for p in fitting[1:] if comparison.pair(best, p).verdict is not Verdict.BETTER)
+    return best, tied, tuple(fitting), ()
+
+
+def _by_cost(
+    comparison: Comparison, tables: Tables, quantity: str, fitting: Sequence[int]
+) -> tuple[int | None, tuple[int, ...], tuple[int, ...], tuple[int, ...], dict[int, float | None]]:
+    frame = comparison.rows.iloc[list(fitting)]
+    good = good_enough(frame, next(frame.itertuples()))
+    trials = tables["trials"]
+    by_seed = {
+        place: of_trials(quantity, trials[trials.trial_id.isin(comparison.rows.trial_ids[place])], tables)
+        for place in fitting
+    }
+    values = {place: None if series.empty else float(series.median()) for place, series in by_seed.items()}
+    costs = {place: value for place, value in values.items() if value is not None and bool(good[place])}
+    considered = tuple(sorted(costs, key=lambda place: costs[place]))
+    not_good = tuple(place for place in fitting if not bool(good[place]))
+    if not considered:
+        return None, (), (), not_good, values
+    best = considered[0]
+    tied = tuple(p for p in considered[1:] if not _is_cheaper(quantity, by_seed[best], by_seed[p]))
+    return best, tied, considered, not_good, values
+
+
+def _is_cheaper(quantity: str, cheap: pd.Series, dear: pd.Series) -> bool:
+    """Whether the first surely costs less."""
+    lead = cost_lead(quantity, cheap, dear)
+    if lead is None:
+        return QUANTITIES[quantity].counted
+    estimate = lead.interval.estimate or 0.0
+    return estimate > 0 and lead.is_judged and lead.p(0.0) <= 1 - CONFIDENCE
+
+
+def names(comparison: Comparison) -> list[str]:
+    """What each row is called: its method, with the arguments in which rows of that method differ."""
+    rows = list(comparison.rows.itertuples())
+    args = [{**json.loads(row.objective_args), **json.loads(row.method_args)} for row in rows]
+    counts = Counter(row.method for row in rows)
+    called = []
+    for row, own in zip(rows, args, strict=True):
+        others = [given for other, given in zip(rows, args, strict=True) if other.method == row.method]
+        varied = [f"{name} {value}" for name, value in own.items() if any(o.get(name) != value for o in others)]
+        if len({other.objective for other in rows if other.method == row.method}) > 1:
+            varied.insert(0, row.objective)
+        called.append(f"{row.method} ({', '.join(varied)})" if counts[row.method] > 1 and varied else str(row.method))
+    return called
