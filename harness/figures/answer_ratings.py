@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
@@ -24,13 +25,16 @@ from harness.figures.panels import (
 from harness.figures.published_panels import dots_view
 from harness.figures.style import MUTED, look
 from harness.figures.words import leading
-from harness.judgement.bradley_terry import ELO, ratings
+from harness.judgement.bradley_terry import ELO, guards, ratings
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import compare
 
 
 def draw(tables: Tables) -> Figure | Nothing:
-    """A rating and its 95 % interval per method; the judge is the task's metric, and 0 the mean of all methods."""
+    """A rating and its 95 % interval per method; the judge is the task's metric, and 0 the mean of all methods.
+
+    Beside it stands the mean length of the stored answers.
+    """
     chosen = aggregate(tables)
     views = []
     for (task, model), frame in chosen[chosen.test_score.notna()].groupby(FACET, sort=False):
@@ -49,9 +53,16 @@ def _rated(frame: pd.DataFrame, tables: Tables) -> list[pd.DataFrame]:
     for comparison in compare(labelled(frame.reset_index(drop=True)), tables):
         if (found := ratings(comparison)) is not None:
             elo = {"elo": [one.elo for one in found], "low": [ELO * one.low for one in found],
-                   "high": [ELO * one.high for one in found]}  # fmt: skip
+                   "high": [ELO * one.high for one in found],
+                   "words": [_words(row.trial_ids, tables) for row in rows(comparison.rows)]}  # fmt: skip
             parts.append(shortened(comparison.rows.reset_index(drop=True)).assign(**elo))
     return parts
+
+
+def _words(trial_ids: Sequence[str], tables: Tables) -> str:
+    """The mean length of the answers, which a judge may like or dislike for itself; '' where none are stored."""
+    stored = guards(trial_ids, tables)
+    return "" if stored is None else f" · {stored.words:.0f} words"
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
@@ -62,8 +73,8 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
         axes.plot([row.low, row.high], [place, place], color=one.colour, alpha=0.4, lw=6, solid_capstyle="butt")
         axes.plot(row.elo, place, one.marker, color=one.colour, markersize=5)
         axes.text(
-            1.01, place, f"{row.elo:+.0f} [{row.low:+.0f}, {row.high:+.0f}]", fontsize=8.5, color=MUTED, va="center",
-            transform=axes.get_yaxis_transform(),
+            1.01, place, f"{row.elo:+.0f} [{row.low:+.0f}, {row.high:+.0f}]{row.words}", fontsize=8.5, color=MUTED,
+            va="center", transform=axes.get_yaxis_transform(),
         )  # fmt: skip
     axes.axvline(0, color=MUTED, ls="--", lw=1, zorder=0.5)
     axes.set_yticks(range(len(frame)), frame.label)
@@ -87,5 +98,6 @@ def _dettmers() -> View:
     frame = published.read("dettmers2023_qlora", table="table1", metric="elo")
     frame = frame.assign(label=frame.model).sort_values("value", ascending=False, kind="stable")
     values = frame.set_index("model").value
-    said = f"Guanaco 65B is rated {values['guanaco-65b']:.0f}, ChatGPT {values['chatgpt']:.0f}, GPT-4 {values['gpt-4']:.0f}"
+    guanaco, chatgpt, gpt4 = (values[name] for name in ("guanaco-65b", "chatgpt", "gpt-4"))
+    said = f"Guanaco 65B is rated {guanaco:.0f}, ChatGPT {chatgpt:.0f}, GPT-4 {gpt4:.0f}"
     return dots_view(frame, "Vicuna benchmark, judge GPT-4", "Elo rating", said)

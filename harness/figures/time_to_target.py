@@ -22,8 +22,8 @@ _COSTS = {"chain_train_s": ("training time", seconds_text), "chain_energy_j": ("
 def draw(tables: Tables) -> Figure | Nothing:
     """For each task, model and cost: the cheapest row of each method that reaches the target.
 
-    The target is the share :data:`harness.judgement.recommendation.GOOD` of full fine-tuning's gain over the untrained model,
-    or of the best method's where full fine-tuning did not run.
+    The target is the share :data:`harness.judgement.recommendation.GOOD` of full fine-tuning's gain over the untrained
+    model, or of the best method's where full fine-tuning did not run.
     """
     chosen = trained(aggregate(tables))
     scored = chosen[chosen.test_score.notna() & (chosen.objective != "reward")]

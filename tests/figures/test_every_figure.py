@@ -31,6 +31,7 @@ TASKS = {
     "prefix_length": ("e2e_nlg",),
     "latency_vs_batch": ("xsum",),
     "decode_latency": ("xsum",),
+    "answer_ratings": ("xsum",),
     "bitdelta_sizes": ("gsm8k",),
     "objective_ladder": ("hh",),
     "reward_vs_kl": ("hh",),
