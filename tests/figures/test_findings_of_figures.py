@@ -129,9 +129,6 @@ def test_one_row_needs_and_several_are_compared() -> None:
         for size in (1e6, 1e9)
         for method, factor in (("full", 16.0), ("lora", 4.0))
     ]  # fmt: skip
-    figure = cost_by_model_size({"trials": trials(*rows)} | _NO_LONG)
+    figure = cost_by_model_size({"trials": trials(*rows)})
     titles = [" ".join(axes.get_title(loc="left").split()) for axes in figure.axes]
     assert titles[0] == "With 1B parameters, lora is lowest (4 GB) and full is highest (16 GB)"
-
-
-_NO_LONG = {"example_scores": pd.DataFrame(columns=["trial_id", "split", "example", "metric", "value"])}
