@@ -18,4 +18,4 @@ def figures(tables: Tables, out_dir: str | Path, *names: str) -> Html:
     if text:
         return Html(text)
     first = FIGURES[names[0]](tables)
-    return Html(f"<p>Nothing to show, because {escape(first.reason)}.</p>" if isinstance(first, Nothing) else "")
+    return Html(f"<p>Nothing to show because {escape(first.reason)}.</p>" if isinstance(first, Nothing) else "")

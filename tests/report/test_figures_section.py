@@ -25,4 +25,4 @@ def test_a_section_shows_what_there_is_and_else_says_why_not(monkeypatch: pytest
     assert both.count("<figure>") == 1 and "measured" not in both
     assert (tmp_path / "figures" / "here.svg").is_file()
     none = figures(tables, tmp_path, "gone").text
-    assert none == "<p>Nothing to show, because &lt;nothing&gt; was measured.</p>"
+    assert none == "<p>Nothing to show because &lt;nothing&gt; was measured.</p>"
