@@ -51,9 +51,9 @@ def _rated(frame: pd.DataFrame, tables: Tables) -> list[pd.DataFrame]:
     """For each comparison that can be rated: its rows with their ``elo`` and the interval ``low`` to ``high``."""
     parts = []
     for comparison in compare(labelled(frame.reset_index(drop=True)), tables):
-        if (found := ratings(comparison)) is not None:
-            elo = {"elo": [one.elo for one in found], "low": [ELO * one.low for one in found],
-                   "high": [ELO * one.high for one in found],
+        if (strengths := ratings(comparison)) is not None:
+            elo = {"elo": [one.elo for one in strengths], "low": [ELO * one.low for one in strengths],
+                   "high": [ELO * one.high for one in strengths],
                    "words": [_words(row.trial_ids, tables) for row in rows(comparison.rows)]}  # fmt: skip
             parts.append(shortened(comparison.rows.reset_index(drop=True)).assign(**elo))
     return parts

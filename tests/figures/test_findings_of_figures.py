@@ -38,8 +38,8 @@ def test_the_leaders_at_both_ends_are_all_that_have_the_best_score(frame: pd.Dat
         at = frame[frame.x == x]
         best = at.test_score.max() if higher else at.test_score.min()
         names = [row.label for row in at.itertuples() if f"{row.test_score:.3f}" == f"{best:.3f}"]
-        found = leading(at, "test_score", higher)
-        assert list(found.names) == names
+        leaders = leading(at, "test_score", higher)
+        assert list(leaders.names) == names
         assert f"at x={x:g} ({best:.3f})" in said
         who = f"{len(names)} rows" if len(names) > 3 else names[0]
         assert who in said
@@ -58,7 +58,7 @@ def test_rows_that_form_no_line_are_counted() -> None:
         {"task": "t", "model": "m", "method": ["a", "a", "b", "c"], "x": [1.0, 2.0, 1.0, np.nan], "test_score": 0.5}
     )
     (view,) = line_views(frame, lambda panel, frame: "", ["task", "model"], _SERIES)
-    assert view.where == "t · m · 1 rows that form no line left out"
+    assert view.where == "t · m · 1 row that forms no line left out"
     assert view.rows == 1
     assert line_views(frame[frame.method != "a"], lambda panel, frame: "", ["task", "model"], _SERIES) == []
 
