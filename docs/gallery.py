@@ -8,7 +8,11 @@ Each figure is drawn from the first folder whose tables support it, else from ma
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import pandas as pd
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -41,18 +45,33 @@ This page is written by `python docs/gallery.py results/quick results/all_method
 def main(folders: list[Path]) -> None:
     """Write the page and the pictures."""
     real = {folder: with_plan(folder) for folder in folders}
-    made_up = figure_tables()
+    everything = figure_tables()
     parts = [HEAD]
     for name, description in DESCRIPTIONS.items():
-        for folder, tables in (*real.items(), (None, made_up)):
+        for folder, tables in (*real.items(), (None, _made_up(everything, name))):
             drawn = FIGURES[name](tables)
             if not isinstance(drawn, Nothing):
-                save_as(drawn, PICTURES, name, "png", DOTS)
+                _shrink(save_as(drawn, PICTURES, name, "png", DOTS))
                 parts.append(_section(name, description, folder, title_of(drawn)))
                 break
         else:
             raise SystemExit(f"{name}: neither the folders nor the made-up tables support it")
     (ROOT / "docs" / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _made_up(everything: Mapping[str, pd.DataFrame], name: str) -> Mapping[str, pd.DataFrame]:
+    """The made-up tables with a few panels of the figure."""
+    trials = everything["trials"]
+    repeated = trials.task.isin(["sst2", "boolq"]) & (trials.model != "base-1b") & (name not in _BY_SIZE)
+    return {**everything, "trials": trials[~repeated]}
+
+
+_BY_SIZE = ("score_vs_model_size", "cost_by_model_size")
+
+
+def _shrink(path: Path) -> None:
+    """Fewer colours than a photograph has: a third of the bytes."""
+    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
 
 def _section(name: str, description: str, folder: Path | None, finding: str) -> str:

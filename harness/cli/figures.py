@@ -53,7 +53,7 @@ def _wanted(only: Sequence[str] | None, kind: str) -> list[str]:
         raise unknown("--format", kind, FORMATS)
     for name in only or ():
         if name not in FIGURES:
-            raise unknown("figure", name, FIGURES)
+            raise unknown("--only", name, FIGURES)
     return [name for name in FIGURES if not only or name in only]
 
 

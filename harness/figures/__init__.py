@@ -57,6 +57,7 @@ DESCRIPTIONS = {
     "objective_ladder": "Untrained model, supervised fine-tuning and preference objectives, by several measures.",
     "reward_vs_kl": "Reward against the distance from the reference, for objectives that learn from preferences.",
     "reward_accuracy": "Share of preference pairs that each reward model orders correctly.",
+    "answer_ratings": "Ratings of the methods from pairwise comparisons of their answers, on Elo's scale.",
 }
 
 

@@ -15,7 +15,7 @@ from harness.figures.published_panels import lines_view
 from harness.figures.style import bytes_text, count_text, seconds_text
 from harness.figures.timing import undisturbed
 from harness.figures.words import leading
-from harness.judgement.statistics import aggregate
+from harness.judgement.statistics import CELL, SETTING, select
 
 _TOKENS = 1e6
 _X = "Parameters of the base model (log scale)"
@@ -28,11 +28,12 @@ _COSTS = {
 
 def draw(tables: Tables) -> Figure | Nothing:
     """Time for a million training tokens, and peak memory, against the size of the base model; a line per method."""
-    chosen = trained(aggregate({**dict(tables), "trials": undisturbed(tables["trials"])}))
+    trials = trained(select(undisturbed(tables["trials"])))
+    groups = trials.groupby([*CELL, *SETTING], dropna=False, sort=False)
+    chosen = groups[["model_params", "train_tokens_per_s", "peak_train_bytes"]].median().reset_index()
     chosen = chosen.assign(speed_s=_TOKENS / chosen.train_tokens_per_s.where(chosen.train_tokens_per_s > 0))
     panels = []
     for column in _COSTS:
-        known = chosen[chosen[column] > 0]
         known = chosen[chosen[column] > 0]
         panels += line_views(known, partial(_draw, series=_series(column)), ["task", "device"], _series(column), _MODEL)
     if not panels:

@@ -42,7 +42,7 @@ def beside_points(
     """
     scale = axes.figure.dpi / 72
     points = axes.transData.transform(np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]))
-    taken = _squares(axes, xs, ys, 5 * scale) + [text.get_window_extent().extents for text in axes.texts[1:]]
+    taken = _squares(axes, xs, ys, 5 * scale) + [text.get_window_extent().extents for text in axes.texts]
     for x, (low, high) in zip(xs, spans, strict=False):
         (left, bottom), (_, top) = axes.transData.transform([(x, low), (x, high)])
         if np.isfinite(bottom + top):

@@ -8,6 +8,7 @@ from functools import partial
 
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from harness.figures.layout import Panel, View
@@ -78,22 +79,26 @@ def draw_lines(panel: Panel, frame: pd.DataFrame, series: Series, y_label: str, 
             drawn.set_markeredgecolor(drawn.get_color())
     for drawn in axes.lines if not series.is_series else ():
         drawn.set(linestyle=":", linewidth=0.9)
+    _scale(axes, series, frame[series.y])
+    panel.ticks(frame[series.x].tolist(), series.x_text)  # behind the scale, which sets ticks of its own
+    axes.set(xlabel=series.x_label, ylabel=y_label)
+    panel.label_ends(*zip(*ends.values(), strict=True), list(ends), [looks[label].colour for label in ends])
+
+
+def _scale(axes: Axes, series: Series, values: pd.Series) -> None:
     if series.log_x:
         axes.set_xscale("log")
     if series.log_y:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if _few_decades(frame[series.y]) else (1.0,)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if _few_decades(values) else (1.0,)))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5))
     if series.y_text is not None:
         text = series.y_text
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-    panel.ticks(frame[series.x].tolist(), series.x_text)
     axes.margins(x=0.06, y=0.1)
-    axes.set(xlabel=series.x_label, ylabel=y_label)
     axes.grid(axis="x", visible=False)
-    panel.label_ends(*zip(*ends.values(), strict=True), list(ends), [looks[label].colour for label in ends])
 
 
 def best_at_the_ends(frame: pd.DataFrame, series: Series, higher: bool, said: Callable[[float], str]) -> str:
@@ -124,11 +129,14 @@ def line_views(
         joined = rows.groupby("label")[series.x].transform("nunique") > 1
         alone = int((~joined).sum())
         if joined.any():
-            where = " · ".join(map(str, key)) + (f" · {alone} rows that form no line left out" if alone else "")
+            where = " · ".join(map(str, key)) + (f" · {alone} {_ALONE[alone == 1]} left out" if alone else "")
             drawn = shortened(rows[joined].reset_index(drop=True))
             length = int(drawn.label.str.len().max())
             lines.append(View(where, partial(draw, frame=drawn), drawn.label.nunique(), name_length=length))
     return lines
+
+
+_ALONE = ("rows that form no line", "row that forms no line")
 
 
 def _few_decades(values: pd.Series) -> bool:

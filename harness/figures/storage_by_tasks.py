@@ -37,7 +37,8 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
         for largest in (True, False)
     )
     if most.text == least.text:
-        return f"{count_text(many)} tasks take {most.text} with every method"
+        who = frame.label.iloc[0] if len(frame) == 1 else f"each of {len(frame)} methods"
+        return f"{many} tasks take {most.text} with {who}"
     return f"For {many} tasks, {least.who} smallest with {least.text}, {most.who} largest with {most.text}"
 
 

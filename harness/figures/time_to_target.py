@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -55,10 +56,16 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: str) -> str:
     )
     first = leading(cheapest, "value", largest=False, text=text)
     runs = " (one run each)" if (cheapest.seeds == 1).all() else ""
-    share = f"{GOOD:.0%}".replace("%", " %")
-    return (
-        f"{first.who} cheapest within {share} of {aim.label}’s gain ({score_text(aim.test_score)}): {first.text}{runs}"
-    )
+    return f"{first.who} cheapest {_target(aim)}: {first.text}{runs}"
+
+
+def _target(aim: Any) -> str:
+    """What a row had to reach: without a gain over the untrained model, or its score, that is the score itself."""
+    sign = 1.0 if aim.higher_is_better else -1.0
+    score = score_text(aim.test_score)
+    if sign * (aim.test_score - aim.base_score) > 0:
+        return f"within {GOOD * 100:g} % of {aim.label}’s gain ({score})"
+    return f"of those no worse than {aim.label} ({score})"
 
 
 _NAMED = 5

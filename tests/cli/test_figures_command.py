@@ -38,7 +38,7 @@ def test_a_figure_becomes_a_file_and_what_has_nothing_to_show_says_why(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--only", "score_by_metod"), "unknown figure 'score_by_metod'; did you mean 'score_by_method'?"),
+        (("--only", "score_by_metod"), "--only: unknown name 'score_by_metod'; did you mean 'score_by_method'?"),
         (("--format", "gif"), "'gif'"),
     ],
 )

@@ -134,7 +134,14 @@ def test_poor_sweeps_give_a_reason_and_no_crash(name: str, sort: str, several: T
         case "nothing ran":
             poor = {key: frame.iloc[:0] for key, frame in several.items()}
         case "nothing measured":
-            measured = ["test_score", "valid_score", "peak_train_bytes", "train_tokens_per_s", "weights_bytes"]
+            measured = [
+                "test_score",
+                "valid_score",
+                "peak_train_bytes",
+                "train_tokens_per_s",
+                "weights_bytes",
+                "checkpoint_bytes",
+            ]
             poor = {key: frame.iloc[:0] for key, frame in several.items()}
             poor["trials"] = everything.assign(**dict.fromkeys(measured, np.nan))
     drawn = FIGURES[name](poor)

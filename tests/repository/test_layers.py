@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "runner": {"ledger", "sweeps", "results", "processes"},
     "estimate": {"models", "methods", "networks", "measure", "sources", "sweeps", "tasks", "processes"},
     "judgement": {"results", "tasks"},
-    "figures": {"judgement", "results"},
+    "figures": {"judgement", "results", "tasks"},
     "report": {"figures", "judgement", "results", "models", "tasks", "processes"},
     "cli": {"report", "figures", "judgement", "results", "runner", "ledger", "sweeps", "estimate", "sources", "models",
             "tasks", "processes"},
