@@ -92,10 +92,10 @@ def test_a_claim_agrees_where_it_is_true_disagrees_where_it_is_false_and_may_be_
     counted = QUANTITIES[ALL[name].check.quantity].counted  # nothing that is counted stays undecided
     for which, verdict in enumerate(verdicts[: 2 if counted else 3]):
         known = evidence(which)
-        found = judge(ALL[name], replace(known, rows=known.rows[known.rows.task == name]))
+        found = judge(ALL[name], replace(known, rows=tuple(row for row in known.rows if row.task == name)))
         assert (found.verdict, len(found.places)) == (verdict, 1), found.reason
         assert (found.places[0].smallest is None) == (verdict is not ClaimVerdict.CANNOT_TELL)
-    nothing = judge(ALL[name], replace(evidence(0), rows=evidence(0).rows.iloc[:0]))
+    nothing = judge(ALL[name], replace(evidence(0), rows=()))
     assert nothing.verdict is ClaimVerdict.NOT_RUN and nothing.reason
 
 
