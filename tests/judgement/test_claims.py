@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -261,3 +262,10 @@ def test_the_claims_of_the_courses_are_there() -> None:
     assert {"adapter", "prompt", "prefix", "bitfit", "lora", "qlora", "bitdelta", "llama_adapter", "head"} <= methods
     assert {"dpo", "ppo", "rrhf", "clm"} <= {name for side in sides for name in side.objectives}
     assert len(ALL) >= 30
+
+
+def test_the_page_names_every_key_and_quantity_of_a_check() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "recommend.md").read_text(encoding="utf-8")
+    page = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    named = {word for code in re.findall(r"`([^`]+)`", page) for word in re.findall(r"\w+", code)}
+    assert set(Check.model_fields) | QUANTITIES.keys() | {"variant", "method_args"} <= named
