@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from harness.figures.style import bytes_text, percent_text
-from harness.judgement.bradley_terry import Guards, Rating, guards, ratings
+from harness.judgement.bradley_terry import ELO, Guards, Rating, guards, rated_by, ratings
 from harness.judgement.fronts import on_front
 from harness.judgement.intervals import SPREAD_SEEDS
 from harness.judgement.normalised import OverTasks, over_tasks
@@ -91,8 +91,10 @@ def stability(comparison: Comparison, tables: Tables) -> list[str]:
     for cost in _COSTS:
         said += _of_front(on_front(comparison, cost, tables), cost, called)
     if (strengths := ratings(comparison)) is not None:
-        said.append(_of_wins(strengths, called))
+        said.append(_of_wins(dict(enumerate(strengths)), "the task's metric", called))
         said += _of_guards(comparison, tables, called)
+    if (by_reward := rated_by("reward", comparison, tables)) is not None:
+        said.append(_of_wins(by_reward, "the reward model", called))
     return said
 
 
@@ -122,18 +124,17 @@ def _of_front(shares: np.ndarray, cost: str, called: Sequence[str]) -> list[str]
     return [f"on the front of score against {QUANTITIES[cost].text}, {'; '.join(parts)}"]
 
 
-def _of_wins(strengths: Sequence[Rating], called: Sequence[str]) -> str:
-    order = sorted(range(len(strengths)), key=lambda place: -strengths[place].strength)
+def _of_wins(strengths: Mapping[int, Rating], judge: str, called: Sequence[str]) -> str:
+    best = sorted(strengths, key=lambda place: -strengths[place].strength)[:_NAMED]
     shown = [
-        f"{called[place]} {strengths[place].elo:+.0f} [{_elo(strengths[place].low):+.0f}, "
-        f"{_elo(strengths[place].high):+.0f}]"
-        for place in order[:_NAMED]
+        f"{called[place]} {_elo(one.strength):+.0f} [{_elo(one.low):+.0f}, {_elo(one.high):+.0f}]"
+        for place, one in ((place, strengths[place]) for place in best)
     ]
-    return f"answer by answer, judged by the task's metric (Bradley–Terry, Elo scale, mean 0): {', '.join(shown)}"
+    return f"answer by answer, judged by {judge} (Bradley–Terry, Elo scale, mean 0): {', '.join(shown)}"
 
 
 def _elo(strength: float) -> float:
-    return Rating(strength, 0, 0, 0, 0, 0).elo
+    return float(ELO * strength)
 
 
 def _of_guards(comparison: Comparison, tables: Tables, called: Sequence[str]) -> list[str]:
