@@ -47,8 +47,8 @@ def matches(check: Check, rows: Sequence[Any]) -> list[Match]:
 
 def chosen(side: Side, check: Check, rows: Sequence[Any]) -> list[Any]:
     """The rows of one side."""
-    wanted = {"method": side.methods, "objective": side.objectives}
-    wanted = {column: names for column, names in wanted.items() if names} | check.where
+    named = {"method": side.methods, "objective": side.objectives}
+    wanted: dict[str, tuple[Any, ...]] = {column: names for column, names in named.items() if names} | check.where
     return [
         row
         for row in rows

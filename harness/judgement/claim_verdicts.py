@@ -86,9 +86,9 @@ class Evidence:
         """The evidence in some tables."""
         rows = aggregate(tables)
         places = {
-            row.trial_ids: (comparison, int(row.Index))
+            row.trial_ids: (comparison, place)
             for comparison in compare(rows, tables)
-            for row in comparison.rows.itertuples()
+            for place, row in enumerate(comparison.listed)
         }
         known = tables["trials"][["model", "model_family"]].drop_duplicates("model")
         families = {str(model): None if pd.isna(family) else str(family) for model, family in known.to_numpy()}

@@ -50,7 +50,7 @@ def choices(tables: Tables) -> Html:
 
 
 def _has_policies(comparison: Comparison) -> bool:
-    return any(is_trained(row) and not is_reward_model(row) for row in comparison.rows.itertuples())
+    return any(is_trained(row) and not is_reward_model(row) for row in comparison.listed)
 
 
 def _table(comparison: Comparison, tables: Tables) -> str:
@@ -101,7 +101,7 @@ def stability(comparison: Comparison, tables: Tables) -> list[str]:
 def _of_ranks(first: np.ndarray, tau: float, comparison: Comparison, called: Sequence[str]) -> str:
     order = np.argsort(-first, kind="stable")
     shares = [f"{called[place]} {percent_text(float(first[place]))}" for place in order[:_NAMED] if first[place] > 0]
-    single = any(row.seeds < SPREAD_SEEDS and is_trained(row) for row in comparison.rows.itertuples())
+    single = any(row.seeds < SPREAD_SEEDS and is_trained(row) for row in comparison.listed)
     over = "other test examples (some methods have one seed)" if single else "other seeds and test examples"
     return f"with {over}, the best score would be that of {', '.join(shares)}; two such orders agree by τ = {tau:.2f}"
 
@@ -139,7 +139,7 @@ def _elo(strength: float) -> float:
 
 def _of_guards(comparison: Comparison, tables: Tables, called: Sequence[str]) -> list[str]:
     """Who answers at the shortest and the longest, where answers are texts of several words."""
-    found = [(called[row.Index], guards(row.trial_ids, tables)) for row in comparison.rows.itertuples()]
+    found = [(called[row.Index], guards(row.trial_ids, tables)) for row in comparison.listed]
     known = [(name, one) for name, one in found if one is not None]
     if len(known) < 2 or max(one.words for _, one in known) < 2:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -30,7 +31,7 @@ def judged(check: Check, tables: dict[str, pd.DataFrame]) -> Judgement:
 
 def check(**given: object) -> Check:
     usual = {"quantity": SCORE, "left": {"method": "lora"}, "relation": "better", "right": {"method": "full"}}
-    return Check.model_validate_json(pd.io.json.ujson_dumps({**usual, **given}))
+    return Check.model_validate_json(json.dumps({**usual, **given}))
 
 
 def cell(side: Side, other: Side, wanted: Check, lead: float, spread: float, number: int) -> Cell:
@@ -38,14 +39,14 @@ def cell(side: Side, other: Side, wanted: Check, lead: float, spread: float, num
     method = (side.methods or other.methods or ("lora",))[0]
     args = {name: value[0] if isinstance(value, list) else value for name, value in side.method_args.items()}
     columns: dict[str, object] = {name: values[0] for name, values in wanted.where.items()}
-    columns |= {"method_args": pd.io.json.ujson_dumps(args), "objective": (*side.objectives, "sft")[0]}
+    columns |= {"method_args": json.dumps(args), "objective": (*side.objectives, "sft")[0]}
     quantity = QUANTITIES[wanted.quantity]
     sign = 1.0 if quantity.higher_is_better else -1.0
     noise = np.random.default_rng(number).normal(0, 0 if quantity.counted else spread, 3)
     by_seed = [(math.exp if quantity.ratio else float)(sign * lead + one) for one in noise]
     costs = {quantity.column: by_seed} if quantity.column and quantity.name != SCORE else {}
     extra = {wanted.metric: by_seed, "kl": [3.0] * 3} if wanted.metric else {}
-    latency = {} if quantity.column else {side.variant: by_seed}
+    latency = {} if quantity.column else {str(side.variant): by_seed}
     scores = noisy(0.5 + (lead if quantity.name == SCORE else 0), seed=number, spread=spread) + noise[:, None]
     return Cell(method, scores, columns, costs, extra, latency)
 
@@ -54,7 +55,7 @@ def cells_of(claim: Claim, lead: float, spread: float) -> list[Cell]:
     """Cells on a task of their own, in which the left side of the claim leads by ``lead`` (or a logarithm of it)."""
     wanted = claim.check
     ends = [(None, lead)] if wanted.along is None else [(SMALL, 0.0), (BIG, lead)]
-    cells = []
+    cells: list[Cell] = []
     for number, (size, ahead) in enumerate(ends):
         model = f"m{number}" if wanted.along == "model_params" else "m"
         for side, other, by in ((wanted.left, wanted.right, ahead), (wanted.right, wanted.left, 0.0)):
