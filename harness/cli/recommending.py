@@ -105,7 +105,7 @@ def _basis(folders: Sequence[Path], model: str, task: str) -> Basis:
 
 
 def _rows(basis: Basis) -> dict[int, Any]:
-    return {place: row for place, row in enumerate(basis.comparison.rows.itertuples()) if is_trained(row)}
+    return {place: row for place, row in enumerate(basis.comparison.listed) if is_trained(row)}
 
 
 def _measured(basis: Basis) -> _Peaks:

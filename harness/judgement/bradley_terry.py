@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize
 
+from harness.judgement.examples import clusters, scores_by_trial, stacked
 from harness.judgement.intervals import SPREAD_SEEDS, Error, Floats, Part
 from harness.judgement.verdicts import Comparison
 from harness.results.files import Tables, where
@@ -63,6 +64,28 @@ def ratings(comparison: Comparison) -> list[Rating] | None:
         return None
     sign = 1.0 if comparison.higher_is_better else -1.0
     return rated(sign * np.stack([table for table in tables if table is not None], axis=-1), comparison.sources)
+
+
+def rated_by(metric: str, comparison: Comparison, tables: Tables) -> dict[int, Rating] | None:
+    """A rating by another metric of single answers, such as the reward of a trained reward model, by the row's number.
+
+    Only rows that stored it for every seed are rated; None where fewer than two did.
+    """
+    trials = tables["trials"].assign(primary_metric=metric)
+    ids = [one for row in comparison.rows.trial_ids for one in row]
+    by_trial = scores_by_trial(trials[trials.trial_id.isin(ids)], tables)
+    found = {
+        place: scores
+        for place, row in enumerate(comparison.rows.trial_ids)
+        if (scores := stacked(trials[trials.trial_id.isin(row)], by_trial)) is not None
+    }
+    if len(found) < 2:
+        return None
+    seeds = tuple(sorted({seed for scores in found.values() for seed in scores.seeds}))
+    examples = list(dict.fromkeys(example for scores in found.values() for example in scores.examples))
+    stacks = np.stack([scores.at(seeds, examples) for scores in found.values()], axis=-1)
+    strengths = rated(stacks, clusters(examples))
+    return None if strengths is None else dict(zip(found, strengths, strict=True))
 
 
 def rated(scores: Floats, sources: Sequence[str] | None = None) -> list[Rating] | None:

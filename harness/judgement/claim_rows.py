@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -30,7 +31,7 @@ class Match:
     right: Any
 
 
-def matches(check: Check, rows: pd.DataFrame) -> list[Match]:
+def matches(check: Check, rows: Sequence[Any]) -> list[Match]:
     """Every pair of rows that the check compares, in the order of ``rows``."""
     lefts, rights = chosen(check.left, check, rows), chosen(check.right, check, rows)
     by_condition = defaultdict(list)
@@ -44,22 +45,29 @@ def matches(check: Check, rows: pd.DataFrame) -> list[Match]:
     ]
 
 
-def chosen(side: Side, check: Check, rows: pd.DataFrame) -> list[Any]:
+def chosen(side: Side, check: Check, rows: Sequence[Any]) -> list[Any]:
     """The rows of one side."""
-    frame = rows
-    for column, values in check.where.items():
-        frame = frame[frame[column].isin(list(values))]
-    for column, names in (("method", side.methods), ("objective", side.objectives)):
-        if names:
-            frame = frame[frame[column].isin(names)]
-    return [row for row in frame.itertuples() if _has(json.loads(row.method_args), side)]
+    named = {"method": side.methods, "objective": side.objectives}
+    wanted: dict[str, tuple[Any, ...]] = {column: names for column, names in named.items() if names} | check.where
+    return [
+        row
+        for row in rows
+        if all(getattr(row, column) in values for column, values in wanted.items()) and _has(row, side)
+    ]
 
 
-def _has(args: dict[str, Any], side: Side) -> bool:
+def _has(row: Any, side: Side) -> bool:
+    args = _arguments(row.method_args) if side.method_args else {}
     return all(
         args.get(name) in (wanted if isinstance(wanted, list) else [wanted])
         for name, wanted in side.method_args.items()
     )
+
+
+@lru_cache(maxsize=4096)
+def _arguments(method_args: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(method_args)
+    return parsed
 
 
 def _alike(left: Any, right: Any, check: Check) -> bool:
@@ -67,7 +75,7 @@ def _alike(left: Any, right: Any, check: Check) -> bool:
     sides = (check.left, check.right)
     if left.method == right.method:
         named = {name for side in sides for name in side.method_args}
-        given = [json.loads(row.method_args) for row in (left, right)]
+        given = [_arguments(row.method_args) for row in (left, right)]
         first, second = ({k: v for k, v in one.items() if k not in named} for one in given)
         if first != second:
             return False

@@ -75,8 +75,8 @@ class Evidence:
     """Tables, and what every claim needs of them, computed once."""
 
     tables: Tables
-    rows: pd.DataFrame
-    """Those of :func:`harness.judgement.statistics.aggregate`."""
+    rows: tuple[Any, ...]
+    """Those of :func:`harness.judgement.statistics.aggregate`, whose attributes are the columns."""
     comparisons: Mapping[tuple[str, ...], tuple[Comparison, int]]
     """By the trials of a row: the comparison in which its score stands, and its number there."""
     families: dict[str, str | None]
@@ -86,13 +86,13 @@ class Evidence:
         """The evidence in some tables."""
         rows = aggregate(tables)
         places = {
-            row.trial_ids: (comparison, int(row.Index))
+            row.trial_ids: (comparison, place)
             for comparison in compare(rows, tables)
-            for row in comparison.rows.itertuples()
+            for place, row in enumerate(comparison.listed)
         }
         known = tables["trials"][["model", "model_family"]].drop_duplicates("model")
         families = {str(model): None if pd.isna(family) else str(family) for model, family in known.to_numpy()}
-        return cls(tables, rows, places, families)
+        return cls(tables, tuple(rows.itertuples()), places, families)
 
     def trials(self, row: Any) -> pd.DataFrame:
         """The trials behind a row."""

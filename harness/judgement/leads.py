@@ -83,7 +83,7 @@ def cost_lead(name: str, left: pd.Series, right: pd.Series) -> Lead | None:
     sign = 1.0 if quantity.higher_is_better else -1.0
     both = pd.DataFrame({"left": left, "right": right}).dropna()
     if quantity.ratio:
-        both = np.log(both[(both > 0).all(axis=1)])
+        both = both[(both > 0).all(axis=1)].map(np.log)
     if both.empty:
         return None
     a, b = (sign * both[side].to_numpy(dtype=np.float64)[:, None] for side in ("left", "right"))
@@ -123,8 +123,8 @@ def metric_lead(metric: str, left: pd.DataFrame, right: pd.DataFrame, tables: Ta
         difference = paired_difference(sign * ours, sign * theirs)
     if difference.seeds < SPREAD_SEEDS:  # it says nothing of the spread between runs
         difference = replace(difference, p=None)
-    means = (float(one.loc[list(seeds)].mean()) for one in (a, b))
-    return Lead(difference, difference.error, *means)
+    left_mean, right_mean = (float(one.loc[list(seeds)].mean()) for one in (a, b))
+    return Lead(difference, difference.error, left_mean, right_mean)
 
 
 def _by_seed(metric: str, trials: pd.DataFrame, tables: Tables) -> pd.Series:

@@ -67,15 +67,14 @@ def nearest(
 def _basis(
     folder: str, tables: Tables, comparison: Comparison, model: str, task: str, params: float | None
 ) -> Basis | None:
-    rows = list(comparison.rows.itertuples())
-    policies = [row for row in rows if is_trained(row) and not is_reward_model(row)]
+    policies = [row for row in comparison.listed if is_trained(row) and not is_reward_model(row)]
     if not policies:
         return None
     first = policies[0]
     size = None if pd.isna(first.model_params) else float(first.model_params)
-    same = (first.model == model, first.task == task)
+    is_same = (bool(first.model == model), bool(first.task == task))
     seeds = int(min(row.seeds for row in policies))
-    return Basis(folder, tables, comparison, str(first.model), str(first.task), *same, size, params, seeds, 0)
+    return Basis(folder, tables, comparison, str(first.model), str(first.task), *is_same, size, params, seeds, 0)
 
 
 _Distance = tuple[int, float, str, int, int]

@@ -66,7 +66,7 @@ def over_tasks(comparisons: Sequence[Comparison]) -> OverTasks | None:
         tasks += 1
         bare, full = ends
         drawn, scores = resampled(comparison, seed=number), comparison.rows.test_score.to_numpy(dtype=np.float64)
-        for place, row in enumerate(_rows(comparison)):
+        for place, row in enumerate(comparison.listed):
             if is_trained(row):
                 key = (row.method, row.method_args)
                 draws.setdefault(key, []).append(_normal(drawn[:, place], drawn[:, bare], drawn[:, full]))
@@ -91,7 +91,7 @@ def _scale(comparison: Comparison) -> tuple[int, int] | None:
     if comparison.rows.duplicated(["method", "method_args"]).any():
         return None
     bare = comparison.zero_shot
-    full = [place for place, row in enumerate(_rows(comparison)) if row.method == FULL]
+    full = [place for place, row in enumerate(comparison.listed) if row.method == FULL]
     if bare is None or not full or comparison.pair(full[0], bare).verdict is not Verdict.BETTER:
         return None
     return bare, full[0]
@@ -99,7 +99,3 @@ def _scale(comparison: Comparison) -> tuple[int, int] | None:
 
 def _normal(score: Any, bare: Any, full: Any) -> Any:
     return (score - bare) / (full - bare)
-
-
-def _rows(comparison: Comparison) -> list[Any]:
-    return list(comparison.rows.itertuples())

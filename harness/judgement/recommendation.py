@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -83,7 +83,7 @@ def choose(
 
     ``peaks`` has the bytes that training each row takes, by its number; by default those that were measured.
     """
-    rows = list(comparison.rows.itertuples())
+    rows = comparison.listed
     candidates = [place for place, row in enumerate(rows) if is_trained(row) and not is_reward_model(row)]
     known = peaks if peaks is not None else {place: _known(rows[place].peak_train_bytes) for place in candidates}
     unknown = tuple(p for p in candidates if memory_bytes is not None and known.get(p) is None)
@@ -91,14 +91,10 @@ def choose(
     fitting = [place for place in candidates if place not in (*unknown, *too_large)]
     if not fitting:
         return Choice(goal, None, too_large=too_large, unknown=unknown)
-    if goal == "score":
-        best, tied, considered, not_good = _by_score(comparison, fitting)
-        values: dict[int, float | None] = {place: float(rows[place].test_score) for place in fitting}
-    else:
-        best, tied, considered, not_good, values = _by_cost(comparison, tables, GOALS[goal], fitting)
-    unmeasured = tuple(place for place in fitting if place not in (*considered, *not_good))
-    shown = best is not None and _is_shown(comparison, best)
-    return Choice(goal, best, tied, considered, values, too_large, unknown, not_good, unmeasured, shown)
+    choice = _by_score(comparison, fitting) if goal == "score" else _by_cost(comparison, tables, goal, fitting)
+    unmeasured = tuple(place for place in fitting if place not in (*choice.considered, *choice.not_good))
+    shown = choice.best is not None and _is_shown(comparison, choice.best)
+    return replace(choice, too_large=too_large, unknown=unknown, unmeasured=unmeasured, is_shown=shown)
 
 
 def _known(value: float) -> float | None:
@@ -110,19 +106,17 @@ def _is_shown(comparison: Comparison, place: int) -> bool:
     return bare is not None and comparison.pair(place, bare).verdict is Verdict.BETTER
 
 
-def _by_score(
-    comparison: Comparison, fitting: Sequence[int]
-) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[()]]:
+def _by_score(comparison: Comparison, fitting: Sequence[int]) -> Choice:
     best = fitting[0]  # rows are ordered by their score
     tied = tuple(p for p in fitting[1:] if comparison.pair(best, p).verdict is not Verdict.BETTER)
-    return best, tied, tuple(fitting), ()
+    scores = comparison.rows.test_score
+    return Choice("score", best, tied, tuple(fitting), {place: float(scores[place]) for place in fitting})
 
 
-def _by_cost(
-    comparison: Comparison, tables: Tables, quantity: str, fitting: Sequence[int]
-) -> tuple[int | None, tuple[int, ...], tuple[int, ...], tuple[int, ...], dict[int, float | None]]:
+def _by_cost(comparison: Comparison, tables: Tables, goal: str, fitting: Sequence[int]) -> Choice:
+    quantity = GOALS[goal]
     frame = comparison.rows.iloc[list(fitting)]
-    good = good_enough(frame, next(frame.itertuples()))
+    good = good_enough(frame, comparison.listed[fitting[0]])
     trials = tables["trials"]
     by_seed = {
         place: of_trials(quantity, trials[trials.trial_id.isin(comparison.rows.trial_ids[place])], tables)
@@ -130,13 +124,12 @@ def _by_cost(
     }
     values = {place: None if series.empty else float(series.median()) for place, series in by_seed.items()}
     costs = {place: value for place, value in values.items() if value is not None and bool(good[place])}
-    considered = tuple(sorted(costs, key=lambda place: costs[place]))
     not_good = tuple(place for place in fitting if not bool(good[place]))
-    if not considered:
-        return None, (), (), not_good, values
-    best = considered[0]
-    tied = tuple(p for p in considered[1:] if not _is_cheaper(quantity, by_seed[best], by_seed[p]))
-    return best, tied, considered, not_good, values
+    if not costs:
+        return Choice(goal, None, values=values, not_good=not_good)
+    best, *others = considered = tuple(sorted(costs, key=lambda place: costs[place]))
+    tied = tuple(place for place in others if not _is_cheaper(quantity, by_seed[best], by_seed[place]))
+    return Choice(goal, best, tied, considered, values, not_good=not_good)
 
 
 def _is_cheaper(quantity: str, cheap: pd.Series, dear: pd.Series) -> bool:
@@ -150,7 +143,7 @@ def _is_cheaper(quantity: str, cheap: pd.Series, dear: pd.Series) -> bool:
 
 def names(comparison: Comparison) -> list[str]:
     """What each row is called: its method, with the arguments in which rows of that method differ."""
-    rows = list(comparison.rows.itertuples())
+    rows = comparison.listed
     args = [{**json.loads(row.objective_args), **json.loads(row.method_args)} for row in rows]
     counts = Counter(row.method for row in rows)
     called = []

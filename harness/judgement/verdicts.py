@@ -100,6 +100,11 @@ class Comparison:
     """The source of each example; None where each is its own."""
 
     @property
+    def listed(self) -> list[Any]:
+        """The rows one by one, whose attributes are the columns."""
+        return list(self.rows.itertuples())
+
+    @property
     def higher_is_better(self) -> bool:
         """Direction of the metric."""
         return bool(self.rows.higher_is_better.iloc[0])

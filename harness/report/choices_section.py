@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from harness.figures.style import bytes_text, percent_text
-from harness.judgement.bradley_terry import Guards, Rating, guards, ratings
+from harness.judgement.bradley_terry import ELO, Guards, Rating, guards, rated_by, ratings
 from harness.judgement.fronts import on_front
 from harness.judgement.intervals import SPREAD_SEEDS
 from harness.judgement.normalised import OverTasks, over_tasks
@@ -50,7 +50,7 @@ def choices(tables: Tables) -> Html:
 
 
 def _has_policies(comparison: Comparison) -> bool:
-    return any(is_trained(row) and not is_reward_model(row) for row in comparison.rows.itertuples())
+    return any(is_trained(row) and not is_reward_model(row) for row in comparison.listed)
 
 
 def _table(comparison: Comparison, tables: Tables) -> str:
@@ -91,15 +91,17 @@ def stability(comparison: Comparison, tables: Tables) -> list[str]:
     for cost in _COSTS:
         said += _of_front(on_front(comparison, cost, tables), cost, called)
     if (strengths := ratings(comparison)) is not None:
-        said.append(_of_wins(strengths, called))
+        said.append(_of_wins(dict(enumerate(strengths)), "the task's metric", called))
         said += _of_guards(comparison, tables, called)
+    if (by_reward := rated_by("reward", comparison, tables)) is not None:
+        said.append(_of_wins(by_reward, "the reward model", called))
     return said
 
 
 def _of_ranks(first: np.ndarray, tau: float, comparison: Comparison, called: Sequence[str]) -> str:
     order = np.argsort(-first, kind="stable")
     shares = [f"{called[place]} {percent_text(float(first[place]))}" for place in order[:_NAMED] if first[place] > 0]
-    single = any(row.seeds < SPREAD_SEEDS and is_trained(row) for row in comparison.rows.itertuples())
+    single = any(row.seeds < SPREAD_SEEDS and is_trained(row) for row in comparison.listed)
     over = "other test examples (some methods have one seed)" if single else "other seeds and test examples"
     return f"with {over}, the best score would be that of {', '.join(shares)}; two such orders agree by τ = {tau:.2f}"
 
@@ -122,23 +124,22 @@ def _of_front(shares: np.ndarray, cost: str, called: Sequence[str]) -> list[str]
     return [f"on the front of score against {QUANTITIES[cost].text}, {'; '.join(parts)}"]
 
 
-def _of_wins(strengths: Sequence[Rating], called: Sequence[str]) -> str:
-    order = sorted(range(len(strengths)), key=lambda place: -strengths[place].strength)
+def _of_wins(strengths: Mapping[int, Rating], judge: str, called: Sequence[str]) -> str:
+    best = sorted(strengths, key=lambda place: -strengths[place].strength)[:_NAMED]
     shown = [
-        f"{called[place]} {strengths[place].elo:+.0f} [{_elo(strengths[place].low):+.0f}, "
-        f"{_elo(strengths[place].high):+.0f}]"
-        for place in order[:_NAMED]
+        f"{called[place]} {_elo(one.strength):+.0f} [{_elo(one.low):+.0f}, {_elo(one.high):+.0f}]"
+        for place, one in ((place, strengths[place]) for place in best)
     ]
-    return f"answer by answer, judged by the task's metric (Bradley–Terry, Elo scale, mean 0): {', '.join(shown)}"
+    return f"answer by answer, judged by {judge} (Bradley–Terry, Elo scale, mean 0): {', '.join(shown)}"
 
 
 def _elo(strength: float) -> float:
-    return Rating(strength, 0, 0, 0, 0, 0).elo
+    return float(ELO * strength)
 
 
 def _of_guards(comparison: Comparison, tables: Tables, called: Sequence[str]) -> list[str]:
     """Who answers at the shortest and the longest, where answers are texts of several words."""
-    found = [(called[row.Index], guards(row.trial_ids, tables)) for row in comparison.rows.itertuples()]
+    found = [(called[row.Index], guards(row.trial_ids, tables)) for row in comparison.listed]
     known = [(name, one) for name, one in found if one is not None]
     if len(known) < 2 or max(one.words for _, one in known) < 2:
         return []

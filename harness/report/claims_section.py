@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pandas as pd
+
 from harness.figures.panels import FACET, labelled, rows
 from harness.figures.style import bytes_text, count_text, rate_text, score_text, seconds_text
 from harness.judgement.claim_verdicts import ClaimVerdict, Evidence, Judgement, Place, judge
@@ -42,9 +44,9 @@ def claims(tables: Tables) -> Html:
 
 def _labels(evidence: Evidence) -> dict[tuple[str, ...], str]:
     """How each row is called among those of its task and model, by its trials."""
-    if evidence.rows.empty:
+    if not evidence.rows:
         return {}
-    groups = evidence.rows.groupby(FACET, sort=False)
+    groups = pd.DataFrame(evidence.rows).groupby(FACET, sort=False)
     return {row.trial_ids: row.label for _, frame in groups for row in rows(labelled(frame))}
 
 
@@ -64,7 +66,7 @@ def evidence_lines(one: Judgement, labels: dict[tuple[str, ...], str]) -> list[s
     lines = [_line(one, place, labels) for place in ordered[:_PLACES]]
     if rest := ordered[_PLACES:]:
         counts = {verdict: sum(place.verdict is verdict for place in rest) for verdict in _ORDER}
-        said = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+        said = ", ".join(f"{verdict.value} {count}" for verdict, count in counts.items() if count)
         lines.append(f"{len(rest)} more places: {said}.")
     if one.unlike:
         assert one.claim.check.alike is not None  # noqa: S101  (nothing else leaves pairs out)

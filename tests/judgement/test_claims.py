@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -29,7 +31,7 @@ def judged(check: Check, tables: dict[str, pd.DataFrame]) -> Judgement:
 
 def check(**given: object) -> Check:
     usual = {"quantity": SCORE, "left": {"method": "lora"}, "relation": "better", "right": {"method": "full"}}
-    return Check.model_validate_json(pd.io.json.ujson_dumps({**usual, **given}))
+    return Check.model_validate_json(json.dumps({**usual, **given}))
 
 
 def cell(side: Side, other: Side, wanted: Check, lead: float, spread: float, number: int) -> Cell:
@@ -37,14 +39,14 @@ def cell(side: Side, other: Side, wanted: Check, lead: float, spread: float, num
     method = (side.methods or other.methods or ("lora",))[0]
     args = {name: value[0] if isinstance(value, list) else value for name, value in side.method_args.items()}
     columns: dict[str, object] = {name: values[0] for name, values in wanted.where.items()}
-    columns |= {"method_args": pd.io.json.ujson_dumps(args), "objective": (*side.objectives, "sft")[0]}
+    columns |= {"method_args": json.dumps(args), "objective": (*side.objectives, "sft")[0]}
     quantity = QUANTITIES[wanted.quantity]
     sign = 1.0 if quantity.higher_is_better else -1.0
     noise = np.random.default_rng(number).normal(0, 0 if quantity.counted else spread, 3)
     by_seed = [(math.exp if quantity.ratio else float)(sign * lead + one) for one in noise]
     costs = {quantity.column: by_seed} if quantity.column and quantity.name != SCORE else {}
     extra = {wanted.metric: by_seed, "kl": [3.0] * 3} if wanted.metric else {}
-    latency = {} if quantity.column else {side.variant: by_seed}
+    latency = {} if quantity.column else {str(side.variant): by_seed}
     scores = noisy(0.5 + (lead if quantity.name == SCORE else 0), seed=number, spread=spread) + noise[:, None]
     return Cell(method, scores, columns, costs, extra, latency)
 
@@ -53,7 +55,7 @@ def cells_of(claim: Claim, lead: float, spread: float) -> list[Cell]:
     """Cells on a task of their own, in which the left side of the claim leads by ``lead`` (or a logarithm of it)."""
     wanted = claim.check
     ends = [(None, lead)] if wanted.along is None else [(SMALL, 0.0), (BIG, lead)]
-    cells = []
+    cells: list[Cell] = []
     for number, (size, ahead) in enumerate(ends):
         model = f"m{number}" if wanted.along == "model_params" else "m"
         for side, other, by in ((wanted.left, wanted.right, ahead), (wanted.right, wanted.left, 0.0)):
@@ -92,10 +94,10 @@ def test_a_claim_agrees_where_it_is_true_disagrees_where_it_is_false_and_may_be_
     counted = QUANTITIES[ALL[name].check.quantity].counted  # nothing that is counted stays undecided
     for which, verdict in enumerate(verdicts[: 2 if counted else 3]):
         known = evidence(which)
-        found = judge(ALL[name], replace(known, rows=known.rows[known.rows.task == name]))
+        found = judge(ALL[name], replace(known, rows=tuple(row for row in known.rows if row.task == name)))
         assert (found.verdict, len(found.places)) == (verdict, 1), found.reason
         assert (found.places[0].smallest is None) == (verdict is not ClaimVerdict.CANNOT_TELL)
-    nothing = judge(ALL[name], replace(evidence(0), rows=evidence(0).rows.iloc[:0]))
+    nothing = judge(ALL[name], replace(evidence(0), rows=()))
     assert nothing.verdict is ClaimVerdict.NOT_RUN and nothing.reason
 
 
@@ -261,3 +263,10 @@ def test_the_claims_of_the_courses_are_there() -> None:
     assert {"adapter", "prompt", "prefix", "bitfit", "lora", "qlora", "bitdelta", "llama_adapter", "head"} <= methods
     assert {"dpo", "ppo", "rrhf", "clm"} <= {name for side in sides for name in side.objectives}
     assert len(ALL) >= 30
+
+
+def test_the_page_names_every_key_and_quantity_of_a_check() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "recommend.md").read_text(encoding="utf-8")
+    page = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    named = {word for code in re.findall(r"`([^`]+)`", page) for word in re.findall(r"\w+", code)}
+    assert set(Check.model_fields) | QUANTITIES.keys() | {"variant", "method_args"} <= named

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from harness.judgement.bradley_terry import guards, rated, ratings
+from harness.judgement.bradley_terry import guards, rated, rated_by, ratings
 from harness.judgement.fronts import costs_drawn, front_shares, on_front
 from harness.judgement.intervals import Floats
 from harness.judgement.normalised import iqm, over_tasks
@@ -217,3 +217,17 @@ def test_what_a_judge_may_like_stands_beside() -> None:
     found = guards(["a"], {"generations": answers})
     assert found is not None and (found.words, found.repetition) == (3.5, 0.25)
     assert guards(["b"], {"generations": answers}) is not None and guards(["c"], {"generations": answers}) is None
+
+
+def test_a_stored_reward_may_be_the_judge_of_those_who_have_it() -> None:
+    tables = scored(*(Cell(m, noisy(0.5, 2, 40, seed=n)) for n, m in enumerate(("lora", "full", "head"))))
+    (comparison,) = comparisons(tables)
+    assert rated_by("reward", comparison, tables) is None
+    rewards = tables["example_scores"].assign(metric="reward")
+    of_full = rewards.trial_id.str.contains("full")
+    rewards = rewards.assign(value=rewards.value + 5 * of_full)[~rewards.trial_id.str.contains("head")]
+    stored = {**tables, "example_scores": pd.concat([tables["example_scores"], rewards])}
+    found = rated_by("reward", comparison, stored)
+    assert found is not None
+    best = {comparison.rows.method[place]: rating.wins for place, rating in found.items()}
+    assert best == {"full": 80, "lora": 0}

@@ -1,0 +1,135 @@
+"""The sections on what to take and on what the papers say: true on known and on odd tables, and trusting no text."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.scored_tables import Cell, noisy, scored
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.judgement.claim_verdicts import Evidence, judge
+from harness.judgement.claims import load_all
+from harness.judgement.statistics import aggregate
+from harness.judgement.verdicts import compare
+from harness.report.choices_section import choices, stability
+from harness.report.claims_section import claims, evidence_lines
+
+EVIL = "<img src=x onerror=alert(1)>"
+CLAIMS = {claim.name: claim for claim in load_all()}
+
+
+def text(markup: str) -> str:
+    return " ".join(html.unescape(re.sub("<[^>]+>", " ", markup)).split())
+
+
+def tables(seeds: int = 3, **columns: object) -> dict[str, pd.DataFrame]:
+    usual = {"base_score": 0.2, **columns}
+    costs = {"full": (9e9, 90.0, 9e8), "lora": (2.9e9, 50.0, 1e6)}
+    levels = {"full": 0.6, "lora": 0.5}
+    cells = [Cell("baseline", noisy(0.2, seeds, seed=9), {"method_args": '{"shots": 0}', **usual})]
+    for number, (method, (peak, seconds, stored)) in enumerate(costs.items()):
+        by_seed = {"peak_train_bytes": peak, "chain_train_s": seconds, "checkpoint_bytes": stored}
+        latency = {"plain": [0.02] * seeds} | ({"merged": [0.0201] * seeds} if method == "lora" else {})
+        spent = {name: [value] * seeds for name, value in by_seed.items()}
+        cells.append(Cell(method, noisy(levels[method], seeds, seed=number), usual, spent, latency=latency))
+    return scored(*cells)
+
+
+def lines(name: str, of: dict[str, pd.DataFrame]) -> list[str]:
+    return evidence_lines(judge(CLAIMS[name], Evidence.of(of)), {})
+
+
+def test_the_recommendations_of_a_known_sweep() -> None:
+    said = text(choices(tables()).text)
+    assert "Memory score speed latency size 4 GB lora lora lora lora 16 GB full full full full" in said
+    assert re.search(
+        r"the best score would be that of full (99|100)[.\d]* %.*; two such orders agree by τ = (0\.9|1)", said
+    )
+    assert "on the front of score against peak memory of training, in 95 % of resamples or more: full, lora" in said
+    assert "(Bradley–Terry, Elo scale, mean 0): full +" in said
+
+
+def test_one_seed_is_said_and_nothing_is_told_apart() -> None:
+    said = text(choices(tables(seeds=1)).text)
+    assert "4 GB lora" in said and "16 GB full, not told from lora" in said
+    assert "with other test examples (some methods have one seed)" in said
+
+
+@pytest.mark.parametrize("section", [choices, claims])
+def test_no_tables_and_no_scores_are_said(section: object) -> None:
+    bare = scored(Cell("baseline", noisy(0.2, 1), {"method_args": '{"shots": 0}'}))
+    for some in (bare, {"trials": tables()["trials"].assign(status="oom")}):
+        said = text(section(some).text)  # type: ignore[operator]
+        assert said.startswith(("No trained model was scored", f"Not run here ({len(CLAIMS)} of {len(CLAIMS)})"))
+
+
+def test_names_are_text() -> None:
+    shown = tables(task=EVIL, model=EVIL)
+    for section in (choices, claims):
+        assert "<img" not in section(shown).text and html.escape(EVIL) in section(shown).text
+
+
+def test_the_evidence_of_a_difference_of_a_ratio_and_of_what_was_not_run() -> None:
+    found = tables()
+    (score,) = lines("lora_learns_less", found)
+    interval = r"-0\.1\d\d \[-0\.\d+, -0\.0\d+\], 3 seeds and 200 examples\."
+    assert re.match(r"agrees on t · m: lora 0\.\d{3}, full 0\.\d{3}; " + interval, score)
+    memory = lines("lora_needs_a_third_of_the_memory", found)
+    assert memory[0] == "agrees on t · m: lora 2.9 GB, full 9 GB; 0.322 times."
+    latency = lines("lora_merged_costs_no_latency", found)
+    assert latency == ["agrees on t · m: lora (merged) 20.1 ms, full 20 ms; 1 times."]
+    assert lines("bitdelta_as_good_as_its_parent", found) == ["Not run here: no row of bitdelta."]
+
+
+def test_doubt_gives_its_reason() -> None:
+    (line,) = lines("lora_learns_less", tables(seeds=1))
+    assert line.startswith("cannot tell on t · m") and line.endswith(
+        "one seed says nothing of the spread between runs."
+    )
+    wide = scored(*(Cell(m, noisy(0.5, 3, 20, seed=n, spread=0.5)) for n, m in enumerate(("lora", "full"))))
+    (line,) = lines("lora_learns_less", wide)
+    assert line.endswith("beyond what is claimed would have been seen with a probability of 80 %.")
+
+
+def test_many_places_are_counted() -> None:
+    several = []
+    for number in range(6):
+        columns: dict[str, object] = {"task": f"t{number}"}
+        several += [
+            Cell("lora", noisy(0.3, seed=2 * number), columns),
+            Cell("full", noisy(0.6, seed=2 * number + 1), columns),
+        ]
+    said = lines("lora_learns_less", scored(*several))
+    assert len(said) == 5 and said[-1] == "2 more places: agrees 2."
+
+
+ODD = st.lists(
+    st.tuples(st.sampled_from([-0.4, 0.0, 0.5, 1.0]), st.sampled_from([None, 1e9, 3e9])), min_size=1, max_size=4
+)
+
+
+@settings(max_examples=4, deadline=None)
+@given(ODD, st.booleans(), st.integers(1, 2), st.booleans())
+def test_no_sentence_is_false_on_odd_tables(
+    rows: list[tuple[float, float | None]], higher: bool, seeds: int, ties: bool
+) -> None:
+    cells = []
+    for number, (level, peak) in enumerate(rows):
+        table = np.full((seeds, 5), level) if ties else noisy(level, seeds, 5, seed=number)
+        costs = {} if peak is None else {"peak_train_bytes": [peak] * seeds}
+        cells.append(Cell(f"m{number}", table, {"higher_is_better": higher}, costs))
+    odd = scored(*cells, metric="of_ones_own")
+    assert "nan" not in choices(odd).text
+    (comparison,) = compare(aggregate(odd), odd)
+    said = stability(comparison, odd)
+    assert (said == []) == (len(rows) == 1)
+    if said:
+        shares = [float(share) for share in re.findall(r"(\d+(?:\.\d+)?) %[,;]", said[0].replace("≈", ""))]
+        assert 0 < sum(shares) <= 101
+    if len({level for level, _ in rows}) == 1 and ties and len(rows) > 1:
+        assert "τ = 0.00" in said[0], "equal rows have no order"
