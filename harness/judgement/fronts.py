@@ -13,16 +13,16 @@ from harness.judgement.verdicts import Comparison
 from harness.results.files import Tables
 
 
-def on_front(comparison: Comparison, cost: str, tables: Tables) -> Floats:
+def on_front(comparison: Comparison, cost: str, tables: Tables, draws: Floats | None = None) -> Floats:
     """For each row the probability that no other is at least as good in score and cost, and better in one.
 
     ``cost`` is one of :data:`harness.judgement.quantities.QUANTITIES`; less is better. Scores are resampled, and costs
     vary by Student's t of the logarithms of their seeds (with one seed, not at all). NaN where a row has no cost; such
-    rows beat no other.
+    rows beat no other. ``draws`` are those of ``resampled``, where they are known.
     """
     trials = tables["trials"]
     by_row = [of_trials(cost, trials[trials.trial_id.isin(ids)], tables) for ids in comparison.rows.trial_ids]
-    scores = resampled(comparison)
+    scores = resampled(comparison) if draws is None else draws
     return front_shares(scores if comparison.higher_is_better else -scores, costs_drawn([list(one) for one in by_row]))
 
 

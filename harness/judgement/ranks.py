@@ -27,11 +27,11 @@ class Ranks:
         return best
 
 
-def ranks(comparison: Comparison) -> Ranks | None:
-    """None where there is nothing to rank: a single row."""
+def ranks(comparison: Comparison, draws: Floats | None = None) -> Ranks | None:
+    """None where there is nothing to rank: a single row. ``draws`` are those of ``resampled``, where they are known."""
     if len(comparison.rows) < 2:
         return None
-    draws = resampled(comparison)
+    draws = resampled(comparison) if draws is None else draws
     return ranks_of(draws if comparison.higher_is_better else -draws)
 
 

@@ -14,6 +14,7 @@ from harness.judgement.normalised import OverTasks, over_tasks
 from harness.judgement.quantities import QUANTITIES
 from harness.judgement.ranks import ranks
 from harness.judgement.recommendation import GOALS, Choice, choose, names
+from harness.judgement.resampling import resampled
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import Comparison, compare, is_reward_model, is_trained
 from harness.report.sections import Html, escape
@@ -56,8 +57,13 @@ def _has_policies(comparison: Comparison) -> bool:
 def _table(comparison: Comparison, tables: Tables) -> str:
     """A line per budget that changes anything, a column per goal."""
     called = names(comparison)
+    peaks = comparison.rows.peak_train_bytes.dropna().to_dict()
     lines: list[tuple[str, list[str]]] = []
+    fitting = None
     for budget in (*_BUDGETS, None):
+        before, fitting = fitting, frozenset(place for place, peak in peaks.items() if budget and peak <= budget)
+        if budget is not None and fitting in (before, frozenset()):
+            continue
         picks = [choose(comparison, tables, goal, budget) for goal in GOALS]
         cells = [_said(pick, called) for pick in picks]
         if all(pick.best is None for pick in picks) or (lines and lines[-1][1] == cells):
@@ -65,7 +71,7 @@ def _table(comparison: Comparison, tables: Tables) -> str:
         label = "any" if budget is None else bytes_text(budget)
         lines.append((label, cells))
     if not lines:
-        return "<p>Nobody measured what training takes, so nothing is recommended by memory.</p>"
+        return "<p>Nothing that a recommendation needs was measured.</p>"
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("Memory", *GOALS))
     body = "".join(
         f"<tr><td>{escape(label)}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
@@ -83,13 +89,14 @@ def _said(choice: Choice, called: Sequence[str]) -> str:
 
 def stability(comparison: Comparison, tables: Tables) -> list[str]:
     """Sentences on the order of a comparison: ranks, fronts and pairwise wins. Empty for a single row."""
-    found = ranks(comparison)
+    draws = resampled(comparison)
+    found = ranks(comparison, draws)
     if found is None:
         return []
     called = names(comparison)
     said = [_of_ranks(found.first, found.tau, comparison, called)]
     for cost in _COSTS:
-        said += _of_front(on_front(comparison, cost, tables), cost, called)
+        said += _of_front(on_front(comparison, cost, tables, draws), cost, called)
     if (strengths := ratings(comparison)) is not None:
         said.append(_of_wins(dict(enumerate(strengths)), "the task's metric", called))
         said += _of_guards(comparison, tables, called)
