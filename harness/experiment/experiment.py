@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from harness import catalog, methods, objectives
-from harness.experiment import quiet
+from harness.experiment import quiet, rows
 from harness.experiment.parallel import launch
 from harness.experiment.probes import Probes
 from harness.experiment.stored import StoredBytes
@@ -207,8 +207,8 @@ class Experiment:
         return self.latency
 
     def _time(self, measure: Callable[[], list[Latency]]) -> None:
-        rows, share = undisturbed(measure)
-        self.latency += rows
+        measured, share = undisturbed(measure)
+        self.latency += measured
         self._shares.append(share)
 
     @torch.no_grad()
@@ -324,81 +324,20 @@ class Experiment:
                 columns["mfu"] = mfu
         return columns
 
-    def _tables(self) -> dict[str, list[dict[str, Any]]]:
-        test = self.evaluations.get("test")
-        curves = [
-            {"step": step.step, "split": "train", "metric": metric, "value": value}
-            for step in (self.history.steps if self.history else ())
-            for metric, value in (
-                ("loss", step.loss),
-                ("learning_rate", step.learning_rate),
-                ("grad_norm", step.grad_norm),
-                ("step_s", step.seconds),
-                ("tokens", float(step.tokens)),
-                ("slots", step.slots),
-            )
-            if value is not None
-        ]
-        curves += [dataclasses.asdict(point) for point in (self.history.curves if self.history else ())]
+    def _tables(self) -> dict[str, rows.Rows]:
         scores = [(split, score) for split, evaluation in self.evaluations.items() for score in evaluation.scores]
         scores += [(split, score) for split, extra in self.scores.items() for score in extra]
         scores += self.probes.scores()
         if self.base.spec.is_random:
             scores = []
         return {
-            "scores": [
-                {"split": split, "metric": score.metric, "value": score.value, "stderr": score.stderr, "n": score.n}
-                for split, score in scores
-            ],
-            "example_scores": [
-                {"split": split, "example": example, "metric": metric, "value": value}
-                for split, score in scores
-                for metric, values in score.by_example.items()
-                if split in self.evaluations and len(values) == len(self.evaluations[split].examples)
-                for example, value in zip(self.evaluations[split].examples, values, strict=True)
-            ]
-            + list(self.probes.example_scores()),
-            "curves": curves,
-            "memory": self._memory_rows(),
+            "scores": rows.scores(scores),
+            "example_scores": [*rows.example_scores(scores, self.evaluations), *self.probes.example_scores()],
+            "curves": rows.curves(self.history),
+            "memory": rows.memory(self.history, self._weights_bytes, self._load_peak, self.peak_inference_bytes),
             "latency": [dataclasses.asdict(row) for row in self.latency],
-            "generations": [
-                {
-                    "example": index,
-                    "prompt": answer.prompt,
-                    "output": answer.output,
-                    "reference": " ||| ".join(answer.references),
-                }
-                for index, answer in enumerate(test.answers if test else ())
-            ],
+            "generations": rows.generations(self.evaluations.get("test")),
         }
-
-    def _memory_rows(self) -> list[dict[str, Any]]:
-        history = self.history
-        sizes: dict[tuple[str, str], int | None] = {
-            ("load", "weights"): self._weights_bytes,
-            ("load", "peak"): self._load_peak,
-            ("evaluate", "peak"): self.peak_inference_bytes,
-        }
-        if history is not None:
-            parts = {
-                "weights": history.weights_bytes,
-                "gradients": history.gradients_bytes,
-                "optimizer": history.optimizer_bytes,
-                "activations": history.activations_bytes,
-            }
-            sizes |= {("train", category): size for category, size in parts.items()}
-            sizes["train", "peak"] = history.peak_train_bytes
-            sizes["train", "reserved"] = history.peak_reserved_bytes
-            sizes["train", "process"] = history.process_bytes
-            if history.peak_train_bytes is not None and None not in parts.values():
-                # On CPU this holds the interpreter and its libraries too.
-                rest = history.peak_train_bytes - sum(size for size in parts.values() if size is not None)
-                sizes["train", "other"] = max(rest, 0)
-        return [
-            {"phase": phase, "category": category, "bytes": size}
-            for (phase, category), size in sizes.items()
-            if size is not None
-        ]
 
     def _on_step(self, step: int, steps: int, loss: float | None) -> None:
         self._tell("train", step=step, steps=steps, loss=loss)

@@ -15,7 +15,8 @@ from harness.figures.published_panels import lines_view
 from harness.figures.style import bytes_text, count_text, seconds_text
 from harness.figures.timing import undisturbed
 from harness.figures.words import leading
-from harness.judgement.statistics import CELL, SETTING, select
+from harness.judgement.statistics import select
+from harness.results.selection import CELL, SETTING
 
 _TOKENS = 1e6
 _X = "Parameters of the base model (log scale)"

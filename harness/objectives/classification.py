@@ -17,4 +17,4 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
     """Train in place: an encoder with a head on the labels, a decoder on the labels' words."""
     if not tuned.base.has_head:
         return sft.fit(tuned, data, settings)
-    return train_head(tuned, [e.text for e in data.train], [e.label for e in data.train], settings)
+    return train_head(tuned, [(e.text, e.label) for e in data.train], settings)

@@ -18,5 +18,5 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
     """Train in place: an encoder with a head on the standardised number, a decoder on its text."""
     if not tuned.base.has_head:
         return sft.fit(tuned, data, settings)
-    scored = [e for e in data.train if e.target is not None]
-    return train_head(tuned, [e.text for e in scored], [data.scale.standard(e.target) for e in scored], settings)
+    targets = (None if e.target is None else data.scale.standard(e.target) for e in data.train)
+    return train_head(tuned, [(e.text, target) for e, target in zip(data.train, targets, strict=True)], settings)

@@ -11,15 +11,19 @@ from harness.networks.tuned import Tuned
 from harness.training.trainer import History, Settings, train
 
 
-def train_head(tuned: Tuned, texts: Sequence[str], labels: Sequence[float], settings: Settings) -> History:
-    """Train in place by the network's own loss: whole numbers as labels are classes, others targets.
+def train_head(tuned: Tuned, rows: Sequence[tuple[str, float | None]], settings: Settings) -> History:
+    """Train in place, by the network's own loss, on texts with labels: whole numbers are classes, others targets.
+
+    A text without a label is left out.
 
     Texts are cut to the budget's ``max_length`` tokens. Batches have ids and mask of shape (rows, longest), and labels
     of shape (rows,).
     """
     tokenizer = tuned.base.tokenizer
-    ids = tokenizer(list(texts), truncation=True, max_length=settings.budget.max_length)["input_ids"]
-    whole = tokenizer(list(texts), verbose=False)["input_ids"]
+    texts = [text for text, label in rows if label is not None]
+    labels = [label for _, label in rows if label is not None]
+    ids = tokenizer(texts, truncation=True, max_length=settings.budget.max_length)["input_ids"]
+    whole = tokenizer(texts, verbose=False)["input_ids"]
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = tokenizer.pad({"input_ids": [row["input_ids"] for row in rows]}, return_tensors="pt")

@@ -127,7 +127,7 @@ def test_one_task_alone_and_tasks_of_a_users_own_are_no_group() -> None:
 
 
 def test_the_report_shows_averages_and_reasons() -> None:
-    text = "".join(sections.of_groups(group_averages(tables(whole(seeds=1)))))
+    text = sections.groups(tables(whole(seeds=1))).text
     assert "<h3>glue_no_wnli</h3>" in text and "wnli is missing" in text and "8 of 8" in text
 
 
