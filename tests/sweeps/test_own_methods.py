@@ -96,7 +96,7 @@ def test_a_sweep_written_out_plans_the_same_trials_from_anywhere(
 
 
 def test_lists_are_axes_unless_the_default_is_one(home: Path) -> None:
-    given = "methods={norms.py: {times: [1, 2], sizes: [3, 4]}}"
+    given = "methods={norms.py: {learning_rate: 1.0e-3, times: [1, 2], sizes: [3, 4]}}"
     assert [t.method_args["times"] for t in trials(home / "mine.yaml", given)] == [1, 2]
     assert trials(home / "mine.yaml", given)[0].method_args["sizes"] == [3, 4]
 
