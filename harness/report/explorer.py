@@ -86,7 +86,7 @@ class Explorer:
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        display(self.view)
+        display(self.view)  # type: ignore[no-untyped-call]
 
     @property
     def shown(self) -> pd.DataFrame:
@@ -211,7 +211,7 @@ def _plot(known: pd.DataFrame, x: Axis, y: Axis) -> tuple[bytes, list[tuple[floa
             if logarithmic and (known[column] > 0).any():
                 axis.axes.set(**{f"{axis.axis_name}scale": "symlog" if (known[column] <= 0).any() else "log"})
         figure.draw_without_rendering()
-        pixels = axes.transData.transform(known[[x[0], y[0]]].to_numpy(dtype=float)) if len(known) else []
+        pixels: Any = axes.transData.transform(known[[x[0], y[0]]].to_numpy(dtype=float)) if len(known) else []
         width, height = figure.get_size_inches() * figure.dpi
         return _png(figure), [(float(left) / width, 1 - float(up) / height) for left, up in pixels]
 

@@ -117,7 +117,7 @@ def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
     if isinstance(drawn, Nothing):
         return Html("")
     png, svg = save(drawn, Path(out_dir) / "figures", name)
-    kind, picture = ("svg+xml", svg) if svg.stat().st_size <= _LARGE_BYTES else ("png", png)
+    kind, picture = ("svg+xml", svg) if svg.stat().st_size <= _LARGE_BYTES else _smaller(svg, png)
     data = base64.b64encode(picture.read_bytes()).decode()
     files = f'<a href="figures/{name}.svg">SVG</a>, <a href="figures/{name}.png">PNG</a>'
     image = f'<img alt="{escape(title_of(drawn))}" src="data:image/{kind};base64,{data}">'
@@ -125,6 +125,10 @@ def figure(name: str, tables: Tables, out_dir: str | Path) -> Html:
         f"<figure>{scroll(image, DESCRIPTIONS[name])}"
         f"<figcaption>{escape(DESCRIPTIONS[name])} {files}</figcaption></figure>"
     )
+
+
+def _smaller(svg: Path, png: Path) -> tuple[str, Path]:
+    return ("png", png) if png.stat().st_size < svg.stat().st_size else ("svg+xml", svg)
 
 
 def machine(tables: Tables) -> Html:
