@@ -130,7 +130,8 @@ def line_views(
         alone = int((~joined).sum())
         if joined.any():
             where = " · ".join(map(str, key)) + (f" · {alone} {_ALONE[alone == 1]} left out" if alone else "")
-            drawn = shortened(rows[joined].reset_index(drop=True))
+            drawn = labelled(rows[joined].reset_index(drop=True), [series.x, *among])  # fewer rows need fewer words
+            drawn = shortened(drawn)
             length = int(drawn.label.str.len().max())
             lines.append(View(where, partial(draw, frame=drawn), drawn.label.nunique(), name_length=length))
     return lines
