@@ -59,7 +59,9 @@ def _view(model: str, frame: pd.DataFrame) -> View:
 
 
 _PER_TASK = (
+    "notebook",
     "objective",
+    "objective_args",
     "train_examples",
     "batch_size",
     "epochs",
