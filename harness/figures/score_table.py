@@ -34,7 +34,10 @@ _SUPERVISED = ("classification", "sft", "clm")
 
 
 def _view(model: str, frame: pd.DataFrame) -> View | None:
-    """None where no label stands on two tasks. Rows that differ in their budget alone have one label, because each task may have a budget of its own."""
+    """The table of one model; None where no label stands on two tasks.
+
+    Rows that differ in their budget alone have one label, because each task may have a budget of its own.
+    """
     frame = frame.assign(column=frame.task + "\n" + frame.primary_metric.fillna(""))
     frame = labelled(frame.reset_index(drop=True), _PER_TASK)
     double = frame.duplicated(["label", "column"], keep=False)
