@@ -62,7 +62,7 @@ def _rated(frame: pd.DataFrame, tables: Tables) -> list[pd.DataFrame]:
 def _words(trial_ids: Sequence[str], tables: Tables) -> str:
     """The mean length of the answers, which a judge may like or dislike for itself; '' where none are stored."""
     stored = guards(trial_ids, tables)
-    return "" if stored is None else f" · {stored.words:.0f} words"
+    return "" if stored is None else f" · {stored.words:.0f} word{'' if round(stored.words) == 1 else 's'}"
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:

@@ -24,6 +24,9 @@ WIDTH = 9.6
 _PUBLISHED = "#f4f1ea"
 """The background of a panel that shows numbers of others."""
 
+_LEVEL = 4
+"""More names than this below an axis stand aslant."""
+
 _ROUNDS = 4
 """How often a figure is laid out at most."""
 
@@ -64,6 +67,12 @@ class Panel:
         self.axes.set_xticks(sorted(set(values)), [text(value) for value in sorted(set(values))])
         self.axes.minorticks_off()
         self._later.insert(0, lambda: labels.thin_out(self.axes))
+
+    def kinds(self, values: Sequence[float], text: Callable[[float], str]) -> None:
+        """Ticks of the x axis at ``values``, every one with its name, aslant where there are many."""
+        places = sorted(set(values))
+        aslant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(places) > _LEVEL else {}
+        self.axes.set_xticks(places, [text(value) for value in places], **aslant)
 
     def finish(self) -> None:
         """Place the labels."""

@@ -80,7 +80,8 @@ def draw_lines(panel: Panel, frame: pd.DataFrame, series: Series, y_label: str, 
     for drawn in axes.lines if not series.is_series else ():
         drawn.set(linestyle=":", linewidth=0.9)
     _scale(axes, series, frame[series.y])
-    panel.ticks(frame[series.x].tolist(), series.x_text)  # behind the scale, which sets ticks of its own
+    mark = panel.ticks if series.is_series else panel.kinds
+    mark(frame[series.x].tolist(), series.x_text)  # behind the scale, which sets ticks of its own
     axes.set(xlabel=series.x_label, ylabel=y_label)
     panel.label_ends(*zip(*ends.values(), strict=True), list(ends), [looks[label].colour for label in ends])
 
@@ -130,7 +131,8 @@ def line_views(
         alone = int((~joined).sum())
         if joined.any():
             where = " · ".join(map(str, key)) + (f" · {alone} {_ALONE[alone == 1]} left out" if alone else "")
-            drawn = shortened(rows[joined].reset_index(drop=True))
+            drawn = labelled(rows[joined].reset_index(drop=True), [series.x, *among])  # fewer rows need fewer words
+            drawn = shortened(drawn)
             length = int(drawn.label.str.len().max())
             lines.append(View(where, partial(draw, frame=drawn), drawn.label.nunique(), name_length=length))
     return lines

@@ -22,8 +22,8 @@ from harness.tasks.metrics import METRICS
 #: The rungs from below; an objective that is none of them has no place on the ladder.
 RUNGS = ("untrained", "sft", "best_of_n", "rrhf", "dpo", "kto", "orpo", "grpo", "rloo", "ppo")
 
-_DISTANCES = ("kl",)
-"""Measures of distance, which are neither good nor bad."""
+_NONE_OF_A_POLICY = ("kl", "reward_accuracy")
+"""A distance, which is neither good nor bad, and a measure of the judge."""
 
 
 def draw(tables: Tables) -> Figure | Nothing:
@@ -41,7 +41,7 @@ def draw(tables: Tables) -> Figure | Nothing:
     own = own.assign(rung=own.objective.where(own.method != BASELINE, RUNGS[0]))
     opponent = measures(tables, climbed, OPPONENT).assign(rung="sft")
     frame = pd.concat([own, opponent], ignore_index=True)
-    frame = frame[~frame.metric.isin(_DISTANCES)]
+    frame = frame[~frame.metric.isin(_NONE_OF_A_POLICY)]
     views = []
     for key, rows in frame.groupby([*FACET, "metric"], sort=False):
         rungs = _rungs(rows)

@@ -20,17 +20,24 @@ _MEAN = "mean"
 def draw(tables: Tables) -> Figure | Nothing:
     """A table per model: mean test scores and half their intervals, shaded from the worst to the best of a task."""
     chosen = aggregate(tables)
-    scored = chosen[chosen.test_score.notna() & (chosen.objective != "reward")]
+    scored = chosen[chosen.test_score.notna() & chosen.objective.isin(_SUPERVISED)]
     several = scored.groupby(["model", "method", "method_args"], dropna=False).task.transform("nunique") > 1
     models = list(scored.model[several].unique()) if len(scored) else []
-    if not models:
+    panels = [view for model in models if (view := _view(str(model), scored[scored.model == model])) is not None]
+    if not panels:
         return Nothing(why_empty(tables["trials"], "no method was scored on two tasks with one model"))
-    panels = [_view(str(model), scored[scored.model == model]) for model in models]
     return compose([*panels, _glue()], height=lambda rows: 1.1 + 0.36 * rows)
 
 
-def _view(model: str, frame: pd.DataFrame) -> View:
-    """Rows that differ in their budget alone have one label, because each task may have a budget of its own."""
+_SUPERVISED = ("classification", "sft", "clm")
+"""The objectives whose scores are those of the task; a reward model's, or a policy's, are another matter."""
+
+
+def _view(model: str, frame: pd.DataFrame) -> View | None:
+    """The table of one model; None where no label stands on two tasks.
+
+    Rows that differ in their budget alone have one label, because each task may have a budget of its own.
+    """
     frame = frame.assign(column=frame.task + "\n" + frame.primary_metric.fillna(""))
     frame = labelled(frame.reset_index(drop=True), _PER_TASK)
     double = frame.duplicated(["label", "column"], keep=False)
@@ -38,6 +45,8 @@ def _view(model: str, frame: pd.DataFrame) -> View:
     several = frame.groupby("label").column.transform("nunique") > 1
     alone = int((~several).sum())
     frame = shortened(frame[several].reset_index(drop=True))
+    if frame.empty:
+        return None
     cells = frame.pivot_table(index="label", columns="column", values="test_score", sort=False)
     halves = ((frame.ci_high - frame.ci_low) / 2).groupby([frame.label, frame.column]).mean().unstack()
     higher = frame.groupby("column").higher_is_better.first()
@@ -59,7 +68,9 @@ def _view(model: str, frame: pd.DataFrame) -> View:
 
 
 _PER_TASK = (
+    "notebook",
     "objective",
+    "objective_args",
     "train_examples",
     "batch_size",
     "epochs",

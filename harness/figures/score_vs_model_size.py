@@ -23,7 +23,8 @@ _T5 = {"t5-small": 77e6, "t5-base": 248e6, "t5-large": 783e6, "t5-xl": 2.85e9, "
 def draw(tables: Tables) -> Figure | Nothing:
     """Mean test score and its interval against the size of the base model; a panel per task."""
     chosen = aggregate(tables)
-    panels = line_views(chosen[chosen.test_score.notna()], _draw, _FACET, _SERIES, among=["model_revision", "model"])
+    scored = chosen[chosen.test_score.notna() & (chosen.objective != "reward")]
+    panels = line_views(scored, _draw, _FACET, _SERIES, among=["model_revision", "model"])
     if not panels:
         return Nothing(why_empty(tables["trials"], "no method was scored on models of two sizes"))
     return compose([*panels, _lester()], height=lambda lines: max(4.0, 1.6 + 0.2 * lines))
