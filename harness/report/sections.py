@@ -104,8 +104,8 @@ def of_groups(averages: Sequence[GroupAverage]) -> Iterable[str]:
             "The mean over the members on test, each with its selected setting and the metrics of the group's paper; "
             "± is one standard error over seeds, and says nothing of the test examples."
         )
-        parts = [f"{group.description[:1].upper()}{group.description[1:]}.", f"{group.notes}." if group.notes else ""]
-        yield f"<h3>{escape(name)}</h3><p>{escape(' '.join(filter(None, parts)))}</p>{_table(lines, caption)}"
+        said = " ".join(f"{text[:1].upper()}{text[1:]}." for text in (group.description, group.notes) if text)
+        yield f"<h3>{escape(name)}</h3><p>{escape(said)}</p>{_table(lines, caption)}"
 
 
 def _judged(comparisons: Iterable[Comparison]) -> dict[tuple[str, ...], tuple[str, Pair | None]]:

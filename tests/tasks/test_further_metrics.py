@@ -240,6 +240,11 @@ def test_fetch_brings_the_files_of_metrics(
     sweep = {"name": "s", "models": ["tiny-llama"], "tasks": [task], "methods": {"lora": {}}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     asked: list[object] = []
-    monkeypatch.setattr(fetch, "resolve", lambda source, **_: asked.append(source) or tmp_path)
+
+    def resolve(source: object, **_: object) -> Path:
+        asked.append(source)
+        return tmp_path
+
+    monkeypatch.setattr(fetch, "resolve", resolve)
     code, out, _ = command_line.run(monkeypatch, capsys, "fetch", str(tmp_path / "sweep.yaml"))
     assert code == 0 and f"meteor: {tmp_path}" in out and meteor.SOURCE in asked and "rouge_l" not in out
