@@ -15,10 +15,11 @@ from helpers import toy_tasks as toy
 from harness import methods
 from harness.errors import InputError
 from harness.experiment import Experiment
-from harness.experiment import probes as module
 from harness.experiment.probes import Probes, change
 from harness.models.load import Base
+from harness.networks.tuned import Tuned
 from harness.sources.fetch import LocalSource
+from harness.tasks import data as task_data
 from harness.tasks.likelihood import text_nats
 from harness.tasks.metrics import score
 from harness.tasks.probes import SUITES, Suite
@@ -69,7 +70,7 @@ def test_a_method_that_changed_nothing_forgot_exactly_nothing(suite: Suite) -> N
 def test_a_wrecked_model_forgot_what_text_and_tokens_say(suite: Suite) -> None:
     of_base = base()
     tuned = methods.apply("full", of_base)
-    texts = [example.completion for example in module.tasks.load(suite.text).test[:2]]
+    texts = [example.completion for example in task_data.load(suite.text).test[:2]]
     nats, tokens = text_nats(tuned, texts, suite.max_length)
     with torch.no_grad():
         tuned.model.lm_head.weight *= -3
@@ -99,14 +100,19 @@ def test_what_a_notebook_draws_is_before_and_after(suite: Suite) -> None:
     with torch.no_grad():
         tuned.model.lm_head.weight.zero_()
     ((task, before, after),) = asked(tuned, of_base).before_and_after("perplexity")
-    assert (task, after) == (suite.text, pytest.approx(259, rel=1e-4))
+    assert task == suite.text and after == pytest.approx(259, rel=1e-4)
     assert before is not None and before != after
 
 
 def test_the_base_is_asked_once_for_all_trials(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     apply = methods.apply
-    monkeypatch.setattr(module.methods, "apply", lambda name, *args: built.append(name) or apply(name, *args))
+
+    def counted(name: str, of_base: Base) -> Tuned:
+        built.append(name)
+        return apply(name, of_base)
+
+    monkeypatch.setattr(methods, "apply", counted)
     for seed in (0, 1):
         Probes(("retention",), base(seed=seed), load_spec("trec")).before()
     assert built == ["baseline"]
@@ -170,7 +176,7 @@ def test_the_change_of_a_loss_is_that_of_its_sums() -> None:
     """Rises of 1 and 5 nats on 1 and 2 tokens: 6 / 3 = 2 each; 2 + (1 - 2) / 1.5 and 2 + (5 - 4) / 1.5."""
     before, after = score("perplexity", [2.0, 4.0], [1, 2]), score("perplexity", [3.0, 9.0], [1, 2])
     rise = change(before, after)
-    assert (rise.metric, rise.value) == ("nats_per_token", pytest.approx(2.0))
+    assert rise.metric == "nats_per_token" and rise.value == pytest.approx(2.0)
     assert list(rise.values) == pytest.approx([2 - 2 / 3, 2 + 2 / 3])
     assert rise.stderr == pytest.approx(math.sqrt(2 * (2 / 3) ** 2) / math.sqrt(2))
     assert change(after, before).value == pytest.approx(-2.0)
@@ -196,8 +202,8 @@ def test_a_trial_records_what_it_forgot_and_trains_as_without_probes(
     suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = toy.data("generation", [toy.example(f"a{n}:", "b") for n in range(4)], metrics=["exact_match"])
-    load = module.tasks.load
-    monkeypatch.setattr(module.tasks, "load", lambda name, *rest: data if name == "toy" else load(name, *rest))
+    load = task_data.load
+    monkeypatch.setattr(task_data, "load", lambda name, *rest: data if name == "toy" else load(name, *rest))
     monkeypatch.setattr("harness.experiment.experiment.models.load", lambda *_args, **_kwargs: base())
     records, losses = [], []
     for probes in ([], ["retention"]):
@@ -210,7 +216,8 @@ def test_a_trial_records_what_it_forgot_and_trains_as_without_probes(
     silent, probed = records
     assert losses[0] == losses[1]
     assert not {"forgetting", "forgetting_stderr"} & silent.columns.keys()
-    assert probed.columns["forgetting"] != 0 and probed.columns["forgetting_stderr"] > 0
+    columns: dict[str, Any] = probed.columns
+    assert columns["forgetting"] != 0 and columns["forgetting_stderr"] > 0
     assert probed.columns["test_score"] == silent.columns["test_score"]
     extra = [row for row in probed.tables["scores"] if row["split"].startswith("retention")]
     assert len(extra) == len(probed.tables["scores"]) - len(silent.tables["scores"]) == 10

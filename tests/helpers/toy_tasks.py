@@ -79,7 +79,7 @@ def data(kind: str, train: Sequence[Example], test: Sequence[Example] = (), **ch
     return TaskData(TaskSpec.model_validate({**spec, **changes}, strict=False), tuple(train), held, held)
 
 
-def settings(learning_rate: float = 1e-3, **budget: int) -> Settings:
+def settings(learning_rate: float = 1e-3, **budget: Any) -> Settings:
     """A budget of a few steps."""
     return Settings(Budget(**{"train_examples": 8, "batch_size": 4, "max_length": 48, **budget}), learning_rate)
 

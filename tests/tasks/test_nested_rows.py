@@ -66,7 +66,7 @@ def samsum(numbers: range) -> str:
 
 
 #: Task -> its files for training, validation and test, and what makes a file of the rows with these numbers.
-FORMS: dict[str, tuple[tuple[str, str, str], Any]] = {
+FORMS: dict[str, tuple[tuple[str, ...], Any]] = {
     "webnlg": (tuple(f"webnlg_release_v2.1_{name}.json" for name in ("train", "dev", "test")), webnlg),
     "webnlg_2020": (
         ("train/2triples/City.xml", "dev/2triples/City.xml",

@@ -57,7 +57,7 @@ def jsonl(rows: list[dict[str, Any]]) -> str:
     return "\n".join(map(json.dumps, rows)) + "\n"
 
 
-def trial(path: str, **budget: int) -> Trial:
+def trial(path: str, **budget: Any) -> Trial:
     return Trial(
         notebook="methods/full",
         method="full",

@@ -26,7 +26,7 @@ ROWS = [{"input_ids": [10 + i, *range(40, 44 + i)], "labels": [-100, *range(40, 
 SHARES = [1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
 
 
-def settings(seed: int = 0, **budget: int) -> Settings:
+def settings(seed: int = 0, **budget: Any) -> Settings:
     return Settings(Budget(train_examples=6, batch_size=2, epochs=2, max_length=16, **budget), RATE, seed)
 
 
