@@ -85,6 +85,13 @@ def test_settings_run_on_the_first_seed_and_the_best_one_on_all(load: Loader) ->
     assert cells(second) == [*cells(first), (1, 2e-3), (2, 2e-3)]
 
 
+def test_nothing_is_chosen_while_a_setting_still_runs(load: Loader) -> None:
+    sweep = load()
+    first = expand.plan(sweep)
+    ended = {row.trial_id: well(row.trial) for row in first.rows[:2]}
+    assert expand.plan(sweep, ended.get).document() == first.document()
+
+
 def test_with_two_seeds_of_search_their_mean_decides(load: Loader) -> None:
     scores = {(0, 1e-3): 0.9, (1, 1e-3): 0.1, (0, 2e-3): 0.6, (1, 2e-3): 0.6, (0, 4e-3): 0.95, (1, 4e-3): None}
 
