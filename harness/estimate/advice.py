@@ -136,7 +136,8 @@ class _Facts:
         head = base.kind == "encoder"
         sizes = sorted(len(e.text if head else e.prompt + e.completion) / _CHARACTERS for e in loaded.train)
         usual = sizes[(9 * (len(sizes) - 1)) // 10]
-        most = min(_LONGEST, (base.config or {}).get("max_position_embeddings", _LONGEST))
+        config: Mapping[str, Any] = base.config or {}
+        most = min(_LONGEST, config.get("max_position_embeddings", _LONGEST))
         length = next((size for size in (32, 64, 96, 128, 192, 256, 384) if size >= usual), most)
         kind = load_task(task).kind
         return cls(len(loaded.train), min(len(loaded.test), _MOST_SCORED), min(length, most), kind)

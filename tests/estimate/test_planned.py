@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_skipped_with_the_estimate_and_the_limit(
 
 def test_a_trial_whose_parent_does_not_fit_is_skipped_too(made: Callable[..., Plan]) -> None:
     def full_is_large(settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
-        return {setting: 9 * GB if setting.method == "full" else GB for setting in settings}
+        return {setting: planned.Step(9 * GB if setting.method == "full" else GB, 1) for setting in settings}
 
     judged = planned.judge(made(methods={"bitdelta": {}, "lora": {}}), at(4 * GB), full_is_large)
     full, child, other = (row_of(judged, method) for method in ("full", "bitdelta", "lora"))
@@ -168,7 +168,7 @@ def worker(path: Path, *lines: str) -> str:
 def test_a_watch_hears_of_each_setting_and_what_was_traced_before_a_process_died_stays(
     made: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "executable", worker(tmp_path / "python", "5000", "null"))
+    monkeypatch.setattr(sys, "executable", worker(tmp_path / "python", "[5000, 7]", "null"))
     heard: list[tuple[int, int]] = []
     judged = planned.judge(made(), at(GB), watch=lambda estimated, of: heard.append((estimated, of)))
     assert heard == [(0, 3), (1, 3), (2, 3)]
@@ -279,7 +279,8 @@ def test_plan_run_and_force_on_the_command_line(
 
 def test_a_model_that_cannot_take_the_arguments_is_a_skipped_row_with_the_reason(made: Callable[..., Plan]) -> None:
     def refuses_rank_8(settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
-        return {setting: "lora: too much" if '"r": 8' in setting.method_args else GB for setting in settings}
+        fits = planned.Step(GB, 1)
+        return {setting: "lora: too much" if '"r": 8' in setting.method_args else fits for setting in settings}
 
     judged = planned.judge(made(), at(100 * GB), refuses_rank_8)
     assert {row.trial.method_args.get("r"): row.reason for row in judged.rows} == {

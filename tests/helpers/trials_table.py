@@ -39,4 +39,5 @@ def trials(*rows: dict[str, object]) -> pd.DataFrame:
     fill_selection(filled)
     frame = pd.DataFrame(filled, columns=[c.name for c in TRIALS.columns])
     floats = {c.name: "float64" for c in TRIALS.columns if c.kind == "float"}
-    return frame.astype({**floats, "higher_is_better": "boolean"})
+    # As Parquet gives a column of texts, also one in which none has a value.
+    return frame.astype({**floats, "higher_is_better": "boolean", "method_version": "str"})

@@ -172,6 +172,7 @@ CHANGES: dict[str, st.SearchStrategy[object]] = {
     "protocol_version": st.integers(PROTOCOL_VERSION + 1, 99),
     "model_revision": st.none() | st.text("bcd", min_size=1),
     "task_version": st.none() | st.sampled_from(["2", "1+abc"]),
+    "method_version": st.text("bcd", min_size=1),
 }
 BUDGETS: dict[str, st.SearchStrategy[object]] = {
     "train_examples": st.integers(257, 999),

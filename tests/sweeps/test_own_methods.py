@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers import own_methods as own
@@ -191,9 +191,9 @@ def test_a_trial_runs_the_file_that_was_planned_or_none(home: Path) -> None:
 
 def test_its_version_is_a_column(home: Path) -> None:
     (trial,) = trials(home / "mine.yaml")
-    record: dict[str, Any] = {"trial_id": trial.trial_id, "sweep": "mine", "trial": trial, "status": "skipped"}
-    fields = {"reason": "why", "attempt": 0, "started_at": None, "duration_s": None, "environment": {}}
-    row = tables._row(Record.model_construct(**record, **fields, outcome=None, parents={}))
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    record = Record(trial_id=trial.trial_id, sweep="mine", trial=trial, status="ok", started_at=when)
+    row = tables._row(record)
     assert (row["method"], row["method_version"]) == ("own:norms", trial.method_version)
 
 
