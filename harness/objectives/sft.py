@@ -25,7 +25,7 @@ from harness.tasks.kept_tokens import encode_once
 from harness.tasks.logprobs import IGNORED, completion_batch
 from harness.tasks.turns import parse_turns
 from harness.training.mixing import mix
-from harness.training.packing import PackingCollator, by_example
+from harness.training.packing import PackingCollator, by_example, packed_loss
 from harness.training.token_loss import token_loss
 from harness.training.trainer import History, Settings, train
 
@@ -105,7 +105,7 @@ def fit(
         "cut": [row.cut if apart else row["cut"] for row in rows],
     }
     if packing:
-        with by_example(tuned, budget.max_length) as packed_loss:
+        with by_example(tuned, budget.max_length):
             return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, **about_rows)
     collate: Any = CompletionCollator(tokenizer.pad_token_id)
     if apart:

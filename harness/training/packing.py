@@ -19,7 +19,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import IGNORED, Batch
 from harness.training.token_loss import token_loss
-from harness.training.trainer import Loss
 
 #: Name of :func:`attend_by_example` among transformers' attention functions.
 _BY_EXAMPLE = "sdpa_by_example"
@@ -50,10 +49,6 @@ def packed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, to
     return token_loss(model, cacheless)
 
 
-def _loss_by_example(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-    return packed_loss(model, {**batch, "cu_seq_lens_q": starts(batch["position_ids"])})
-
-
 def starts(position_ids: torch.Tensor) -> torch.Tensor:
     """Where each example of a packed row begins, and where the last one ends; of shape (examples + 1,)."""
     (first,) = (position_ids[0] == 0).nonzero(as_tuple=True)
@@ -79,11 +74,15 @@ def attend_by_example(
     return torch.cat([sdpa_attention_forward(module, *part, None, **settings)[0] for part in parts], dim=1), None
 
 
+def _with_starts(_network: Any, given: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return given, {**inputs, "cu_seq_lens_q": starts(inputs["position_ids"])}
+
+
 @contextlib.contextmanager
-def by_example(tuned: Tuned, max_length: int) -> Iterator[Loss]:
+def by_example(tuned: Tuned, max_length: int) -> Iterator[None]:
     """Within the block, attend each example of a packed row by itself, where that gives the same and is faster.
 
-    Gives the loss to train with there: :func:`packed_loss`, or the same with the places where examples begin.
+    Every forward pass in it reads packed rows, whichever loss asks for it.
     It is faster on a CPU: on a GPU one masked call costs less than many small ones. It gives the same where the network
     lets its attention be chosen and no sliding window is shorter than an example.
     """
@@ -92,11 +91,12 @@ def by_example(tuned: Tuned, max_length: int) -> Iterator[Loss]:
     window = getattr(network.config, "sliding_window", None)
     chosen = usual == "sdpa" and getattr(network, "_supports_attention_backend", False)
     if tuned.base.device.type != "cpu" or not chosen or (window is not None and window < max_length):
-        yield packed_loss
+        yield
         return
     AttentionInterface.register(_BY_EXAMPLE, attend_by_example)
     network.set_attn_implementation(_BY_EXAMPLE)
     try:
-        yield _loss_by_example
+        with network.register_forward_pre_hook(_with_starts, with_kwargs=True):
+            yield
     finally:
         network.set_attn_implementation(usual)

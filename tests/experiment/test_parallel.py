@@ -54,7 +54,7 @@ def test_two_processes_train_what_one_trains(method: str, model: str, task: str,
     together, found = trained(method, model, task, objective, 2)
     assert found.keys() == expected.keys()
     # BERT has dropout, for which each process draws numbers of its own.
-    assert together.losses == pytest.approx(alone.losses, rel=1e-4 if model == "tiny-llama" else 0.05)
+    assert together.losses == pytest.approx(alone.losses, rel=1e-4 if model == "tiny-llama" else 0.1)
     for name, tensor in expected.items() if model == "tiny-llama" else ():
         torch.testing.assert_close(
             found[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -85,9 +86,9 @@ def test_a_row_attended_by_example_is_the_padded_batch(family: str, tmp_path: Pa
         return loss.detach(), *torch.autograd.grad(loss, weights)
 
     padded = loss_and_gradients(token_loss(tuned.model, sft.CompletionCollator(260)(rows))[0])
-    with by_example(tuned, 48) as loss_of:
+    with by_example(tuned, 48):
         assert config._attn_implementation == "sdpa_by_example"
-        packed = loss_and_gradients(loss_of(tuned.model, PackingCollator()(rows))[0])
+        packed = loss_and_gradients(packed_loss(tuned.model, PackingCollator()(rows))[0])
     assert config._attn_implementation == "sdpa"
     for one, other in zip(packed, padded, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
@@ -115,6 +116,15 @@ def test_training_packed_is_training() -> None:
         for packing in (False, True)
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_a_loss_of_the_methods_own_is_packed_too() -> None:
+    """BitDelta's distillation asks the network by itself."""
+    usual = methods.apply("lora", toy.base())
+    own = dataclasses.replace(usual, own_loss=lambda model, batch: 2 * packed_loss(model, batch)[0])
+    data = toy.data("generation", EXAMPLES)
+    doubled, plain = (sft.fit(tuned, data, toy.settings(0.0), packing=True).losses for tuned in (own, usual))
+    assert doubled == pytest.approx([2 * loss for loss in plain])
 
 
 def test_virtual_tokens_cannot_be_packed() -> None:
