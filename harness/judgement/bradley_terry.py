@@ -142,9 +142,8 @@ def _is_connected(games: _Games, count: int) -> bool:
         group |= near
 
 
-def _probabilities(games: _Games, strengths: Floats, log_nu: float) -> tuple[Floats, Floats]:
-    """Of each game: the probability that the first wins, and that neither does."""
-    d = strengths[games.first] - strengths[games.second]
+def _probabilities(d: Floats, log_nu: float) -> tuple[Floats, Floats]:
+    """The probability that the first wins, whose strength is larger by ``d``, and that neither does."""
     logs = np.stack([d / 2, np.full_like(d, log_nu), -d / 2])
     shares = np.exp(logs - logs.max(axis=0))
     shares /= shares.sum(axis=0)
@@ -154,16 +153,20 @@ def _probabilities(games: _Games, strengths: Floats, log_nu: float) -> tuple[Flo
 def _fit(games: _Games, count: int) -> tuple[Floats, float]:
     """Strengths of mean 0 and the logarithm of nu, by maximum likelihood with a weak prior."""
     has_ties = bool((games.result == 0.5).any())
+    # The likelihood asks only how often each pair ended in which way.
+    pairs, places = np.unique(games.first * count + games.second, return_inverse=True)
+    wins, ties, losses = (np.bincount(places, games.result == end, len(pairs)) for end in (1.0, 0.5, 0.0))
+    first, second = np.divmod(pairs, count)
 
     def loss(x: Floats) -> tuple[float, Floats]:
         strengths, log_nu = x[:count], x[count] if has_ties else -50.0
-        win, tie = _probabilities(games, strengths, log_nu)
-        seen = np.where(games.result == 1, win, np.where(games.result == 0.5, tie, 1 - win - tie))
-        expected = win + tie / 2
-        slope = games.result - expected
-        gradient = np.bincount(games.first, slope, count) - np.bincount(games.second, slope, count)
-        of_nu = float(((games.result == 0.5) - tie).sum()) if has_ties else 0.0
-        value = -np.log(np.maximum(seen, 1e-300)).sum() + (strengths**2).sum() / (2 * _PRIOR) + x[count] ** 2 / 1e3
+        win, tie = _probabilities(strengths[first] - strengths[second], log_nu)
+        slope = wins + ties / 2 - (wins + ties + losses) * (win + tie / 2)
+        gradient = np.bincount(first, slope, count) - np.bincount(second, slope, count)
+        of_nu = float((ties - (wins + ties + losses) * tie).sum()) if has_ties else 0.0
+        logs = [np.log(np.maximum(share, 1e-300)) for share in (win, tie, 1 - win - tie)]
+        value = -(wins * logs[0] + ties * logs[1] + losses * logs[2]).sum()
+        value += (strengths**2).sum() / (2 * _PRIOR) + x[count] ** 2 / 1e3
         return float(value), np.append(strengths / _PRIOR - gradient, 2 * x[count] / 1e3 - of_nu)
 
     x = minimize(loss, np.zeros(count + 1), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
@@ -173,7 +176,7 @@ def _fit(games: _Games, count: int) -> tuple[Floats, float]:
 def _errors(games: _Games, strengths: Floats, log_nu: float) -> list[Error]:
     """The error of each strength: its part of the seeds, and that of the examples with the seeds as they are."""
     count = len(strengths)
-    win, tie = _probabilities(games, strengths, log_nu)
+    win, tie = _probabilities(strengths[games.first] - strengths[games.second], log_nu)
     expected = win + tie / 2
     slope = games.result - expected
     weight = win + tie / 4 - expected**2

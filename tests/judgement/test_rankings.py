@@ -231,3 +231,14 @@ def test_a_stored_reward_may_be_the_judge_of_those_who_have_it() -> None:
     assert found is not None
     best = {comparison.rows.method[place]: rating.wins for place, rating in found.items()}
     assert best == {"full": 80, "lora": 0}
+
+
+def test_the_interval_of_a_strength_by_hand() -> None:
+    """30 wins, 40 ties and 30 losses of equal rows: the information on the difference is 100 * (1 - 0.4) / 4."""
+    scores = np.zeros((1, 100, 2))
+    scores[0, :30, 0], scores[0, 70:, 1] = 1.0, 1.0
+    found = rated(scores)
+    assert found is not None
+    half = 1.98422 * 0.5 * np.sqrt(1 / 15 * 100 / 99)  # t(99); a strength is half of the difference
+    assert found[0].strength == pytest.approx(0.0, abs=1e-4)
+    assert found[0].high - found[0].low == pytest.approx(2 * half, rel=0.01)
