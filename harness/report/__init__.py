@@ -29,15 +29,13 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
     Raises :class:`InputError` when there are no tables or damaged ones, or when ``out_dir`` cannot be written.
     """
     from harness.report.page import render
-    from harness.report.trial_pages import write_pages
 
     tables_dir = tables.find(Path(sweep_dir)).resolve()
-    stored = tables.read(tables_dir)  # raises before anything is written
+    tables.read(tables_dir)  # raises before anything is written
     out = Path(out_dir).resolve()
     try:
         (out / "tables").mkdir(parents=True, exist_ok=True)
         _copy(tables_dir, out / "tables")
-        write_pages(stored, tables_dir.parent, out)
     except OSError as error:
         raise InputError(f"{out_dir}: cannot write the report here: {error.strerror}") from error
     executed = _executed(tables_dir, out, sweep_dir)
