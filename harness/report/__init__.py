@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from harness import notebooks
 from harness.errors import InputError, cut
@@ -27,28 +28,37 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
     network.
     Raises :class:`InputError` when there are no tables or damaged ones, or when ``out_dir`` cannot be written.
     """
+    from harness.report.page import render
+
+    tables_dir = tables.find(Path(sweep_dir)).resolve()
+    tables.read(tables_dir)  # raises before anything is written
+    out = Path(out_dir).resolve()
+    try:
+        (out / "tables").mkdir(parents=True, exist_ok=True)
+        _copy(tables_dir, out / "tables")
+    except OSError as error:
+        raise InputError(f"{out_dir}: cannot write the report here: {error.strerror}") from error
+    executed = _executed(tables_dir, out, sweep_dir)
+    page = out / PAGE
+    part = page.with_name(f".{PAGE}.part")
+    part.write_text(render(executed), encoding="utf-8")
+    part.replace(page)
+    return page
+
+
+def _executed(tables_dir: Path, out: Path, sweep_dir: Path) -> Any:
+    """The report's notebook, executed on these tables; ``sweep_dir`` is what the user calls them."""
     # Imported here, because a sweep without a report does not need papermill and nbconvert.
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     from harness.processes.kernels import guarded_kernel
-    from harness.report.page import render
-    from harness.report.trial_pages import write_pages
 
-    tables_dir = tables.find(Path(sweep_dir)).resolve()
-    stored = tables.read(tables_dir)  # raises before anything is written
-    out = Path(out_dir).resolve()
-    try:
-        (out / "tables").mkdir(parents=True, exist_ok=True)
-        _copy(tables_dir, out / "tables")
-        write_pages(stored, tables_dir.parent, out)
-    except OSError as error:
-        raise InputError(f"{out_dir}: cannot write the report here: {error.strerror}") from error
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         kernel = guarded_kernel(Guarded.waiting(nowhere), "ipykernel_launcher", {})
     folder = kernel.guarded.folder
     try:
-        executed = papermill.execute_notebook(
+        return papermill.execute_notebook(
             notebooks.path(NOTEBOOK),
             folder / "report.ipynb",
             parameters={"sweep_dir": str(tables_dir), "out_dir": str(out)},
@@ -66,11 +76,6 @@ def build(sweep_dir: Path, out_dir: Path) -> Path:
         ) from error
     finally:
         kernel.end()
-    page = out / PAGE
-    part = page.with_name(f".{PAGE}.part")
-    part.write_text(render(executed), encoding="utf-8")
-    part.replace(page)
-    return page
 
 
 def _copy(tables_dir: Path, out: Path) -> None:

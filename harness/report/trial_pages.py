@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.files import NOTEBOOK_FILE, TRIALS_DIR, write_atomically
+from harness.files import NOTEBOOK_FILE, TABLES_DIR, TRIALS_DIR, write_atomically
 from harness.judgement.statistics import aggregate
 from harness.results.files import Tables
 
@@ -19,21 +19,23 @@ _LARGE_BYTES = 5_000_000
 _MOST = 120
 
 
-def write_pages(tables: Tables, sweep_dir: Path, out_dir: Path) -> int:
+def write_pages(tables: Tables, sweep_dir: str | Path, out_dir: str | Path) -> int:
     """Write a page for the first seed of each row of the comparison whose notebook is there; how many there are.
 
     A page has its code in sight, loads nothing and runs nothing: what a notebook printed is text of others.
     """
     from harness.report.page import render_trial
 
+    # The tables of a sweep lie beside its trials.
+    folder = Path(sweep_dir).parent if Path(sweep_dir).name == TABLES_DIR else Path(sweep_dir)
     written = 0
     for trial_id, title in _shown(tables):
-        notebook = sweep_dir / TRIALS_DIR / trial_id / NOTEBOOK_FILE
-        page = out_dir / PAGES / f"{trial_id}.html"
+        notebook = folder / TRIALS_DIR / trial_id / NOTEBOOK_FILE
+        page = Path(out_dir) / PAGES / f"{trial_id}.html"
         if written < _MOST and notebook.is_file() and notebook.stat().st_size <= _LARGE_BYTES:
             html = render_trial(notebook, title)
             if html is not None:
-                page.parent.mkdir(exist_ok=True)
+                page.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(page, html, durable=False)
                 written += 1
                 continue

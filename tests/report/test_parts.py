@@ -64,8 +64,8 @@ def test_a_number_is_sorted_by_its_value_whatever_its_type() -> None:
 def test_the_first_click_on_a_score_puts_the_best_on_top(higher: bool, first: str) -> None:
     stored = run(1, METHODS[:2])
     stored["trials"]["higher_is_better"] = higher
-    found = re.findall(r'data-first="(\w+)"><button type="button">([^<]*)<', comparison(stored).text)
-    heads = {head: direction for direction, head in found}
+    pairs = re.findall(r'data-first="(\w+)"><button type="button">([^<]*)<', comparison(stored).text)
+    heads = {head: direction for direction, head in pairs}
     assert heads["Score [95 %]"] == first and heads["Memory"] == "ascending"
 
 
