@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -66,7 +67,7 @@ def draw(name: str, tables: Tables) -> Drawn | Nothing:
     written: dict[int, Text] = {}
     write, lay_out = Text.draw, Figure.draw_without_rendering
 
-    def noted(text: Text, *args: object, **kwargs: object) -> None:
+    def noted(text: Text, *args: Any, **kwargs: Any) -> None:
         written[id(text)] = text
         write(text, *args, **kwargs)
 
