@@ -73,7 +73,7 @@ class Panel:
         """Ticks of the x axis at ``values``, every one with its name, aslant where there are many."""
         places = sorted(set(values))
         aslant: dict[str, Any] = (
-            {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(places) > _LEVEL else {}
+            {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(places) > _LEVEL else {}
         )
         self.axes.set_xticks(places, [text(value) for value in places], **aslant)
 
