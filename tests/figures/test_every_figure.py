@@ -114,8 +114,9 @@ def are_parallel_and_apart(a: Text, b: Text, shift: float) -> bool:
     slant = a.get_rotation()
     if slant != b.get_rotation() or slant % 90 == 0:
         return False
-    height = a.get_fontsize() * a.get_figure(root=True).dpi / 72
-    return abs(shift) * math.sin(math.radians(slant)) >= height
+    figure: Any = a.get_figure(root=True)
+    height = float(a.get_fontsize()) * figure.dpi / 72
+    return bool(abs(shift) * math.sin(math.radians(slant)) >= height)
 
 
 @pytest.mark.parametrize("name", FIGURES)
