@@ -75,7 +75,8 @@ def _zhao() -> list[View]:
         decoding[decoding.setting == "RTX3090-24G 16-bit"], on="model"
     )
     ratio = slow.value_x / slow.value_y
-    slower = f"8-bit decoding runs at {ratio.min():.2f} to {ratio.max():.2f} times the speed of 16-bit on one card"
+    times = f"{ratio.min():.2f} to {ratio.max():.2f} times the speed of 16-bit"
+    slower = f"8-bit decoding runs at {times}, on half as many cards from 13B on"
     return [
         lines_view(gpu_hours, "LLaMA on Alpaca-52K, 80 GB GPUs", series, "GPU-hours (log scale)", said),
         lines_view(decoding, "decoding with LLaMA, batch 1", series, "Tokens per second (log scale)", slower),

@@ -57,7 +57,7 @@ def _finding(cells: pd.DataFrame, higher: bool) -> str:
     for examples in (cells.columns[0], cells.columns[-1]):
         scores = cells[examples].dropna()
         top = scores.max() if higher else scores.min()
-        ranks = sorted(rank for rank, score in scores.items() if score_text(score) == score_text(top))
+        ranks = sorted(float(str(rank)) for rank, score in scores.items() if score_text(score) == score_text(top))
         names = " and ".join(f"{rank:g}" for rank in ranks[:3]) + (" and others" if len(ranks) > 3 else "")
         word = "ranks" if len(ranks) > 1 else "rank"
         parts.append(f"{word} {names} with {examples:g} examples ({score_text(top)})")

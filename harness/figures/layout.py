@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from harness import plain
@@ -71,7 +72,9 @@ class Panel:
     def kinds(self, values: Sequence[float], text: Callable[[float], str]) -> None:
         """Ticks of the x axis at ``values``, every one with its name, aslant where there are many."""
         places = sorted(set(values))
-        aslant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(places) > _LEVEL else {}
+        aslant: dict[str, Any] = (
+            {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(places) > _LEVEL else {}
+        )
         self.axes.set_xticks(places, [text(value) for value in places], **aslant)
 
     def finish(self) -> None:
@@ -105,9 +108,8 @@ def compose(views: Sequence[View], height: Callable[[int], float] = lambda _rows
     lines = [views[start : start + columns] for start in range(0, len(views), columns)]
     tall = [height(max(view.rows for view in line)) + 0.9 for line in lines]
     with look_of_figures():
-        figure = Figure(figsize=(WIDTH, sum(tall)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, sum(tall)), layout=ConstrainedLayoutEngine(wspace=0.04, hspace=0.03))
         FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(wspace=0.04, hspace=0.03)
         grid = figure.subplots(len(lines), columns, squeeze=False, height_ratios=tall)
         panels = [Panel(axes) for axes in grid.flat]
         heads = [_Head(panel.axes, view.draw(panel), view) for panel, view in zip(panels, views, strict=False)]
@@ -138,7 +140,9 @@ class _Head:
             axes.set_facecolor(_PUBLISHED)
             where = f"published, not measured here: {where}"
         self._finding = finding
-        self._font = {"fontweight": "normal", "color": MUTED} if view.published else {"fontweight": "bold"}
+        self._font: dict[str, Any] = (
+            {"fontweight": "normal", "color": MUTED} if view.published else {"fontweight": "bold"}
+        )
         self._title = axes.set_title("", linespacing=1.25, **self._font)
         self._where = axes.annotate(
             "", (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=9
@@ -147,7 +151,8 @@ class _Head:
 
     def left(self) -> float:
         """The left edge of the panel with its tick labels and axis label, in pixels."""
-        return float(self._axes.get_tightbbox().x0)
+        box = self._axes.get_tightbbox()
+        return 0.0 if box is None else float(box.x0)
 
     def fit(self, left: float, right: float) -> bool:
         """Break the lines so that they fit between two edges, and begin them at the left one; whether any changed."""
@@ -171,7 +176,8 @@ class _Head:
 
 def wrapped(artist: Text, text: str, width: float) -> str:
     """``text`` in lines of at most ``width`` pixels, as ``artist`` would draw it; a longer word is broken."""
-    measure = artist.figure.canvas.get_renderer().get_text_width_height_descent
+    figure: Any = artist.figure
+    measure = figure.canvas.get_renderer().get_text_width_height_descent
     font = artist.get_fontproperties()
 
     def fits(line: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import pandas as pd
 import seaborn as sns
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from harness.figures.layout import Panel, View
-from harness.figures.panels import labelled, shortened
+from harness.figures.panels import labelled, of_rows, shortened
 from harness.figures.published import look_like
 from harness.figures.style import look
 from harness.figures.words import leading
@@ -83,7 +82,8 @@ def draw_lines(panel: Panel, frame: pd.DataFrame, series: Series, y_label: str, 
     mark = panel.ticks if series.is_series else panel.kinds
     mark(frame[series.x].tolist(), series.x_text)  # behind the scale, which sets ticks of its own
     axes.set(xlabel=series.x_label, ylabel=y_label)
-    panel.label_ends(*zip(*ends.values(), strict=True), list(ends), [looks[label].colour for label in ends])
+    xs, ys = ([end[axis] for end in ends.values()] for axis in (0, 1))
+    panel.label_ends(xs, ys, list(ends), [looks[label].colour for label in ends])
 
 
 def _scale(axes: Axes, series: Series, values: pd.Series) -> None:
@@ -134,7 +134,7 @@ def line_views(
             drawn = labelled(rows[joined].reset_index(drop=True), [series.x, *among])  # fewer rows need fewer words
             drawn = shortened(drawn)
             length = int(drawn.label.str.len().max())
-            lines.append(View(where, partial(draw, frame=drawn), drawn.label.nunique(), name_length=length))
+            lines.append(View(where, of_rows(draw, drawn), drawn.label.nunique(), name_length=length))
     return lines
 
 

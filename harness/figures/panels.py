@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -48,12 +47,17 @@ def views(
         panels.append(
             View(
                 where=" · ".join(map(str, key)),
-                draw=partial(draw, frame=labelled_rows),
+                draw=of_rows(draw, labelled_rows),
                 rows=len(labelled_rows) if not among else labelled_rows.label.nunique(),
                 name_length=int(labelled_rows.label.str.len().max()),
             )
         )
     return panels
+
+
+def of_rows(draw: Callable[[Panel, pd.DataFrame], str], frame: pd.DataFrame) -> Callable[[Panel], str]:
+    """What fills a panel, of what fills a panel with rows."""
+    return lambda panel: draw(panel, frame)
 
 
 _LONGEST = 42

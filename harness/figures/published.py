@@ -81,5 +81,5 @@ _LOOKED_UP = ("full", "lora", "qlora", "bitfit", "adapter", "prompt", "prefix", 
 def bars(axes: Axes, xs: pd.Series, ys: pd.Series, errors: pd.Series, horizontal: bool = False) -> None:
     """The uncertainty of published values, where it is known."""
     known = errors.notna()
-    bar = {"xerr" if horizontal else "yerr": errors[known]}
-    axes.errorbar(xs[known], ys[known], **bar, fmt="none", ecolor=MUTED, elinewidth=1, capsize=2.5, zorder=2.5)
+    wide, tall = (errors[known], None) if horizontal else (None, errors[known])
+    axes.errorbar(xs[known], ys[known], tall, wide, fmt="none", ecolor=MUTED, elinewidth=1, capsize=2.5, zorder=2.5)

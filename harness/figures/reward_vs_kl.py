@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -23,7 +25,7 @@ def draw(tables: Tables) -> Figure | Nothing:
     trials = tables["trials"]
     known = measures(tables, trials[trials.status == "ok"])
     keys = [*CELL, *SETTING]
-    wide = known[known.metric.isin(("reward", "kl"))].set_index([*keys, "metric"])[["value", "stderr"]].unstack()
+    wide: Any = known[known.metric.isin(("reward", "kl"))].set_index([*keys, "metric"])[["value", "stderr"]].unstack()
     wide.columns = ["_".join(name) for name in wide.columns]
     if not {"value_kl", "value_reward"} <= set(wide.columns) or wide[["value_kl", "value_reward"]].dropna().empty:
         return Nothing(why_empty(trials, "no trial recorded both a reward and its distance from the reference"))
@@ -36,7 +38,7 @@ def draw(tables: Tables) -> Figure | Nothing:
     return compose([*views, _rafailov()])
 
 
-def _view(key: tuple[str, ...], frame: pd.DataFrame, level: float | None) -> View:
+def _view(key: Any, frame: pd.DataFrame, level: float | None) -> View:
     several = frame.groupby([*CELL], dropna=False).learning_rate.transform("nunique") > 1
     frame = labelled(frame)
     names = frame.objective + (", " + frame.method if frame.method.nunique() > 1 else "")

@@ -50,7 +50,7 @@ def _view(model: str, frame: pd.DataFrame) -> View | None:
     cells = frame.pivot_table(index="label", columns="column", values="test_score", sort=False)
     halves = ((frame.ci_high - frame.ci_low) / 2).groupby([frame.label, frame.column]).mean().unstack()
     higher = frame.groupby("column").higher_is_better.first()
-    with_mean = _alike(frame) and cells.notna().all(axis=None)
+    with_mean = _alike(frame) and bool(cells.notna().all(axis=None))
     if with_mean:
         cells[_MEAN] = cells.mean(axis=1)
         cells = cells.sort_values(_MEAN, ascending=False, kind="stable")
@@ -97,10 +97,10 @@ def _finding(cells: pd.DataFrame, higher: pd.Series, with_mean: bool) -> str:
             return f"{cells.index[0]} scores {mean} on average of {len(cells.columns) - 1} tasks"
         return f"{best.who} highest on average of {len(cells.columns) - 1} tasks: {best.text}"
     parts = []
-    for column in cells:
+    for column in map(str, cells):
         known = cells[column].dropna().rename("score").reset_index()
         best = leading(known, "score", largest=bool(higher[column]))
-        parts.append(f"{best.who} best on {str(column).splitlines()[0]} ({best.text})")
+        parts.append(f"{best.who} best on {column.splitlines()[0]} ({best.text})")
     return "; ".join(parts[:_SAID]) + (f"; and so on for {len(parts) - _SAID} more tasks" if len(parts) > _SAID else "")
 
 

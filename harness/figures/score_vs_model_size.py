@@ -39,7 +39,7 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
 def _gap(frame: pd.DataFrame) -> str | None:
     """How the distance of the largest gap to full fine-tuning changes with the size; None without both ends."""
     sizes = frame[frame.method == FULL].model_params
-    if sizes.nunique() < 2 or frame.label[frame.method == FULL].nunique() > 1:
+    if sizes.nunique() < 2 or sizes.duplicated().any():
         return None
     ends = sizes.min(), sizes.max()
     sign = 1.0 if frame.higher_is_better.iloc[0] else -1.0
@@ -62,7 +62,8 @@ def _lester() -> View:
     frame = published.read("lester2021_prompt_tuning")
     sizes = frame.model.map(_T5).fillna(frame.model.map(_gpt3_params))
     frame = frame.assign(model_params=sizes, label=frame.method.str.replace("_", " "))
-    gap = frame.pivot_table(index="model", columns="method", values="value").eval("model_tuning - prompt")
+    scores = frame.pivot_table(index="model", columns="method", values="value")
+    gap = scores["model_tuning"] - scores["prompt"]
     said = f"Prompt tuning’s distance to full tuning goes from {gap['t5-small']:.1f} to {gap['t5-xxl']:.1f} points"
     return lines_view(frame, "SuperGLUE; T5, and GPT-3 without training", _SERIES, "SuperGLUE score, dev", said)
 

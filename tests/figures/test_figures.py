@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -70,7 +71,8 @@ def test_a_panel_per_task_each_with_a_finding_and_labelled_axes(name: str, sever
 
 
 def test_saved_as_png_and_svg_without_references(several: Tables, tmp_path: Path) -> None:
-    png, svg = save(FIGURES["memory_by_method"](several), tmp_path, "memory_by_method")
+    drawn: Any = FIGURES["memory_by_method"](several)
+    png, svg = save(drawn, tmp_path, "memory_by_method")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<image" not in svg.read_text()
 
@@ -83,7 +85,7 @@ WRITTEN = "a_$x^{2}$ $\\frac$ \\u001b[2J\\u202e <b>"
 def test_names_are_text_and_no_mathematics(name: str, several: Tables) -> None:
     trials = several["trials"]
     frame = trials[trials.task == trials.task[0]].assign(task=STRANGE, model="$5 or $6")
-    drawn = FIGURES[name]({**several, "trials": frame})
+    drawn: Any = FIGURES[name]({**several, "trials": frame})
     svg = io.StringIO()
     drawn.savefig(svg, format="svg")  # raises for mathematics that makes no sense
     ElementTree.fromstring(svg.getvalue())  # noqa: S314 - our own file
@@ -105,7 +107,7 @@ def test_rates_that_were_tried_on_one_seed_are_compared_on_it() -> None:
 
 
 def test_ticks_of_learning_rates_are_rates(several: Tables) -> None:
-    drawn = FIGURES["learning_rates"](several)
+    drawn: Any = FIGURES["learning_rates"](several)
     drawn.draw_without_rendering()
     shown = [text.get_text() for axes in drawn.axes for text in axes.get_xticklabels(which="both") if text.get_text()]
     assert {"1e-4", "1e-3"} <= set(shown)
@@ -114,7 +116,8 @@ def test_ticks_of_learning_rates_are_rates(several: Tables) -> None:
 
 @pytest.mark.parametrize("name", ["score_vs_params", "score_vs_time"])
 def test_labels_do_not_cover_each_other(name: str, several: Tables) -> None:
-    for axes in FIGURES[name](several).axes:
+    drawn: Any = FIGURES[name](several)
+    for axes in drawn.axes:
         methods = set(several["trials"].method)
         boxes = [text.get_window_extent() for text in axes.texts if text.get_text() in methods]
         assert len(boxes) == 6

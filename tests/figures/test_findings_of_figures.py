@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from harness.figures import published
 from harness.figures.cost_by_model_size import draw as cost_by_model_size
 from harness.figures.lines import Series, best_at_the_ends, line_views
 from harness.figures.panels import shortened
+from harness.figures.style import MUTED, look
 from harness.figures.timing import undisturbed
 from harness.figures.words import leading
 
@@ -96,8 +98,8 @@ def test_published_values_have_the_uncertainty_of_their_source() -> None:
     [("lora_r16", "lora"), ("adapter_houlsby_8_256", "adapter"), ("embedding_only_10", "prompt"), ("s_lora", "lora")],
 )
 def test_a_published_method_looks_like_ours(name: str, like: str) -> None:
-    assert published.look_like(name) == published.look(like)
-    assert published.look_like("gpt-4").colour == published.MUTED
+    assert published.look_like(name) == look(like)
+    assert published.look_like("gpt-4").colour == MUTED
 
 
 _COLUMNS = ["source", "table", "model", "method", "trainable_params", "task", "metric", "value", "std", "note"]
@@ -135,6 +137,6 @@ def test_one_row_needs_and_several_are_compared() -> None:
         for size in (1e6, 1e9)
         for method, factor in (("full", 16.0), ("lora", 4.0))
     ]  # fmt: skip
-    figure = cost_by_model_size({"trials": trials(*rows)})
+    figure: Any = cost_by_model_size({"trials": trials(*rows)})
     titles = [" ".join(axes.get_title(loc="left").split()) for axes in figure.axes]
     assert titles[0] == "With 1B parameters, lora is lowest (4 GB) and full is highest (16 GB)"

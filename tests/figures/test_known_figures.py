@@ -56,7 +56,7 @@ def test_the_cheapest_that_reaches_the_target(rows: list[dict[str, Any]], said: 
 
 
 def test_regret_is_what_the_rate_lost_against_the_best_of_its_method() -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"trial_id": f"{method}{rate}{seed}", "method": method, "learning_rate": rate, "valid_score": score,
          "seed": seed, "status": status}
         for method, rate, scores, status in (
@@ -78,7 +78,7 @@ def test_regret_is_what_the_rate_lost_against_the_best_of_its_method() -> None:
 
 
 def test_lower_is_better_turns_regret_round() -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"trial_id": f"t{rate}", "learning_rate": rate, "valid_score": loss, "higher_is_better": False}
         for rate, loss in ((1e-4, 2.0), (1e-3, 3.5))
     ]
