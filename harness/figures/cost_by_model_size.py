@@ -13,9 +13,9 @@ from harness.figures.lines import Series, draw_lines, line_views
 from harness.figures.panels import Nothing, Panel, Tables, View, compose, why_empty
 from harness.figures.published_panels import lines_view
 from harness.figures.style import bytes_text, count_text, seconds_text
-from harness.figures.timing import undisturbed
 from harness.figures.words import leading
 from harness.judgement.statistics import select
+from harness.judgement.timings import undisturbed
 from harness.results.selection import CELL, SETTING
 
 _TOKENS = 1e6

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from harness.figures.bars import dots
 from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import seconds_text
-from harness.figures.timing import UNSTEADY, undisturbed
 from harness.judgement.statistics import select
+from harness.judgement.timings import UNSTEADY, undisturbed, why_untimed
 from harness.results.baseline import BASELINE
 from harness.results.files import where
 from harness.results.selection import CELL
@@ -17,6 +17,7 @@ from harness.results.selection import CELL
 RENAMED = {"batch_size": "train_batch_size"}
 """The latency table has its own column ``batch_size``."""
 
+_UNMEASURED = "no latency at batch size 1 was measured in any trial"
 _ANSWERS = {"decode": "generated token", "predict": "prediction"}
 
 
@@ -27,7 +28,7 @@ def draw(tables: Tables) -> Figure | Nothing:
     rows = where(tables, "latency", chosen.trial_id, batch_size=1)
     rows = rows[rows.phase.isin(_ANSWERS) & rows.p50_s.notna()].merge(chosen, on="trial_id")
     if rows.empty:
-        return Nothing(why_empty(tables["trials"], "no latency at batch size 1 was measured in any trial"))
+        return Nothing(why_empty(tables["trials"], why_untimed(tables["trials"], _UNMEASURED)))
     keys = [*(RENAMED.get(name, name) for name in CELL), "variant", "phase"]
     frame = (
         rows.groupby(keys, sort=False, dropna=False)

@@ -11,12 +11,13 @@ from harness.figures.lines import Series, draw_lines, line_views
 from harness.figures.panels import Nothing, Panel, Tables, View, compose, extreme, rows, why_empty
 from harness.figures.published_panels import lines_view
 from harness.figures.style import seconds_text
-from harness.figures.timing import UNSTEADY, undisturbed
 from harness.figures.words import leading
 from harness.judgement.statistics import select
+from harness.judgement.timings import UNSTEADY, undisturbed, why_untimed
 from harness.results.files import where
 from harness.results.selection import CELL
 
+_ONE_SIZE = "latency was measured at one batch size alone"
 _SERIES = Series(
     "sequences", "Sequences in a batch (log scale)", lambda count: f"{count:g}", "p50_s", seconds_text,
     low="p50_s", high="p95_s", log_y=True,
@@ -36,7 +37,7 @@ def draw(tables: Tables) -> Figure | Nothing:
     frame = frame[frame.prompt_tokens == usual].rename(columns={new: old for old, new in RENAMED.items()})
     panels = line_views(frame, _draw, _FACET, _SERIES)
     if not panels:
-        return Nothing(why_empty(tables["trials"], "latency was measured at one batch size alone"))
+        return Nothing(why_empty(tables["trials"], why_untimed(tables["trials"], _ONE_SIZE)))
     return compose([*panels, _hu()], height=lambda lines: max(3.8, 1.6 + 0.1 * lines))
 
 

@@ -15,6 +15,7 @@ from harness.figures.findings import cheapest_good, metric_label, trained
 from harness.figures.panels import Nothing, Panel, Tables, rows, small_multiples, why_empty
 from harness.figures.style import GRID, MUTED, look
 from harness.judgement.statistics import aggregate, pareto
+from harness.judgement.timings import TIMES, why_untimed
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ def score_against(tables: Tables, cost: Cost) -> Figure | Nothing:
     chosen = aggregate(tables)
     scored = trained(chosen[(chosen[cost.column] > 0) & chosen.test_score.notna()])
     if scored.empty:
-        return Nothing(why_empty(tables["trials"], f"no trial has both a test score and {cost.label.lower()}"))
+        missing = f"no trial has both a test score and {cost.label.lower()}"
+        if cost.column in TIMES:
+            missing = why_untimed(tables["trials"], missing)
+        return Nothing(why_empty(tables["trials"], missing))
 
     return small_multiples(scored, partial(_draw, cost=cost))
 

@@ -9,9 +9,11 @@ from harness.figures.bars import dots
 from harness.figures.findings import FULL
 from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import count_text
-from harness.figures.timing import UNSTEADY, undisturbed
 from harness.judgement.statistics import select
+from harness.judgement.timings import UNSTEADY, undisturbed, why_untimed
 from harness.results.selection import CELL, SETTING
+
+_UNMEASURED = "the speed of training was not measured in any trial"
 
 
 def draw(tables: Tables) -> Figure | Nothing:
@@ -19,7 +21,7 @@ def draw(tables: Tables) -> Figure | Nothing:
     chosen = select(undisturbed(tables["trials"]))
     chosen = chosen[chosen.train_tokens_per_s > 0]
     if chosen.empty:
-        return Nothing(why_empty(tables["trials"], "the speed of training was not measured in any trial"))
+        return Nothing(why_empty(tables["trials"], why_untimed(tables["trials"], _UNMEASURED)))
     speed = chosen.groupby([*CELL, *SETTING], dropna=False, sort=False).train_tokens_per_s
     frame = speed.agg(value="median", low="min", high="max").reset_index()
     spread = chosen.train_step_s_p95 / chosen.train_step_s_median

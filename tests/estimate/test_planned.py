@@ -100,7 +100,8 @@ def test_a_trial_whose_parent_does_not_fit_is_skipped_too(made: Callable[..., Pl
     def full_is_large(settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
         return {setting: planned.Step(9 * GB if setting.method == "full" else GB, 1) for setting in settings}
 
-    judged = planned.judge(made(methods={"bitdelta": {}, "lora": {}}), at(4 * GB), full_is_large)
+    methods = {"bitdelta": {}, "full": {"learning_rate": 1e-5}, "lora": {}}
+    judged = planned.judge(made(methods=methods), at(4 * GB), full_is_large)
     full, child, other = (row_of(judged, method) for method in ("full", "bitdelta", "lora"))
     assert full.reason is not None and full.reason.startswith("a step of")
     assert child.reason == f"its parent (full, trial {full.trial_id}) is skipped"

@@ -101,7 +101,7 @@ def test_rates_that_were_tried_on_one_seed_are_compared_on_it() -> None:
     tried = [{"learning_rate": rate, "valid_score": score} for rate, score in ((1e-4, 0.6), (1e-3, 0.8), (1e-2, 0.7))]
     later = [{"learning_rate": 1e-3, "seed": seed, "valid_score": 0.1} for seed in (1, 2)]
     usual = {"primary_metric": "accuracy", "model": "m", "task": "t"}
-    drawn = FIGURES["learning_rates"]({"trials": trials(*({**usual, **row} for row in tried + later))})
+    drawn: Any = FIGURES["learning_rates"]({"trials": trials(*({**usual, **row} for row in tried + later))})
     assert np.asarray(drawn.axes[0].lines[0].get_ydata()).tolist() == [0.6, 0.8, 0.7]
     assert "lies inside the range" in title_of(drawn)
 

@@ -17,8 +17,8 @@ from harness.figures.cost_by_model_size import draw as cost_by_model_size
 from harness.figures.lines import Series, best_at_the_ends, line_views
 from harness.figures.panels import shortened
 from harness.figures.style import MUTED, look
-from harness.figures.timing import undisturbed
 from harness.figures.words import leading
+from harness.judgement.timings import undisturbed
 
 _SERIES = Series("x", "x", str)
 SCORES = st.sampled_from([-0.5, -0.0004, 0.0, 0.5, 0.5003, 0.7])

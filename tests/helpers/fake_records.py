@@ -74,7 +74,7 @@ def records(
                             device="cpu",
                         )
                         status = (endings or {}).get(method, "ok")
-                        moment += timedelta(seconds=1)
+                        moment += timedelta(minutes=2)
                         yield _record(trial, status, sweep, moment, factor, curve_steps, generations)
 
 
