@@ -12,7 +12,7 @@ import pandas as pd
 from harness.errors import InputError
 from harness.judgement.nearest import Basis, nearest
 from harness.judgement.quantities import QUANTITIES
-from harness.judgement.recommendation import GOALS, GOOD, Choice, choose, names
+from harness.judgement.recommendation import GOALS, GOOD, Choice, Costs, choose, names
 from harness.judgement.verdicts import is_trained
 from harness.results.files import read
 
@@ -42,7 +42,7 @@ def answer(folders: Sequence[Path], model: str, task: str, memory_bytes: int | N
     """The recommendation for ``goal``. Raises :class:`InputError` where no row says anything about model and task."""
     basis = _basis(folders, model, task)
     peaks = _measured(basis) if basis.same_model else _estimated(basis, model)
-    choice = choose(basis.comparison, basis.tables, goal, memory_bytes, peaks.by_row)
+    choice = choose(basis.comparison, Costs(basis.comparison, basis.tables), goal, memory_bytes, peaks.by_row)
     called = names(basis.comparison)
     remarks = _remarks(basis, choice, peaks, called, model, task, memory_bytes)
     best = None if choice.best is None else called[choice.best]

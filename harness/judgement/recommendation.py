@@ -72,9 +72,34 @@ def good_enough(frame: pd.DataFrame, reference: Any) -> pd.Series:
     return good
 
 
+class Costs:
+    """What the rows of a comparison cost, seed by seed; each quantity, and each pair of rows, is computed once."""
+
+    def __init__(self, comparison: Comparison, tables: Tables) -> None:
+        self._tables = tables
+        trials = tables["trials"]
+        self._trials = [trials[trials.trial_id.isin(ids)] for ids in comparison.rows.trial_ids]
+        self._by_seed: dict[str, list[pd.Series]] = {}
+        self._cheaper: dict[tuple[str, int, int], bool] = {}
+
+    def by_seed(self, quantity: str) -> Sequence[pd.Series]:
+        """The quantity of each row, by its number; empty where nobody measured it."""
+        if quantity not in self._by_seed:
+            self._by_seed[quantity] = [of_trials(quantity, trials, self._tables) for trials in self._trials]
+        return self._by_seed[quantity]
+
+    def is_cheaper(self, quantity: str, cheap: int, dear: int) -> bool:
+        """Whether the first row surely costs less than the second."""
+        pair = (quantity, cheap, dear)
+        if pair not in self._cheaper:
+            series = self.by_seed(quantity)
+            self._cheaper[pair] = _is_cheaper(quantity, series[cheap], series[dear])
+        return self._cheaper[pair]
+
+
 def choose(
     comparison: Comparison,
-    tables: Tables,
+    costs: Costs,
     goal: str,
     memory_bytes: int | None = None,
     peaks: Mapping[int, float | None] | None = None,
@@ -91,7 +116,7 @@ def choose(
     fitting = [place for place in candidates if place not in (*unknown, *too_large)]
     if not fitting:
         return Choice(goal, None, too_large=too_large, unknown=unknown)
-    choice = _by_score(comparison, fitting) if goal == "score" else _by_cost(comparison, tables, goal, fitting)
+    choice = _by_score(comparison, fitting) if goal == "score" else _by_cost(comparison, costs, goal, fitting)
     unmeasured = tuple(place for place in fitting if place not in (*choice.considered, *choice.not_good))
     shown = choice.best is not None and _is_shown(comparison, choice.best)
     return replace(choice, too_large=too_large, unknown=unknown, unmeasured=unmeasured, is_shown=shown)
@@ -113,22 +138,18 @@ def _by_score(comparison: Comparison, fitting: Sequence[int]) -> Choice:
     return Choice("score", best, tied, tuple(fitting), {place: float(scores[place]) for place in fitting})
 
 
-def _by_cost(comparison: Comparison, tables: Tables, goal: str, fitting: Sequence[int]) -> Choice:
+def _by_cost(comparison: Comparison, known: Costs, goal: str, fitting: Sequence[int]) -> Choice:
     quantity = GOALS[goal]
     frame = comparison.rows.iloc[list(fitting)]
     good = good_enough(frame, comparison.listed[fitting[0]])
-    trials = tables["trials"]
-    by_seed = {
-        place: of_trials(quantity, trials[trials.trial_id.isin(comparison.rows.trial_ids[place])], tables)
-        for place in fitting
-    }
-    values = {place: None if series.empty else float(series.median()) for place, series in by_seed.items()}
+    by_seed = known.by_seed(quantity)
+    values = {p: None if by_seed[p].empty else float(by_seed[p].median()) for p in fitting}
     costs = {place: value for place, value in values.items() if value is not None and bool(good[place])}
     not_good = tuple(place for place in fitting if not bool(good[place]))
     if not costs:
         return Choice(goal, None, values=values, not_good=not_good)
     best, *others = considered = tuple(sorted(costs, key=lambda place: costs[place]))
-    tied = tuple(place for place in others if not _is_cheaper(quantity, by_seed[best], by_seed[place]))
+    tied = tuple(place for place in others if not known.is_cheaper(quantity, best, place))
     return Choice(goal, best, tied, considered, values, not_good=not_good)
 
 

@@ -13,7 +13,7 @@ from harness.judgement.intervals import SPREAD_SEEDS
 from harness.judgement.normalised import OverTasks, over_tasks
 from harness.judgement.quantities import QUANTITIES
 from harness.judgement.ranks import ranks
-from harness.judgement.recommendation import GOALS, Choice, choose, names
+from harness.judgement.recommendation import GOALS, Choice, Costs, choose, names
 from harness.judgement.resampling import resampled
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import Comparison, compare, is_reward_model, is_trained
@@ -60,11 +60,12 @@ def _table(comparison: Comparison, tables: Tables) -> str:
     peaks = comparison.rows.peak_train_bytes.dropna().to_dict()
     lines: list[tuple[str, list[str]]] = []
     fitting = None
+    costs = Costs(comparison, tables)
     for budget in (*_BUDGETS, None):
         before, fitting = fitting, frozenset(place for place, peak in peaks.items() if budget and peak <= budget)
         if budget is not None and fitting in (before, frozenset()):
             continue
-        picks = [choose(comparison, tables, goal, budget) for goal in GOALS]
+        picks = [choose(comparison, costs, goal, budget) for goal in GOALS]
         cells = [_said(pick, called) for pick in picks]
         if all(pick.best is None for pick in picks) or (lines and lines[-1][1] == cells):
             continue

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.judgement.nearest import nearest
-from harness.judgement.recommendation import GOALS, Choice, choose, names
+from harness.judgement.recommendation import GOALS, Choice, Costs, choose, names
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import Comparison, Verdict, compare
 
@@ -41,7 +41,11 @@ def tables(seeds: int = 3, spread: float = 0.05, **columns: object) -> dict[str,
 def chosen(goal: str, memory: float | None = None, **given: int) -> tuple[Comparison, Choice, list[str]]:
     made = tables(**given)
     (comparison,) = compare(aggregate(made), made)
-    return comparison, choose(comparison, made, goal, None if memory is None else int(memory)), names(comparison)
+    return (
+        comparison,
+        choose(comparison, Costs(comparison, made), goal, None if memory is None else int(memory)),
+        names(comparison),
+    )
 
 
 def named(places: tuple[int, ...], called: list[str]) -> set[str]:
@@ -70,8 +74,8 @@ def test_the_goal_decides_among_what_fits(goal: str, memory: float | None, best:
 def test_what_does_not_fit_or_is_not_known_to_is_said() -> None:
     comparison, choice, called = chosen("score", 3.5 * GB)
     assert named(choice.too_large, called) == {"full", "lora"}
-    assert choose(comparison, tables(), "score", int(0.5 * GB)).best is None
-    unknown = choose(comparison, tables(), "score", int(5 * GB), {called.index("head"): 1.0})
+    assert choose(comparison, Costs(comparison, tables()), "score", int(0.5 * GB)).best is None
+    unknown = choose(comparison, Costs(comparison, tables()), "score", int(5 * GB), {called.index("head"): 1.0})
     assert unknown.best == called.index("head") and named(unknown.unknown, called) == {"full", "lora", "bitfit"}
 
 
@@ -94,7 +98,7 @@ def test_what_was_not_measured_is_not_recommended() -> None:
     made = tables()
     made["latency"] = made["latency"][made["latency"].trial_id.str.contains("lora")]
     (comparison,) = compare(aggregate(made), made)
-    choice, called = choose(comparison, made, "latency"), names(comparison)
+    choice, called = choose(comparison, Costs(comparison, made), "latency"), names(comparison)
     assert choice.best == called.index("lora") and named(choice.unmeasured, called) == {"full", "bitfit"}
 
 
@@ -112,7 +116,7 @@ def test_nothing_surely_worse_is_recommended_for_its_score(
     ]
     made = scored(*cells, metric="of_ones_own")
     (comparison,) = compare(aggregate(made), made)
-    choice = choose(comparison, made, goal)
+    choice = choose(comparison, Costs(comparison, made), goal)
     if goal != "score":
         assert choice.best is None, "nothing was measured"
         return

@@ -7,6 +7,7 @@ import pytest
 from helpers.trials_table import trials
 
 from harness.figures import FIGURES, Nothing
+from harness.judgement.leads import of_trials
 from harness.judgement.statistics import aggregate, select
 from harness.judgement.timings import TIMES, undisturbed, why_untimed
 from harness.results.schema import LONG_TABLES
@@ -46,6 +47,12 @@ def test_the_median_is_that_of_the_seeds_that_count() -> None:
     slow = {"trial_id": "b", "seed": 1, "chain_train_s": 9.0, "disturbed": True}
     (row,) = aggregate(tables(quick, slow)).to_dict("records")
     assert (row["chain_train_s"], row["seeds"]) == (1.0, 2)
+
+
+def test_a_recommendation_and_a_claim_leave_them_out() -> None:
+    table = tables({"trial_id": "a", "seed": 0, "disturbed": True}, {"trial_id": "b", "seed": 1, "disturbed": False})
+    assert of_trials("chain_train_s", table["trials"], table).index.tolist() == [1]
+    assert of_trials("peak_train_bytes", table["trials"], table).index.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["training_speed", "decode_latency", "score_vs_time", "latency_vs_batch"])
