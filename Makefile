@@ -1,20 +1,26 @@
-# `make run`: the quick sweep and its report. `make test`: all tests. While you work: `make fast`; before a commit: `make check`.
+# `make run`: the quick sweep and its report. `make test`: the tests, a quarter of an hour on two cores; `make test-all`:
+# the longest too. While you work: `make fast`; before a commit: `make check`.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# One more than there are processors, because many tests wait for programs that they start.
+WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: run test fast check mutants clean
+.PHONY: run test test-all fast check mutants clean
 
 run: $(READY)
 	$(BIN)/tunebench run sweeps/quick.yaml
 	$(BIN)/tunebench report results/quick --out reports/quick
 
 test: $(READY)
+	$(PYTEST) -m 'not long'
+
+test-all: $(READY)
 	$(PYTEST)
 
 fast: $(READY)
-	$(PYTEST) -m 'not slow and not browser and not slurm and not ray and not gpu'
+	$(PYTEST) -m 'not long and not slow and not browser and not slurm and not ray and not gpu'
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -50,10 +50,11 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: str) -> str:
     cheapest["value"] = cheapest["low"] = cheapest["high"] = cheapest[cost]
     dots(panel, cheapest, text, ascending=False)
     missed = [str(name) for name in frame.method.unique() if name not in set(cheapest.method)]
-    many = joined(missed) if len(missed) <= _NAMED else f"{len(missed)} methods"
-    panel.axes.set_xlabel(
-        f"{what.capitalize()}, median over seeds" + (f"\nnot there with any setting: {many}" if missed else "")
-    )
+    label = f"{what.capitalize()}, median over seeds"
+    if missed:
+        many = joined(missed) if len(missed) <= _NAMED else f"{len(missed)} methods"
+        label += f"\nnot there with any setting: {many}"
+    panel.axes.set_xlabel(label)
     first = leading(cheapest, "value", largest=False, text=text)
     runs = " (one run each)" if (cheapest.seeds == 1).all() else ""
     return f"{first.who} cheapest {_target(aim)}: {first.text}{runs}"

@@ -108,7 +108,10 @@ def test_files_are_replaced_only_if_asked_and_mistakes_leave_none(call: Call, tm
     ("name", "family", "auto", "given"),
     [
         ("tickets.csv", "bert", transformers.AutoModel, f"methods={{bitfit: {RATE}, copy.py: {RATE}}}"),
-        ("completions.jsonl", "llama", transformers.AutoModelForCausalLM, "keep_artifacts=false"),
+        pytest.param(
+            *("completions.jsonl", "llama", transformers.AutoModelForCausalLM, "keep_artifacts=false"),
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_what_is_advised_runs_also_with_a_method_of_one_s_own(

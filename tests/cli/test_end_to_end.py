@@ -118,6 +118,7 @@ limits: {time_s: 300}
 """
 
 
+@pytest.mark.long
 def test_random_weights_are_measured_and_have_no_quality(tmp_path: Path) -> None:
     """With AdaLoRA, whose schedule needs the length of the training, in every link of a chain."""
     (tmp_path / "random.yaml").write_text(RANDOM)

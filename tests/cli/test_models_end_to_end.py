@@ -18,7 +18,7 @@ from helpers import hub as hubs
 
 from harness.results import tables
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SWEEP = {
     "name": "mine",

@@ -44,7 +44,7 @@ def trained(
 @pytest.mark.parametrize(
     ("method", "model", "task", "objective"),
     [
-        ("full", "tiny-llama", "factual_summary", "sft"),
+        pytest.param("full", "tiny-llama", "factual_summary", "sft", marks=pytest.mark.long),
         ("lora", "tiny-llama", "factual_summary", "sft"),
         ("full", "tiny-bert", "trec", "classification"),
     ],

@@ -19,7 +19,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [pytest.param("memory", marks=pytest.mark.long), "serving"])
 def test_a_study_runs_and_shows_its_pictures(name: str, tmp_path: Path) -> None:
     import papermill
 
@@ -40,7 +40,7 @@ def benchmark(name: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_estimate_is_held_against_a_real_step(tmp_path: Path) -> None:
     page = tmp_path / "estimate.md"
     models = ("--models", TINY, "--methods", "lora", "--batches", "4", "--lengths", "64")
@@ -50,7 +50,7 @@ def test_the_estimate_is_held_against_a_real_step(tmp_path: Path) -> None:
     assert "Made by `python benchmarks/estimate.py --models tiny-llama" in page.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_overheads_are_printed_as_ratios() -> None:
     small = ("--model", TINY, "--batch", "2", "--length", "16", "--rounds", "1")
     assert "measured / blind: " in benchmark("measure_overhead", *small)

@@ -401,7 +401,7 @@ def test_the_loss_of_a_policy_that_has_left_its_reference(
 ) -> None:
     tuned = methods.apply("full", toy.base())
     caught: list[Any] = []
-    monkeypatch.setattr(dpo, "train", lambda *args: caught.extend(args))
+    monkeypatch.setattr(dpo, "train", lambda *args, **_: caught.extend(args))
     dpo.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(batch_size=3), beta=0.2, loss=loss)
     _, examples, collate, _, objective = caught
     rows = training_pairs(tuned.base.tokenizer, toy.data("preference", toy.PAIRS), 48)

@@ -34,7 +34,7 @@ launch.fit("sft", tuned, "factual_summary", Settings(budget, 1e-3, on_step=lambd
 END = f"from harness.results.record import write_outcome\n{tiny.OUTCOME}"
 #: Signals upon which a command ends in an orderly way.
 ORDERLY = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
-AT_ONCE = [signal.SIGKILL, signal.SIGSEGV, signal.SIGALRM]
+OTHERS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGSEGV, signal.SIGALRM]
 
 
 def spawned(folder: Path) -> bool:
@@ -42,7 +42,9 @@ def spawned(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, *AT_ONCE])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.long) for s in OTHERS)]
+)
 def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
     deaths.bench(tmp_path, GO_ON)
     driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
@@ -127,7 +129,7 @@ def test_estimates_end_with_the_command(tmp_path: Path, command: str, number: si
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["start", "step"])
+@pytest.mark.parametrize("moment", [pytest.param("start", marks=pytest.mark.long), "step"])
 def test_processes_that_train_together_end_with_their_notebook(tmp_path: Path, moment: str) -> None:
     """Also before they have imported anything."""
     notebook = Command(tmp_path, program=("-c", TOGETHER))

@@ -67,6 +67,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         head.wait()
 
 
+@pytest.mark.long
 def test_the_tables_are_those_of_a_local_run(tmp_path: Path, cluster: dict[str, str]) -> None:
     acts = {"full": {"act": ["ok", "raise", "oom", "diverged", "die"]}, "lora": {"r": [4, 8]}, "bitdelta": {}}
     for name in ("local", "ray"):

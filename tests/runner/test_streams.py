@@ -180,7 +180,7 @@ def test_a_flood_without_end_meets_the_time_limit(tmp_path: Path) -> None:
     assert time.time() - began < 18, "what was still to be read is let go"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_that_is_flushed_is_lost(tmp_path: Path) -> None:
     status, _ = execute(tmp_path, "for n in range(30_000):\n    print(n, flush=True)", time_s=240)
     assert status == "ok"

@@ -93,7 +93,9 @@ def test_kernels_are_warm_and_end_in_every_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.long) for s in (signal.SIGINT, signal.SIGTERM))]
+)
 def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
     bench(tmp_path, methods={"full": {"act": ["hang"]}})
     driver = start_and_hang(tmp_path)
@@ -163,7 +165,7 @@ def test_an_open_gpu_is_a_reason(tmp_path: Path) -> None:
     assert done.stdout.strip() == "importing the libraries has initialised CUDA"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_weights_are_bit_identical_warm_and_cold(tmp_path: Path) -> None:
     """Twelve seeded steps of the real notebook on a real encoder."""
     (tmp_path / "twelve.yaml").write_text(

@@ -428,7 +428,7 @@ def test_own_files_from_the_command_line(home: Path, tmp_path: Path) -> None:
     assert "nothing to do" in tunebench(elsewhere, "run", "out/sweep.yaml", "--out", "out")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_own_files_reach_the_processes_that_train_together(home: Path, tmp_path: Path) -> None:
     shutil.rmtree(home / "model")
     real_model(home / "model")

@@ -32,7 +32,7 @@ LEASE_S = 4.0
 #: Seconds until the next fault, at most; a busy machine needs more, or nothing but starts is disturbed.
 PAUSE_S = float(os.environ.get("TUNEBENCH_TEST_PAUSE_S") or 1.0)
 #: What may differ between a disturbed run and an undisturbed one.
-CIRCUMSTANCES = ["started_at", "duration_s", "attempt"]
+CIRCUMSTANCES = ["started_at", "duration_s", "attempt", "concurrent_trials"]
 #: The reasons that a killed process leaves.
 DEATHS = re.compile(
     r"the kernel died with SIGKILL|the trial's process ended with SIGKILL; see log\.txt"

@@ -23,7 +23,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFr
 
 
 #: 110 faults in all.
-@pytest.mark.parametrize(("seed", "faults", "cold"), [(1, 30, True), (2, 30, True), (4, 20, False)])
+@pytest.mark.parametrize(
+    ("seed", "faults", "cold"), [(4, 20, False), *(pytest.param(s, 30, True, marks=pytest.mark.long) for s in (1, 2))]
+)
 def test_nothing_is_lost(
     tmp_path: Path, undisturbed: dict[str, pd.DataFrame], seed: int, faults: int, cold: bool
 ) -> None:

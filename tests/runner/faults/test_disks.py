@@ -42,7 +42,7 @@ def run(folder: Path, out: Path, *options: str) -> tuple[int, str, str]:
     return tiny.done(tiny.tunebench(folder, "run", "tiny.yaml", "--out", str(out), *options))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_disk_that_fills_up_while_a_trial_runs(tmp_path: Path, disk: Path) -> None:
     tiny.bench(tmp_path, methods={"full": {"act": ["ok", "nap"]}}, seeds=[0, 1])
     tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(IMPORTS + FILL, tiny.OUTCOME))
