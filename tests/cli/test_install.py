@@ -45,7 +45,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
 def test_every_folder_with_code_is_in_the_list_of_packages() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in (ROOT / "harness").rglob("*.py")}
-    assert set(listed) == found | {f"harness.assets.{name}" for name in ("claims", "notebooks", "sweeps")}
+    assert set(listed) == found | {f"harness.assets.{name}" for name in ("claims", "notebooks", "reference", "sweeps")}
 
 
 def test_init_makes_all_that_a_sweep_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ def test_every_heading_of_the_contents_is_there(rendered: str) -> None:
 
 def test_every_image_says_its_finding(rendered: str) -> None:
     texts = [image["alt"] or "" for image in Page(rendered).all("img")]
-    assert len(texts) == 9
+    assert len(texts) == 13
     assert all(texts)
     assert texts[0] == "full scores best: 0.873 [0.825, 0.920], better than both others"
 

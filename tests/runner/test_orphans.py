@@ -34,7 +34,10 @@ launch.fit("sft", tuned, "factual_summary", Settings(budget, 1e-3, on_step=lambd
 END = f"from harness.results.record import write_outcome\n{tiny.OUTCOME}"
 #: Signals upon which a command ends in an orderly way.
 ORDERLY = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
-OTHERS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGSEGV, signal.SIGALRM]
+OTHERS = [
+    pytest.param(number, marks=pytest.mark.long)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGSEGV, signal.SIGALRM)
+]
 
 
 def spawned(folder: Path) -> bool:
@@ -42,9 +45,7 @@ def spawned(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.long) for s in OTHERS)]
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, *OTHERS])
 def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
     deaths.bench(tmp_path, GO_ON)
     driver = Command(tmp_path, "run", "tiny.yaml", "--cold")

@@ -23,9 +23,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFr
 
 
 #: 110 faults in all.
-@pytest.mark.parametrize(
-    ("seed", "faults", "cold"), [(4, 20, False), *(pytest.param(s, 30, True, marks=pytest.mark.long) for s in (1, 2))]
-)
+_LONG = [pytest.param(seed, 30, True, marks=pytest.mark.long) for seed in (1, 2)]
+
+
+@pytest.mark.parametrize(("seed", "faults", "cold"), [(4, 20, False), *_LONG])
 def test_nothing_is_lost(
     tmp_path: Path, undisturbed: dict[str, pd.DataFrame], seed: int, faults: int, cold: bool
 ) -> None:
