@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -255,9 +256,10 @@ def kernel_killed(campaign: Campaign) -> bool:
 
 def warm_parent_killed(campaign: Campaign) -> bool:
     for process in psutil.Process(campaign.driver().pid).children():
-        if "harness.runner.forkserver" in process.cmdline():
-            process.kill()
-            return True
+        with contextlib.suppress(psutil.Error):  # one that has just ended
+            if "harness.runner.forkserver" in process.cmdline():
+                process.kill()
+                return True
     return False
 
 
