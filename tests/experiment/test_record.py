@@ -116,6 +116,19 @@ def test_costs_of_training(run: Experiment) -> None:
     assert {name: columns[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("training", "latency", "expected"),
+    [(1.0, 0.99, False), (0.5, 1.0, True), (1.0, 0.5, True), (None, 0.5, True), (None, None, None)],
+)
+def test_a_row_is_disturbed_where_one_of_its_timed_regions_was(
+    run: Experiment, monkeypatch: pytest.MonkeyPatch, training: float | None, latency: float | None, expected: bool
+) -> None:
+    monkeypatch.setattr(module, "undisturbed", lambda _: ([], latency))
+    run.history = dataclasses.replace(HISTORY, processor_share=training)
+    run.measure_inference()
+    assert run.record().columns["disturbed"] is expected
+
+
 def test_sizes_of_the_network(run: Experiment) -> None:
     columns: dict[str, Any] = run.record().columns
     assert columns["total_params"] == sum(p.numel() for p in run.applied().model.parameters())

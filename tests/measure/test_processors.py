@@ -34,6 +34,14 @@ def test_the_share_is_what_ran_of_what_was_ready(tmp_path: Path) -> None:
     assert got.share == pytest.approx(900 / 1200)
 
 
+def test_what_was_stolen_is_no_part_of_the_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_stolen", lambda *_: 0.25)
+    write(tmp_path, a=(0, 0))
+    with processors(tmp_path) as got:
+        write(tmp_path, a=(800, 200))
+    assert got.share == pytest.approx(0.8 * 0.75)
+
+
 def test_a_system_that_counts_nothing_has_no_share(tmp_path: Path) -> None:
     with processors(tmp_path / "none") as got:
         pass

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from helpers import toy_tasks as toy
 
 from harness import methods, objectives
+from harness.measure.processors import Processors
+from harness.objectives import ppo
 from harness.tasks.encode import encode
+from harness.training import heads, trainer
 from harness.training.trainer import History
 
 pytestmark = pytest.mark.slow
@@ -63,6 +68,25 @@ def test_a_pair_is_cut_where_one_of_its_answers_is(objective: str) -> None:
     data = toy.data("preference", examples, max_new_tokens=4)
     history = objectives.fit(objective, tuned, data, toy.settings(train_examples=3, max_length=16))
     assert history.cut_share == pytest.approx(2 / 3)
+
+
+def test_texts_that_a_head_reads_in_part_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte is a token, and the end is one: of these texts, two of four are longer than 8."""
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(heads, "train", lambda *_args, **known: seen.update(known))
+    rows = [("q" * count, 1.0) for count in (1, 7, 8, 12)] + [("q" * 20, None)]
+    heads.train_head(methods.apply("full", toy.base()), rows, toy.settings(max_length=8))
+    assert (seen["lengths"], seen["cut"]) == ([2, 8, 8, 8], [False, False, True, True])
+
+
+def test_the_share_of_the_processors_is_that_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (trainer, ppo):
+        monkeypatch.setattr(place, "processors", lambda: contextlib.nullcontext(Processors(0.25)))
+    assert trained().processor_share == 0.25
+    data = toy.data("generation", RAGGED, max_new_tokens=2)
+    tuned = methods.apply("full", toy.base())
+    history = ppo.fit(tuned, data, toy.settings(), lambda _, answers: torch.ones(len(answers)), updates=1)
+    assert history.processor_share == 0.25
 
 
 def test_a_history_without_counted_batches_has_no_share() -> None:
