@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -87,7 +87,7 @@ def advise(file: Path, model: str, folder: Path, *, memory: str | None, hours: f
 
         def plan_of(choice: _Choice) -> Plan:
             path = place / "sweep.yaml"
-            path.write_text(_sweep_text(_name(file), choice, facts, base, objective, [], []), encoding="utf-8")
+            path.write_text(_text(_sweep_lines(_name(file), choice, facts, base, objective, [], [])), encoding="utf-8")
             return planned.judge(expand.plan(spec.load(path)), limit)
 
         choice, plan = _that_fits_memory(plan_of, _first_choice(goal, facts))
@@ -101,7 +101,7 @@ def advise(file: Path, model: str, folder: Path, *, memory: str | None, hours: f
     )
     shown = Path(os.path.relpath(file.absolute(), folder.absolute()))
     why = [f"for the goal '{goal}'; 'tunebench list methods' has all"]
-    sweep = _sweep_text(_name(file), choice, facts, base, objective, why, spent)
+    sweep = _text(_sweep_lines(_name(file), choice, facts, base, objective, why, spent))
     return Advice(_task_text(file, shown, recognised), sweep, plan)
 
 
@@ -240,19 +240,11 @@ def _task_text(file: Path, local: Path, recognised: auto.Recognised) -> str:
     for key, value in keys.items():
         why = f"   # {_WHY[key]}" if key in _WHY else ""
         lines.append(f"{key}: {_flow(value)}{why}")
+    return _text(lines)
+
+
+def _text(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
-
-
-def _sweep_text(
-    name: str,
-    choice: _Choice,
-    facts: _Facts,
-    base: ModelSpec,
-    objective: str,
-    why: Sequence[str],
-    spent: Sequence[str],
-) -> str:
-    return "\n".join(_sweep_lines(name, choice, facts, base, objective, why, spent)) + "\n"
 
 
 def _sweep_lines(

@@ -110,7 +110,7 @@ def cost_change(number: int, cell: Cell, cost: Quantity) -> Change | None:
         return replace(change, fault=f"measured on another machine: {moved}")
     seeds = sorted(known[0] & known[1])
     if cost.timed:
-        seeds = [seed for seed in seeds if not (is_disturbed(old[seed]) or is_disturbed(new[seed]))]
+        seeds = [seed for seed in seeds if not (old[seed].is_disturbed or new[seed].is_disturbed)]
         if not seeds:
             return replace(change, fault="other work disturbed it")
     costs = np.array([[before[seed], after[seed]] for seed in seeds], dtype=np.float64)
@@ -128,11 +128,6 @@ def cost_change(number: int, cell: Cell, cost: Quantity) -> Change | None:
         drift=cost.drift**2,
         watched=not cost.timed or all(is_watched(rows[seed]) for rows in (old, new) for seed in seeds),
     )
-
-
-def is_disturbed(row: Any) -> bool:
-    """Whether a trial's times are those of a machine that it shared; tables of some versions do not say so."""
-    return bool(getattr(row, "disturbed", None)) or (getattr(row, "concurrent_trials", None) or 0) > 0
 
 
 def is_watched(row: Any) -> bool:

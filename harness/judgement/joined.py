@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.judgement.timings import is_disturbed
 from harness.judgement.tolerances import COSTS, MACHINE
 from harness.results.selection import CELL, SETTING
 
@@ -27,7 +28,7 @@ _READ = {
     *SPEC,
     *("trial_id", "seed", "status", "reason", "primary_metric", "higher_is_better", "test_score"),
     *MACHINE,
-    *("disturbed", "concurrent_trials"),
+    *("disturbed", "is_disturbed"),
     *(column for cost in COSTS for column in cost.columns),
 }
 
@@ -78,7 +79,8 @@ def _cells(trials: pd.DataFrame) -> dict[Key, dict[int, Any]]:
 
 
 def _rows(trials: pd.DataFrame) -> Iterator[Any]:
-    """The rows as named tuples, every null None."""
+    """The rows as named tuples, every null None, with whether their times are those of a shared machine."""
+    trials = trials.assign(is_disturbed=is_disturbed(trials))
     names = [name for name in trials.columns if name in _READ]
     row = namedtuple("row", names)  # type: ignore[misc]
     columns = [

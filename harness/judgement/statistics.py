@@ -15,7 +15,7 @@ import pandas as pd
 
 from harness.judgement.examples import Scores, scores_by_trial, stacked
 from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, mean_interval
-from harness.judgement.timings import without_disturbed_times
+from harness.judgement.timings import TIMES, without_disturbed_times
 from harness.results.files import Tables
 from harness.results.selection import CELL, SETTING
 from harness.tasks.metrics import METRICS, Metric
@@ -34,17 +34,7 @@ _MEDIANS = [
     "activations_bytes",
     "peak_inference_bytes",
     "train_steps",
-    "train_tokens_per_s",
-    "train_step_s_median",
-    "train_s",
-    "chain_train_s",
-    "duration_s",
-    "energy_j",
-    "chain_energy_j",
-    "mfu",
-    "prefill_s_p50",
-    "decode_s_per_token_p50",
-    "decode_tokens_per_s",
+    *TIMES,
 ]
 
 

@@ -24,32 +24,33 @@ TIMES = [
 ]
 
 
-def undisturbed(trials: pd.DataFrame) -> pd.DataFrame:
-    """``trials`` without the rows whose times do not count, where the table says which they are.
+def is_disturbed(trials: pd.DataFrame) -> pd.Series:
+    """Which rows' times are those of a machine that they shared; False where the table does not say.
 
     Those are rows with ``disturbed``, and rows with ``concurrent_trials`` beside them.
     """
-    return trials[_counts(trials)]
+    shared = pd.Series(False, index=trials.index)
+    if "disturbed" in trials:
+        shared |= trials.disturbed.astype("boolean").fillna(False).astype(bool)
+    if "concurrent_trials" in trials:
+        shared |= trials.concurrent_trials.fillna(0) > 0
+    return shared
+
+
+def undisturbed(trials: pd.DataFrame) -> pd.DataFrame:
+    """``trials`` without the rows that :func:`is_disturbed` names."""
+    return trials[~is_disturbed(trials)]
 
 
 def without_disturbed_times(trials: pd.DataFrame) -> pd.DataFrame:
     """``trials``, with the times of the rows that :func:`undisturbed` leaves out as missing."""
-    columns = [name for name in TIMES if name in trials]
-    return trials.assign(**{name: trials[name].where(_counts(trials)) for name in columns})
+    counts = ~is_disturbed(trials)
+    return trials.assign(**{name: trials[name].where(counts) for name in TIMES if name in trials})
 
 
 def why_untimed(trials: pd.DataFrame, otherwise: str) -> str:
     """Why no time of ``trials`` can be shown: other work had a part in all of them, or else ``otherwise``."""
     ended = trials[trials.status == "ok"]
-    if len(ended) and not _counts(ended).any():
+    if len(ended) and is_disturbed(ended).all():
         return "other work had a part in every time that was measured (protocol, rule 6)"
     return otherwise
-
-
-def _counts(trials: pd.DataFrame) -> pd.Series:
-    counts = pd.Series(True, index=trials.index)
-    if "disturbed" in trials:
-        counts &= ~trials.disturbed.astype("boolean").fillna(False).astype(bool)
-    if "concurrent_trials" in trials:
-        counts &= ~(trials.concurrent_trials > 0)
-    return counts

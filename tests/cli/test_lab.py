@@ -19,6 +19,7 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 from helpers import tiny_models as tiny
+from helpers.browser import chromium
 from helpers.fake_records import records
 from tornado.web import HTTPError
 
@@ -73,16 +74,8 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
 @pytest.fixture
 def browser() -> Iterator[Any]:
     """A real one."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        yield browser
-        browser.close()
+    with chromium() as launched:
+        yield launched
 
 
 def run_all(browser: Any, address: str, notebook: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 import pytest
+from helpers.browser import chromium
 from helpers.fake_records import make_sweep
 from helpers.runs import run
 
@@ -69,16 +69,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-        launched = playwright.chromium.launch(executable_path=chromium, args=flags)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 def opened(browser: Any, file: Path, width: int = 1280, **settings: Any) -> tuple[Any, list[str]]:
