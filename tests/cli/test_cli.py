@@ -132,6 +132,7 @@ def test_run_only_then_the_rest_then_nothing(call: Call, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_failed_runs_again_when_asked(call: Call, tmp_path: Path) -> None:
     arguments = ("run", "tiny.yaml", "--set", "methods={full: {act: raise}}", "--set", "objectives=[classification]")
     assert call(*arguments)[0] == 1

@@ -103,6 +103,7 @@ def test_a_notebook_runs_from_top_to_bottom_behind_the_token(lab: str, browser: 
 
 @pytest.mark.browser
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_runs_again_in_the_lab_and_its_results_stay(
     tmp_path: Path, open_lab: Callable[[Path], str], browser: Any
 ) -> None:

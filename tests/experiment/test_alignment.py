@@ -143,6 +143,7 @@ def test_a_policy_that_has_not_moved_is_neither_better_nor_elsewhere(tmp_path: P
     assert before.metric == "reward"
 
 
+@pytest.mark.long
 def test_wins_are_counted_by_the_task_s_own_metric_of_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = []
     monkeypatch.setattr(alignment, "win_rate", lambda metric, *_: counted.append(metric) or Score(metric, 1.0, 0.0, 4))

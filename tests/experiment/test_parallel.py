@@ -72,6 +72,7 @@ def test_training_moved_something() -> None:
     assert all(not torch.equal(found[name], tensor) for name, tensor in untouched.items() if "lora_B" in name)
 
 
+@pytest.mark.long
 def test_a_failure_of_a_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = methods.apply("lora", load("tiny-llama", device="cpu"))
     with torch.no_grad():

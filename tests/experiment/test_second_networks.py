@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.lengths import long_after
 from transformers import LlamaModel
 
 from harness import methods
@@ -41,7 +42,7 @@ def alive() -> tuple[int, Counter[torch.Size]]:
 
 @pytest.mark.parametrize(
     ("objective", "method"),
-    [("dpo", "full"), ("kto", "lora"), ("orpo", "lora"), ("rrhf", "lora"), ("best_of_n", "full")],
+    long_after(2, [("dpo", "full"), ("best_of_n", "full"), ("kto", "lora"), ("orpo", "lora"), ("rrhf", "lora")]),
 )
 def test_neither_judge_nor_opponent_nor_reference_is_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str, method: str

@@ -136,7 +136,7 @@ def _is_idle(environment: Mapping[str, str]) -> bool:
     return asked.stdout.strip() == "idle"
 
 
-def _wait(folder: Path, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def _wait(folder: Path, condition: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

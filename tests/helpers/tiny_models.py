@@ -119,7 +119,7 @@ def tunebench(folder: Path, *arguments: str, cold: bool = True, **environment: s
     )
 
 
-def done(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
+def done(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str, str]:
     """Exit code, stdout and stderr."""
     try:
         out, err = process.communicate(timeout=seconds)

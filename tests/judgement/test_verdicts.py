@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.lengths import long_after
 from helpers.trials_table import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,7 +156,7 @@ def test_equal_methods_are_rarely_called_different() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize("of_seeds", [0.0, 0.03, 0.1])
+@pytest.mark.parametrize("of_seeds", long_after(2, [0.0, 0.03, 0.1]))
 def test_at_most_one_comparison_in_twenty_holds_a_false_verdict(seeds: int, of_seeds: float) -> None:
     # 5 % of 300 comparisons is at most 7.5 % in 97 of 100 repetitions.
     assert false_verdicts(300, seeds, methods=5, of_seeds=of_seeds) <= 0.075

@@ -325,6 +325,7 @@ def test_a_wrong_row_far_down_is_named_by_its_place(tmp_path: Path, monkeypatch:
     assert not list((tmp_path / "tables").iterdir())
 
 
+@pytest.mark.long
 def test_writing_tables_holds_one_record_at_a_time(hundreds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[Outcome]] = []
     most = 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import toy_tasks as toy
+from helpers.lengths import long_after
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -190,7 +191,7 @@ def test_without_its_teacher_the_model_still_answers(base: Base, parent: Path) -
     assert torch.equal(logits(tuned.model, base), before)
 
 
-@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("packing", long_after(1, [False, True]))
 def test_supervised_fine_tuning_distils_whatever_the_answers_are(tmp_path: Path, packing: bool) -> None:
     """The scales learn from the fine-tune: other labels at the same places leave every bit of them as it was."""
     base = toy.base()

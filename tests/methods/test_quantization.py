@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
+from helpers.lengths import long_after
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -176,7 +177,7 @@ def test_eight_bits_of_bitsandbytes_take_a_byte_and_a_float32_scale_for_each_out
     assert weights_bytes(plain) - weights_bytes(model) == saved
 
 
-@pytest.mark.parametrize("optimizer", get_args(qlora.Optimizer))
+@pytest.mark.parametrize("optimizer", long_after(2, get_args(qlora.Optimizer)))
 def test_every_optimizer_of_qlora_learns_here(llama: Base, optimizer: str) -> None:
     tuned = methods.apply("qlora", llama, optimizer=optimizer)
     ids = torch.randint(3, 250, (8, 12), generator=torch.Generator().manual_seed(0))

@@ -56,6 +56,7 @@ def test_no_two_notebooks_plot_the_loss_with_the_same_line() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_bitdelta_by_hand_trains_the_fine_tune_that_it_compresses(tmp_path: Path) -> None:
     """And at every step what is shown shows itself."""
     import papermill

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 import torch
 from helpers import toy_tasks as toy
+from helpers.lengths import long_after
 
 from harness import catalog, methods, notebooks, objectives
 from harness.errors import InputError
@@ -78,7 +79,7 @@ def test_both_answers_of_a_pair_follow_the_same_prompt_even_when_it_is_cut() -> 
 # --- reward ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", long_after(1, METHODS))
 def test_a_reward_model_separates_a_separable_set(method: str) -> None:
     tuned = methods.apply(method, toy.base(scalar=True))
     history = reward.fit(tuned, toy.data("preference", toy.PAIRS), toy.settings(1e-2, batch_size=8, epochs=12))
@@ -120,7 +121,7 @@ def test_losses_of_pairs_by_hand(loss: str, expected: list[float]) -> None:
     assert dpo.LOSSES[loss](h, 0.5).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", long_after(1, METHODS))
 def test_dpo_starts_at_log_two_and_learns_the_preference(method: str) -> None:
     tuned = methods.apply(method, toy.base())
     before = preference(tuned)
@@ -214,7 +215,7 @@ def test_the_ranking_loss_of_rrhf_by_hand() -> None:
     assert rrhf.rank_loss(scores, rewards).tolist() == [3.0, 0.0]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", long_after(1, METHODS))
 @pytest.mark.parametrize("objective", [kto, orpo, rrhf])
 def test_relatives_learn_to_prefer_the_chosen_answer(objective: ModuleType, method: str) -> None:
     tuned = methods.apply(method, toy.base())
@@ -227,7 +228,7 @@ def test_relatives_learn_to_prefer_the_chosen_answer(objective: ModuleType, meth
     assert {name: p.dtype for name, p in tuned.trainable.items()} == dtypes, "what trains has changed"
 
 
-@pytest.mark.parametrize("method", ["prompt", "prefix"])
+@pytest.mark.parametrize("method", long_after(1, ["prompt", "prefix"]))
 @pytest.mark.parametrize("objective", [kto, orpo])
 def test_virtual_tokens_do_not_shift_what_trl_reads(objective: ModuleType, method: str) -> None:
     tuned = methods.apply(method, toy.base(), num_virtual_tokens=4)
@@ -237,7 +238,7 @@ def test_virtual_tokens_do_not_shift_what_trl_reads(objective: ModuleType, metho
     assert not tuned.model._forward_hooks, "nothing of the trainer's is left on the network"
 
 
-@pytest.mark.parametrize("method", ["full", "bitfit", "lora", "llama_adapter"])
+@pytest.mark.parametrize("method", long_after(2, ["full", "bitfit", "lora", "llama_adapter"]))
 def test_kto_starts_at_half(method: str) -> None:
     """With policy and reference alike every value is sigmoid(0)."""
     tuned = methods.apply(method, toy.base())
@@ -290,7 +291,7 @@ def test_online_objectives_reach_for_the_reward(objective: ModuleType) -> None:
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.3
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora", "llama_adapter"])
+@pytest.mark.parametrize("method", long_after(1, ["lora", "qlora", "llama_adapter"]))
 @pytest.mark.parametrize("objective", [rloo, grpo])
 def test_online_objectives_train_the_adapter_and_leave_no_other(objective: ModuleType, method: str) -> None:
     tuned = methods.apply(method, toy.base())

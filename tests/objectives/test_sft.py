@@ -118,6 +118,7 @@ def test_training_packed_is_training() -> None:
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_loss_of_the_methods_own_is_packed_too() -> None:
     """BitDelta's distillation asks the network by itself."""
     usual = methods.apply("lora", toy.base())

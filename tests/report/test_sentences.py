@@ -310,5 +310,6 @@ def test_no_sentence_is_false(drawn: dict[str, pd.DataFrame]) -> None:
 @pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tables(names=("baseline", "full", *(f"m{n}" for n in range(58)))))
+@pytest.mark.long
 def test_no_sentence_is_false_of_sixty_methods(drawn: dict[str, pd.DataFrame]) -> None:
     check_all(drawn)

@@ -16,6 +16,7 @@ import pytest
 from helpers import command_line
 from helpers import tiny_models as tiny
 from helpers.command_line import Call
+from helpers.lengths import long_after
 
 from harness.estimate import planned
 from harness.files import damaged_file, missing_file, write_checksums
@@ -201,7 +202,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 # Records
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", long_after(3, DAMAGES))
 def test_a_damaged_record_is_set_aside_and_its_trial_repeated(out: Path, here: Here, call: Call, damage: str) -> None:
     path = place(out) / "record.json"
     DAMAGES[damage](path)
@@ -253,7 +254,7 @@ def test_an_older_tunebench_refuses_a_newer_plan(
     assert f"plan.json: {what} version" in err and "newer TuneBench" in err
 
 
-@pytest.mark.parametrize("damage", ["middle", "cut", "link to nothing"])
+@pytest.mark.parametrize("damage", long_after(1, ["middle", "cut", "link to nothing"]))
 def test_a_record_that_is_damaged_while_others_run_is_repeated(out: Path, here: Here, call: Call, damage: str) -> None:
     first, last = place(out, 0), place(out, 3)
     (last / "record.json").unlink()
@@ -328,9 +329,16 @@ def test_a_kill_between_the_last_record_and_the_tables(out: Path, here: Here, ca
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *(("trials.parquet", kind) for kind in ("cut", "folder gone", "sources gone", "sources damaged")),
-        *((name, "flipped") for name in ("curves.parquet", "trials.csv")),
-        *((name, "deleted") for name in ("trials.parquet", "scores.csv")),
+        *(("trials.parquet", kind) for kind in ("cut", "sources damaged")),
+        ("trials.csv", "flipped"),
+        *(
+            pytest.param(name, kind, marks=pytest.mark.long)
+            for name, kind in (
+                *(("trials.parquet", kind) for kind in ("folder gone", "sources gone", "deleted")),
+                ("curves.parquet", "flipped"),
+                ("scores.csv", "deleted"),
+            )
+        ),
     ],
 )
 def test_tables_are_made_again_when_they_are_damaged(out: Path, call: Call, kind: str, name: str) -> None:
@@ -536,7 +544,7 @@ def test_a_claim_that_is_no_file_is_dead_in_time(out: Path, make: Callable[[Path
 # Trials that end without a record, and parents
 
 
-@pytest.mark.parametrize("code", [-15, 130, 2, 0])
+@pytest.mark.parametrize("code", long_after(2, [-15, 130, 2, 0]))
 def test_a_trial_that_ends_without_a_record_runs_three_times(out: Path, here: Here, call: Call, code: int) -> None:
     lost = place(out)
     (lost / "record.json").unlink()
@@ -599,7 +607,7 @@ def family(tmp_path: Path, three: Path, here: Here, call: Call) -> tuple[Path, s
     return out, parent, child
 
 
-@pytest.mark.parametrize("damage", ["deleted", "cut", "link to nothing", "folder gone"])
+@pytest.mark.parametrize("damage", long_after(2, ["deleted", "cut", "link to nothing", "folder gone"]))
 def test_a_parent_whose_record_goes_away_while_its_child_waits_runs_again(
     family: tuple[Path, str, str], here: Here, call: Call, damage: str
 ) -> None:

@@ -103,7 +103,7 @@ def test_without_a_name_the_driver_is_asked(tmp_path: Path, monkeypatch: pytest.
     assert gpus.visible() == [], "all are hidden from this process"
 
 
-@pytest.mark.parametrize("cold", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cold", [True, pytest.param(False, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_the_notebook_sees_its_own_gpus(tmp_path: Path, cold: bool) -> None:
     tiny.bench(tmp_path, methods={"full": {"act": ["ok"]}}, resources={"gpus": 1})
     asks = "import os\nassert os.environ['CUDA_VISIBLE_DEVICES'] == '6'"

@@ -11,6 +11,7 @@ from helpers import deaths
 from helpers import tiny_models as tiny
 from helpers.deaths import Command
 from helpers.fake_records import make_sweep
+from helpers.lengths import long_after
 
 from harness.ledger.ledger import Ledger
 from harness.ledger.records import read_records
@@ -45,7 +46,7 @@ def spawned(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, *OTHERS])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long), *OTHERS])
 def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
     deaths.bench(tmp_path, GO_ON)
     driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
@@ -58,7 +59,7 @@ def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", long_after(1, [signal.SIGKILL, signal.SIGTERM]))
 def test_nobody_outlives_a_warm_driver(tmp_path: Path, number: signal.Signals) -> None:
     deaths.bench(tmp_path, GO_ON)
     driver = Command(tmp_path, "run", "tiny.yaml")
@@ -68,7 +69,7 @@ def test_nobody_outlives_a_warm_driver(tmp_path: Path, number: signal.Signals) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", long_after(1, [signal.SIGKILL, signal.SIGTERM]))
 def test_nobody_outlives_a_trial_that_runs_alone(tmp_path: Path, number: signal.Signals) -> None:
     deaths.bench(tmp_path, GO_ON)
     driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
@@ -88,8 +89,8 @@ def test_nobody_outlives_a_trial_that_runs_alone(tmp_path: Path, number: signal.
     [
         (END, {}, "ok"),
         ("os.kill(os.getpid(), 9)", {}, "failed"),
-        (GO_ON, {"time_s": 4}, "timeout"),
-        ("hoard = b'x' * 10**9; time.sleep(600)", {"memory_gb": 0.5}, "oom"),
+        pytest.param(GO_ON, {"time_s": 4}, "timeout", marks=pytest.mark.long),
+        pytest.param("hoard = b'x' * 10**9; time.sleep(600)", {"memory_gb": 0.5}, "oom", marks=pytest.mark.long),
     ],
     ids=["an end", "the kernel's death", "the time limit", "the memory limit"],
 )
@@ -104,7 +105,7 @@ def test_nobody_outlives_a_trial(tmp_path: Path, last: str, limits: dict[str, fl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", long_after(1, [signal.SIGKILL, signal.SIGTERM]))
 def test_a_trial_that_just_starts_ends_with_its_driver(tmp_path: Path, number: signal.Signals) -> None:
     deaths.bench(tmp_path, GO_ON)
     driver = Command(tmp_path, "run", "tiny.yaml", "--cold")
@@ -114,7 +115,7 @@ def test_a_trial_that_just_starts_ends_with_its_driver(tmp_path: Path, number: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL])
+@pytest.mark.parametrize("number", long_after(1, [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL]))
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_estimates_end_with_the_command(tmp_path: Path, command: str, number: signal.Signals) -> None:
     deaths.bench(tmp_path, methods={"lora": {"r": [2, 4, 8, 16, 32, 64, 128, 256]}})
@@ -149,7 +150,7 @@ def test_an_estimate_is_interrupted_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", long_after(1, [signal.SIGKILL, signal.SIGTERM]))
 def test_the_kernel_of_a_report_ends_with_it(tmp_path: Path, number: signal.Signals) -> None:
     make_sweep(tmp_path / "s")
     tables.write(read_records(tmp_path / "s"), tmp_path / "s")

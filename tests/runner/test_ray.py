@@ -112,6 +112,7 @@ def test_a_killed_worker_is_a_failed_row(tmp_path: Path, cluster: dict[str, str]
     wait_for(lambda: gone(trial.pid) and gone(kernel), "the end of the trial")
 
 
+@pytest.mark.long
 def test_an_interrupt_leaves_the_cluster_and_no_trial(tmp_path: Path, cluster: dict[str, str]) -> None:
     driver, kernel = hang(tmp_path, **cluster)
     driver.send_signal(signal.SIGINT)

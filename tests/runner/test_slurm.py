@@ -100,6 +100,7 @@ def test_the_tables_are_those_of_a_local_run(tmp_path: Path, bench: Bench) -> No
     assert "#SBATCH --array=0-6%2\n" in first
 
 
+@pytest.mark.long
 def test_a_cancelled_job_is_a_failed_row(bench: Bench) -> None:
     driver = bench.start("hang")
     kernel = bench.kernel()
@@ -130,6 +131,7 @@ def test_a_killed_trial_process_is_told_by_its_signal(bench: Bench) -> None:
     assert record.reason == "the trial's process ended with SIGKILL; see log.txt"
 
 
+@pytest.mark.long
 def test_at_the_end_of_its_time_a_trial_gives_way_and_runs_again(bench: Bench) -> None:
     driver = bench.start("once")
     kernel = bench.kernel()
@@ -142,6 +144,7 @@ def test_at_the_end_of_its_time_a_trial_gives_way_and_runs_again(bench: Bench) -
     assert gone(kernel)
 
 
+@pytest.mark.long
 def test_a_trial_that_never_has_time_enough_is_a_timeout_row(bench: Bench) -> None:
     driver = bench.start("hang")
     first = bench.kernel()
@@ -166,6 +169,7 @@ def test_a_preempted_job_runs_again(bench: Bench) -> None:
     assert records(bench.folder)["once"].attempt == 2
 
 
+@pytest.mark.long
 def test_an_interrupt_takes_the_jobs_out_of_the_queue(bench: Bench) -> None:
     tiny.bench(bench.folder, methods={"full": {"act": ["hang"]}}, seeds=[0, 1, 2], resources=RESOURCES)
     driver = bench.run("--jobs", "1")

@@ -124,6 +124,7 @@ def test_trials_go_on_cold_when_the_warm_parent_dies(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_reason_against_forking_is_told_once_and_trials_start_cold(tmp_path: Path) -> None:
     bench(tmp_path, seeds=[0, 1])
     # A sitecustomize through which the warm parent has a second thread.

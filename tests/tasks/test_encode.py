@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from helpers import toy_tasks as toy
+from helpers.lengths import long_after
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -114,7 +115,7 @@ REAL = [pytest.param(name, marks=pytest.mark.slow) for name in ("smollm2-135m", 
 
 
 @pytest.mark.parametrize("name", ["sentencepiece", *REAL])
-@pytest.mark.parametrize("prompt", ["what is it?", "a question: ", "one\ntwo:"])
+@pytest.mark.parametrize("prompt", long_after(1, ["what is it?", "a question: ", "one\ntwo:"]))
 def test_prompt_and_answer_together_are_the_joined_text(name: str, prompt: str) -> None:
     """Without a chat template; the answer has no second start, no space of the tokenizer's own, one end."""
     tokenizer = sentencepiece_like() if name == "sentencepiece" else load(name).tokenizer

@@ -221,6 +221,7 @@ def test_a_program_that_fails_leaves_a_reason(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_program_itself() -> None:
     if shutil.which("java") is None or not here.is_here(meteor.SOURCE):
         pytest.skip("no Java, or METEOR's program is not in the cache")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import toy_tasks as toy
+from helpers.lengths import long_after
 
 from harness import methods
 from harness.networks.tuned import Tuned
@@ -39,7 +40,9 @@ def test_the_seed_fixes_the_order_and_another_seed_gives_another() -> None:
     assert first[:2] != first[2:], "in a new order"
 
 
-@pytest.mark.parametrize(("method", "args"), [("lora", {"r": 2, "dropout": 0.5}), ("prompt", {}), ("bitfit", {})])
+@pytest.mark.parametrize(
+    ("method", "args"), long_after(1, [("lora", {"r": 2, "dropout": 0.5}), ("prompt", {}), ("bitfit", {})])
+)
 def test_every_method_sees_the_same_examples_in_the_same_order(method: str, args: dict[str, Any]) -> None:
     """Whatever random numbers it draws for itself, such as for new weights and dropout."""
     assert order(method, 3, **args) == order("full", 3)
