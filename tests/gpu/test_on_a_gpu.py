@@ -194,7 +194,8 @@ def test_a_trial_of_the_command_line_is_a_row_with_the_card(
     assert code == 0, err
     row = row_of(tmp_path / "out")
     assert (row["status"], row["device"], row["accelerator"]) == ("ok", "cuda", torch.cuda.get_device_name(CUDA))
-    assert row["energy_j"] > 0 and 0 < row["mfu"] <= 1
+    assert row["energy_j"] > 0
+    assert pd.isna(row["mfu"]) or 0 < row["mfu"] <= 1  # no value where others use the card at the same time
 
 
 #: Cells without a model: allocates more than any card has, or a little.
