@@ -95,7 +95,9 @@ def _products(
         if 8 * took > until - time.perf_counter():
             break
         size *= 2
-    threads = torch.get_num_threads() if kind == "cpu" else 1
+    if kind == "cuda":  # the products are the card's work; a thread that waits for it may sleep
+        return flops_per_s, 1.0
+    threads = torch.get_num_threads()
     return flops_per_s, (time.process_time() - used) / ((time.perf_counter() - started) * threads)
 
 

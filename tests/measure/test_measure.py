@@ -15,7 +15,7 @@ from torch import nn
 
 from harness.measure import roofline as rooflines
 from harness.measure.energy import energy
-from harness.measure.flops import FlopCounter
+from harness.measure.flops import FlopCounter, flops_of
 from harness.measure.memory import (
     gradients_bytes,
     optimizer_bytes,
@@ -123,6 +123,19 @@ def test_flops_of_attention() -> None:
     with FlopCounter() as counter:
         out.sum().backward()
     assert counter.flops == 5 * product  # the scores again; gradients of V, of the probabilities, of Q and of K
+
+
+@pytest.mark.parametrize(
+    "kernel", ["flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention"]
+)
+def test_flops_of_attention_with_grouped_heads_are_those_of_as_many_as_there_are_queries(kernel: str) -> None:
+    # Of the kernels of GPUs there are shapes alone.
+    q, k = torch.empty(2, 4, 6, 8, device="meta"), torch.empty(2, 2, 6, 8, device="meta")
+    product = 2 * (2 * 4) * 6 * 6 * 8
+    forward = getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}").default
+    backward = getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}_backward").default
+    assert flops_of(forward, (q, k, k), {}, q) == 2 * product
+    assert flops_of(backward, (q, q, k, k), {}, (q, k, k)) == 5 * product
 
 
 @given(

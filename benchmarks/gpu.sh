@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# What a machine with one large GPU can say, the most valuable part first, each part under a time limit of its own.
+#
+#     bash benchmarks/gpu.sh OUT [STAGE ...]
+#
+# Stages, with the most seconds that each may take. A trial begins with up to 20 s of imports and of making random
+# weights on the card. It ends with evaluation, latency, and a second network to compare the saved checkpoint with: 20
+# to 40 s for 7B. What trains is short: LoRA on 8B needs 3.2e10 FLOPs a token, so 16 steps of 4096 tokens take 2.1e15
+# FLOPs, 7 s at 300 TFLOP/s.
+#
+#     report       60   the card, the driver, the versions, and whether warm starts work here
+#     tests       120   pytest -m gpu: every method, bytes, peaks, energy, FLOPs, out of memory
+#     lora         90   LoRA on 8B, 4 x 1024
+#     long         90   LoRA on 8B, 2 x 4096; the plan skips it on a card of 80 GB
+#     sevens      240   7B: LoRA, QLoRA, adapter, prefix, and full where it fits (130 GB)
+#     ones        240   1B: nine methods
+#     estimate    200   estimated against allocated peak of 7B (benchmarks/estimate.py)
+#
+# OUT gets log.txt and, as soon as a stage ends, an archive of its tables, notebooks and records: an interrupted run
+# loses one stage. $PYTHON says which Python (default: python3). $SCRATCH says where results and the checkpoints of
+# random weights lie meanwhile (default: main memory; 7B in bfloat16 takes 14 GB).
+set -u -o pipefail
+cd "$(dirname "$0")/.." || exit 1
+out=$(realpath -m "${1:?a folder for what comes out}")
+shift
+[ $# -gt 0 ] || set -- report tests lora long sevens ones estimate
+python=${PYTHON:-python3}
+scratch=${SCRATCH:-$(mktemp -d -p /dev/shm)}
+mkdir -p "$out" "$scratch/tmp"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TMPDIR="$scratch/tmp" COLUMNS=200
+
+# limit NAME SECONDS COMMAND...: what it prints goes to the screen and to the log.
+limit() {
+    local name=$1 seconds=$2 start=$SECONDS
+    shift 2
+    {
+        echo "== $name: $* (at most $seconds s)"
+        timeout --signal=INT --kill-after=10 "$seconds" "$@" 2>&1
+        echo "== $name: exit code $? after $((SECONDS - start)) s"
+    } | tee -a "$out/log.txt"
+}
+
+# sweep NAME SECONDS FOLDER ARGUMENTS...: run it, and bring out what there is, however it ended.
+sweep() {
+    local name=$1 seconds=$2 folder=$3 results=$scratch/results
+    shift 3
+    limit "$name" "$seconds" "$python" -m harness.cli run "$@" --out "$results/$folder"
+    [ -d "$results/$folder" ] || return
+    "$python" -m harness.cli tables "$results/$folder" >/dev/null 2>&1
+    tar -czf "$out/$folder.tar.gz" -C "$results" --exclude='*.safetensors' --exclude='*.bin' "$folder"
+    limit "$name" 30 "$python" -c "$rows" "$results/$folder/tables/trials.csv"
+}
+
+rows='
+import sys
+import pandas as pd
+wanted = ["model", "method", "status", "train_tokens_per_s", "train_step_s_median", "mfu", "weights_bytes",
+          "activations_bytes", "peak_train_bytes", "energy_j", "decode_s_per_token_p50", "setup_s", "duration_s",
+          "reason"]
+print(pd.read_csv(sys.argv[1])[wanted].to_string())'
+
+versions='
+import importlib.metadata as metadata, platform, sys
+import torch
+names = "torch transformers peft trl accelerate bitsandbytes tokenizers huggingface_hub datasets papermill typer numpy pandas"
+print(platform.platform(), sys.version.split()[0], {name: metadata.version(name) for name in names.split()})
+print(torch.cuda.get_device_properties(0))
+from harness.runner import forkserver
+forkserver.preload()
+print("warm starts:", forkserver.why_not() or "they work")'
+
+for stage in "$@"; do
+    case $stage in
+    report)
+        limit report 10 nvidia-smi
+        limit report 50 "$python" -c "$versions"
+        ;;
+    tests)
+        # Four at once share the card: peaks that are measured now are not for others, so they get a cache of their own.
+        TUNEBENCH_CACHE=$scratch/cache limit tests 120 \
+            "$python" -m pytest -m gpu tests/gpu -q --tb=short --durations=12 -n 4 -p no:cacheprovider
+        ;;
+    lora) sweep lora 90 throughput sweeps/throughput.yaml ;;
+    long)
+        sweep long 90 throughput-4096 sweeps/throughput.yaml --set name=throughput-4096 \
+            --set budget.batch_size=2 --set budget.max_length=4096 --set budget.train_examples=32
+        ;;
+    sevens) sweep sevens 240 h200 sweeps/h200.yaml --only 'model=llama-7b,method=lora|qlora|adapter|prefix|full' ;;
+    ones) sweep ones 240 h200 sweeps/h200.yaml --only model=llama-1b ;;
+    estimate)
+        limit estimate 200 "$python" benchmarks/estimate.py --models llama-7b --methods lora qlora adapter prefix \
+            --batches 4 --lengths 512 --dtype bfloat16 --device cuda
+        ;;
+    *) echo "unknown stage '$stage'; valid: report, tests, lora, long, sevens, ones, estimate" >&2 && exit 2 ;;
+    esac
+done
