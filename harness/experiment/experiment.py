@@ -30,6 +30,7 @@ from harness.experiment import quiet, rows
 from harness.experiment.parallel import launch
 from harness.experiment.probes import Probes
 from harness.experiment.stored import StoredBytes
+from harness.execution import Execution, of_trial
 from harness.files import PROGRESS_FILE, write_atomically
 from harness.measure.environment import accelerator
 from harness.measure.latency import Latencies, Latency, generation_latency, prediction_latency
@@ -68,16 +69,19 @@ class Experiment:
         dtype: str = "float32",
         device: str = "auto",
         trial_dir: str | None = None,
+        execution: Mapping[str, Any] | None = None,
     ) -> None:
         """Load the data and the base checkpoint; ``trial_dir`` is None when a person runs the notebook.
 
-        A trial's folder is written by that trial alone (:mod:`harness.results.ownership`).
+        ``execution`` are fields of :class:`harness.execution.Execution` that differ from the usual; None: those of the
+        trial in ``trial_dir``. A trial's folder is written by that trial alone (:mod:`harness.results.ownership`).
         Raises :class:`harness.errors.InputError` for unknown names, and for an invalid budget.
         """
         start = time.perf_counter()
         self.budget = Budget(**budget)
         self.objective = catalog.objective(objective).name
         scalar = catalog.objective(objective).scalar
+        self.execution = of_trial(trial_dir) if execution is None else Execution(**execution)
         self.seed = seed
         self.learning_rate = learning_rate
         self.data = self.read(task)
@@ -145,7 +149,7 @@ class Experiment:
         """Train with the objective and its ``args``; returns losses, step times and memory."""
         if self.learning_rate is None:
             raise ValueError("learning_rate: training needs one")
-        settings = Settings(self.budget, self.learning_rate, self.seed, on_step=self._on_step)
+        settings = Settings(self.budget, self.learning_rate, self.seed, self.execution, self._on_step)
         if (together := processes()) > 1:
             self._together = f"trained by {together} processes, each with a part of every layer; memory is that of one"
             self.history = launch.fit(self.objective, self.applied(), self.data.spec.address, settings, args, together)

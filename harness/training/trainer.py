@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from harness.execution import Execution
 from harness.measure.energy import energy
 from harness.measure.memory import peak_memory, saved_activations, weights_bytes
 from harness.measure.processors import processors
@@ -45,6 +46,7 @@ class Settings:
     budget: Budget
     learning_rate: float
     seed: int = 0
+    execution: Execution = Execution()
     on_step: Callable[[int, int, float | None], None] | None = field(default=None, compare=False)
     """Called with (step, steps, loss) after each step: live progress."""
 
