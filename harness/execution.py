@@ -33,7 +33,8 @@ class Execution(BaseModel):
     )
     packing: bool = Field(False, description="whether the examples of a batch share one row instead of being padded")
     loss: Literal["plain", "chunked", "liger"] = Field(
-        "plain", description="how the cross-entropy of tokens is computed; chunked, liger: never with all logits at once"
+        "plain",
+        description="how the cross-entropy of tokens is computed; chunked, liger: never all logits at once",
     )
     gradient_checkpointing: bool = Field(
         False, description="whether each layer keeps its input alone and is computed again in the backward pass"

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 
 from harness import catalog, methods, objectives
+from harness.execution import Execution, of_trial
 from harness.experiment import quiet, rows
 from harness.experiment.parallel import launch
 from harness.experiment.probes import Probes
 from harness.experiment.stored import StoredBytes
-from harness.execution import Execution, of_trial
 from harness.files import PROGRESS_FILE, write_atomically
 from harness.measure.environment import accelerator
 from harness.measure.latency import Latencies, Latency, generation_latency, prediction_latency
@@ -44,12 +44,14 @@ from harness.models import load as models
 from harness.networks.precision import as_served
 from harness.networks.tuned import Tuned
 from harness.processes.together import processes
+from harness.results.execution_columns import active
 from harness.results.ownership import own, place_of_record
 from harness.results.record import Outcome, write_outcome
 from harness.tasks import data as tasks
 from harness.tasks.encode import prompt_text
 from harness.tasks.evaluate import Evaluation, evaluate_splits, majority_score
 from harness.tasks.metrics import METRICS, Score
+from harness.training.proof import attention_of
 from harness.training.trainer import History, Settings
 from harness.trial import Budget
 
@@ -88,6 +90,7 @@ class Experiment:
         self.base = models.load(
             model, labels=self.data.head_words, scalar=scalar, dtype=dtype, device=device, seed=seed
         )
+        self.base = dataclasses.replace(self.base, attention=self.execution.attention)
         self._max_length = self.budget.max_length
         self.probes = Probes(self.budget.probes, self.base, self.data.spec)
         self.tuned: Tuned | None = None
@@ -259,6 +262,7 @@ class Experiment:
             "total_params": tuned.total_params,
             "trainable_params": tuned.trainable_params,
             "trainable_share": tuned.trainable_params / tuned.total_params,
+            active("attention"): attention_of(tuned),
             "trainable_dtype": tuned.trainable_formats,
             "checkpoint_bytes": self.checkpoint_bytes,
             "primary_metric": metric,
@@ -297,6 +301,7 @@ class Experiment:
                 "activations_bytes": history.activations_bytes,
                 "energy_j": history.energy_j,
                 "energy_reason": history.energy_reason,
+                **rows.execution(history),
                 **self._utilisation(history),
             }
             if (fast := speed(list(history.steps))) is not None:
@@ -320,6 +325,8 @@ class Experiment:
         if flops_per_slot is None:
             return {}
         columns = {"train_flops": flops_per_slot * sum(s.slots or 0 for s in steps) / len(steps)}
+        if (repeated := history.repeated_share) is not None:
+            columns["recomputed_flops"] = repeated * columns["train_flops"]
         if speed(steps) is not None:
             peak = roofline(self.base.device, self.base.dtype)
             mfu = utilisation(steps, flops_per_slot, peak.flops_per_s) if peak.undisturbed else None

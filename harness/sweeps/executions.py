@@ -38,7 +38,7 @@ def _axis(name: str) -> tuple[Any, Any]:
     return kind, Field(default=[FIELDS[name].default], description=FIELDS[name].description)
 
 
-#: The block: each field of an execution, as a value or a list of values. 
+#: The block: each field of an execution, as a value or a list of values.
 ExecutionAxes: Any = create_model("ExecutionAxes", __base__=_Axes, **{name: _axis(name) for name in FIELDS})
 
 
@@ -80,7 +80,8 @@ _PAIRS = {
     "packing": "its batches are pairs of answers, not rows of text",
     "loss": "it needs the log-probability of each whole answer",
 }
-_OWN_LOOP = {name: "a trainer of its own computes its steps" for name in FIELDS if name not in ("attention", "optimizer")}
+_OWN_STEPS = dict.fromkeys((name for name in FIELDS if name != "attention"), "it computes its steps by itself")
+_OF_TRL = {name: "a trainer of TRL computes its steps" for name in _OWN_STEPS if name != "optimizer"}
 #: Kind and name -> field -> why it cannot be other than usual there.
 _UNABLE: Mapping[tuple[str, str], Mapping[str, str]] = {
     **{("method", name): _VIRTUAL for name in ("prompt", "p_tuning")},
@@ -92,7 +93,8 @@ _UNABLE: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("objective", "reward"): _PAIRS,
     ("objective", "dpo"): _PAIRS,
     ("objective", "rrhf"): _PAIRS,
-    **{("objective", name): _OWN_LOOP for name in ("kto", "orpo", "ppo", "rloo", "grpo")},
+    **{("objective", name): _OF_TRL for name in ("kto", "orpo", "rloo", "grpo")},
+    ("objective", "ppo"): _OWN_STEPS,
 }
 
 #: Fields that are about the loss of tokens.

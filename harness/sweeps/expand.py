@@ -34,9 +34,9 @@ from harness.execution import Execution
 from harness.sweeps import axes as of_sweep
 from harness.sweeps import fairness, given, own_methods
 from harness.sweeps.axes import Entry, ModelSpec, TaskSpec
+from harness.sweeps.executions import reason_against
 from harness.sweeps.grids import default_rates
 from harness.sweeps.plan import Plan, Planned, facts, in_order, matches
-from harness.sweeps.executions import reason_against
 from harness.sweeps.search import Endings, Stages, not_begun
 from harness.sweeps.spec import Arguments, Sweep
 from harness.trial import Trial
