@@ -22,7 +22,7 @@ def training_pairs(tokenizer: PreTrainedTokenizerBase, data: TaskData, max_lengt
 
 
 def about(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What :func:`harness.training.trainer.train` wants to know: lengths, which were cut, what a loss is a mean over."""
+    """What :func:`harness.training.trainer.train` wants to know: lengths, which were cut, what a loss averages."""
     several = [example["pair"] for example in examples]
     return {"lengths": [len(pair) for pair in several], "cut": [pair.cut for pair in several], "weigh": rows}
 
