@@ -8,6 +8,7 @@ On text of a domain it is called DAPT, on the unlabelled text of the task itself
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from harness.errors import InputError
 from harness.networks.tuned import Tuned
@@ -34,7 +35,7 @@ def fit(tuned: Tuned, data: TaskData, settings: Settings) -> History:
         )
     examples = [{"input_ids": block, "labels": block} for block in token_blocks]
     at_head = head_loss(tuned.model, settings.execution.loss)
-    about = {"cut": [False] * len(examples), "token_loss": settings.execution.loss}
+    about: dict[str, Any] = {"cut": [False] * len(examples), "token_loss": settings.execution.loss}
     if settings.execution.packing:
         with by_example(tuned, budget.max_length):
             return train(tuned, examples, PackingCollator(), settings, partial(packed_loss, at_head=at_head), **about)

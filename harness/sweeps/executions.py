@@ -32,14 +32,15 @@ class _Axes(Frozen):
         return (Execution(**dict(zip(FIELDS, several, strict=True))) for several in itertools.product(*values))
 
 
-def _axis(name: str) -> tuple[Any, Any]:
+def _axis(name: str) -> Any:
     one: Any = Annotated[FIELDS[name].annotation, "a value of the axis", *FIELDS[name].metadata]
     kind = Annotated[list[one], BeforeValidator(_as_list), AfterValidator(_each_once)]
     return kind, Field(default=[FIELDS[name].default], description=FIELDS[name].description)
 
 
+_FIELDS: dict[str, Any] = {name: _axis(name) for name in FIELDS}
 #: The block: each field of an execution, as a value or a list of values.
-ExecutionAxes: Any = create_model("ExecutionAxes", __base__=_Axes, **{name: _axis(name) for name in FIELDS})
+ExecutionAxes: Any = create_model("ExecutionAxes", __base__=_Axes, **_FIELDS)
 
 
 class Cell(Protocol):

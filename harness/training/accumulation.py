@@ -51,4 +51,4 @@ def shares(parts: Sequence[Batch], weigh: Weigh) -> torch.Tensor:
 
 def together(seen: Sequence[Mapping[str, torch.Tensor]], of_parts: torch.Tensor) -> dict[str, torch.Tensor]:
     """The values that the parts showed, as those of the batch: means by their shares."""
-    return {name: sum(share * one[name] for share, one in zip(of_parts, seen, strict=True)) for name in seen[0]}  # type: ignore[misc]
+    return {name: sum(share * one[name] for share, one in zip(of_parts, seen, strict=True)) for name in seen[0]}

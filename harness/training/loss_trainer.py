@@ -73,7 +73,7 @@ class LossTrainer(Counting, Scheduled, Sharding, Trainer):
             whole: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
             return whole
         model.train()
-        parts = self._prepare_inputs(inputs)  # type: ignore[arg-type]
+        parts = self._prepare_inputs(inputs)
         self.count(*parts)
         of_parts, losses, seen = shares(parts, self.weigh), [], []
         for part, share in zip(parts, of_parts, strict=True):

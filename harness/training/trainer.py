@@ -24,7 +24,8 @@ from harness.training.accumulation import InParts, Weigh, learnt
 from harness.training.checkpointing import checkpointing
 from harness.training.drawing import loss_curve, loss_finding
 from harness.training.loss_trainer import Counting as Counting
-from harness.training.loss_trainer import Loss, LossTrainer
+from harness.training.loss_trainer import Loss as Loss
+from harness.training.loss_trainer import LossTrainer
 from harness.training.proof import Proof, first_step, require
 from harness.training.sharding import world_size
 from harness.trial import Budget

@@ -45,8 +45,8 @@ def asked(planned: Plan) -> list[dict[str, Any]]:
 
 def test_lists_are_axes_and_one_value_is_one(plan: Planner) -> None:
     made = plan(execution={"packing": [False, True], "accumulation": [1, 2], "loss": "chunked"}, seeds=[0, 1])
-    chunked = {"loss": "chunked"}
-    two = [chunked, {**chunked, "accumulation": 2}]
+    chunked: dict[str, Any] = {"loss": "chunked"}
+    two: list[dict[str, Any]] = [chunked, {**chunked, "accumulation": 2}]
     assert asked(made) == [one for how in (*two, *({**one, "packing": True} for one in two)) for one in (how, how)]
     assert [row.trial.seed for row in made.rows] == [0, 1] * 4
 

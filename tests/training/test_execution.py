@@ -139,7 +139,12 @@ def test_chunks_hold_the_logits_of_few_tokens(monkeypatch: pytest.MonkeyPatch) -
     seen: list[int] = []
     summed = head_loss._summed
     monkeypatch.setattr(head_loss, "CHUNK", 3)
-    monkeypatch.setattr(head_loss, "_summed", lambda h, s, t: (seen.append(len(t)), summed(h, s, t))[1])
+
+    def noted(head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(len(targets))
+        return summed(head, states, targets)
+
+    monkeypatch.setattr(head_loss, "_summed", noted)
     head, states = torch.nn.Linear(4, 9), torch.randn(10, 4, requires_grad=True)
     targets = torch.arange(10) % 9
     loss = head_loss.chunked(head, states, targets)
