@@ -32,11 +32,12 @@ from harness.experiment.parallel import launch
 from harness.experiment.probes import Probes
 from harness.experiment.stored import StoredBytes
 from harness.files import PROGRESS_FILE, write_atomically
+from harness.measure.data_sheet import data_sheet_flops_per_s
 from harness.measure.environment import accelerator
 from harness.measure.latency import Latencies, Latency, generation_latency, prediction_latency
 from harness.measure.memory import Peak, peak_memory, weights_bytes
 from harness.measure.processors import disturbed, undisturbed
-from harness.measure.roofline import roofline
+from harness.measure.roofline import Roofline, roofline
 from harness.measure.training import speed, utilisation
 from harness.methods import load
 from harness.methods.baseline import in_context
@@ -333,7 +334,22 @@ class Experiment:
             # A peak below what training reached is none: the machine was busy, or throttled, when it was measured.
             if mfu is not None and mfu <= 1:
                 columns["mfu"] = mfu
+            columns |= self._needed(history, peak)
         return columns
+
+    def _needed(self, history: History, measured: Roofline) -> dict[str, float]:
+        """FLOPs that an average step needs, and their share of the two peaks (protocol, rule 11)."""
+        needed = history.proof.needed_flops_per_token if history.proof else None
+        fast = speed(list(history.steps))
+        if needed is None or fast is None:
+            return {}
+        columns = {"needed_flops": needed * sum(s.tokens for s in history.steps) / len(history.steps)}
+        peaks = {
+            "mfu_of_measured_peak": measured.flops_per_s if measured.undisturbed else None,
+            "mfu_of_data_sheet": data_sheet_flops_per_s(accelerator(self.base.device), self.base.dtype),
+        }
+        shares = {name: needed * fast.tokens_per_s / peak for name, peak in peaks.items() if peak}
+        return columns | {name: share for name, share in shares.items() if share <= 1}
 
     def _tables(self) -> dict[str, rows.Rows]:
         scores = [(split, score) for split, evaluation in self.evaluations.items() for score in evaluation.scores]

@@ -48,6 +48,9 @@ def flops_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
+_BATCHED = frozenset(("aten.bmm", "aten.baddbmm"))
+
+
 @dataclass(frozen=True, eq=False)
 class _Repetition:
     """One block that is computed again."""
@@ -86,6 +89,13 @@ class FlopCounter(TorchDispatchMode):
         """Those of ``flops`` that only repeat earlier ones."""
         self.attention: Counter[str] = Counter()
         """How often each operation ran that is attention as a whole; empty where attention is made of products."""
+        self.attention_forward_flops = 0
+        """Of the operations that are attention as a whole; the first time they run, as everything below."""
+        self.attention_backward_flops = 0
+        self.batched_flops = 0
+        """Of products of many matrices at once: attention that is made of products."""
+        self.pairs = 0
+        """Pairs of a query and a key in the forward pass of fused attention, in all rows and layers."""
         self._repeated: set[_Repetition] = set()
 
     @property
@@ -98,9 +108,23 @@ class FlopCounter(TorchDispatchMode):
         flops = flops_of(func, args, kwargs or {}, out)
         self.flops += flops
         name = str(func._overloadpacket)
-        if ("attention" in name or "flash" in name) and "backward" not in name:
+        is_attention = "attention" in name or "flash" in name
+        if is_attention and "backward" not in name:
             self.attention[name.removeprefix("aten.").lstrip("_")] += 1
         if (repeated := _REPEATED.get()) is not None:
             self.repeated_flops += flops
             self._repeated.add(repeated)
+        elif is_attention:
+            self._add_attention(flops, "backward" in name, args)
+        elif name in _BATCHED:
+            self.batched_flops += flops
         return out
+
+    def _add_attention(self, flops: int, backward: bool, args: Sequence[Any]) -> None:
+        if backward:
+            self.attention_backward_flops += flops
+            return
+        self.attention_forward_flops += flops
+        if flops:
+            query, key = args[:2]
+            self.pairs += query.shape[0] * query.shape[-2] * key.shape[-2]

@@ -59,6 +59,27 @@ EXECUTION: tuple[Column, ...] = (
         "checkpointing, chunked loss); part of train_flops",
         minimum=0,
     ),
+    Column(
+        "needed_flops",
+        "float",
+        "floating-point operations that an average training step needs: train_flops without padding, repetition and "
+        "attention to what is masked (protocol, rule 11)",
+        minimum=0,
+    ),
+    Column(
+        "mfu_of_measured_peak",
+        "float",
+        "needed_flops per second of training steps, as a share of the matrix-product peak measured on this machine",
+        minimum=0,
+        maximum=1,
+    ),
+    Column(
+        "mfu_of_data_sheet",
+        "float",
+        "the same as a share of the peak in the accelerator's data sheet; null on CPU",
+        minimum=0,
+        maximum=1,
+    ),
 )
 
 

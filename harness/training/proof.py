@@ -14,6 +14,7 @@ from peft import PeftModel
 
 from harness.execution import Execution, NotActive
 from harness.measure.flops import FlopCounter
+from harness.measure.needed import lengths, needed_flops
 from harness.models.attention import in_use
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
@@ -28,13 +29,18 @@ class Proof:
 
     active: Mapping[str, Any]
     evidence: Mapping[str, str]
+    needed_flops_per_token: float | None = None
+    """What the step needs for each token (:mod:`harness.measure.needed`); None where its batch is not one of rows."""
 
 
 def attention_of(tuned: Tuned) -> str:
     """transformers' name of the attention that the network of ``tuned`` uses."""
-    network: Any = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
     # Of a packed row, each example is attended by itself: the same attention, called more often.
-    return in_use(network).removesuffix("_by_example")
+    return in_use(_network(tuned)).removesuffix("_by_example")
+
+
+def _network(tuned: Tuned) -> Any:
+    return tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
 
 
 def first_step(tuned: Tuned, counter: FlopCounter, optimizer: Any, parts: Sequence[Batch], loss: str | None) -> Proof:
@@ -69,7 +75,22 @@ def first_step(tuned: Tuned, counter: FlopCounter, optimizer: Any, parts: Sequen
     if loss is not None:
         chunks = f"logits of {CHUNK} tokens at a time, computed again {repeats[CHUNKS]} times"
         evidence["loss"] = chunks if repeats[CHUNKS] else "no logits computed again"
-    return Proof(active, evidence)
+    return Proof(active, evidence, _needed(tuned, counter, parts))
+
+
+def _needed(tuned: Tuned, counter: FlopCounter, parts: Sequence[Batch]) -> float | None:
+    if any("input_ids" not in part or "decoder_input_ids" in part for part in parts):
+        return None
+    examples = [
+        tokens
+        for part in parts
+        for tokens in lengths(part.get("attention_mask"), part.get("position_ids"), part["input_ids"].shape)
+    ]
+    layers = getattr(_network(tuned).config.get_text_config(), "num_hidden_layers", None)
+    if layers is None or not sum(examples):
+        return None
+    slots = sum(part["input_ids"].numel() for part in parts)
+    return needed_flops(counter, examples, slots, layers, tuned.base.kind == "decoder") / sum(examples)
 
 
 def require(execution: Execution, proof: Proof) -> None:
