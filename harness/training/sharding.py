@@ -10,7 +10,8 @@ import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import distributed, nn
 
-from harness.tasks.logprobs import IGNORED, Batch
+from harness.tasks.logprobs import Batch
+from harness.training.accumulation import learnt
 
 
 def world_size() -> int:
@@ -47,11 +48,10 @@ def weight_of_this_part(batch: Batch) -> torch.Tensor:
 
     With it, the mean over the processes is the mean over all that the whole batch learns.
     """
-    labels = batch["labels"]
-    learnt = (labels[:, 1:] != IGNORED).sum() if labels.dim() > 1 else torch.tensor(len(labels), device=labels.device)
-    everywhere = learnt.clone()
+    here = learnt(batch)
+    everywhere = here.clone()
     distributed.all_reduce(everywhere)
-    return learnt * world_size() / everywhere
+    return here * world_size() / everywhere
 
 
 def _layer_classes(model: nn.Module) -> list[str]:

@@ -35,7 +35,10 @@ BELOW: dict[str, set[str]] = {
 }  # fmt: skip
 
 #: What stands on top of the package may import only from there.
-TOP = {"trial", "arguments", "catalog", "own_method", "notebooks", "specfile", "files", "plain", "errors", "__init__"}
+TOP = {
+    *("trial", "execution", "arguments", "catalog", "own_method", "notebooks", "specfile", "files", "plain", "errors"),
+    "__init__",
+}
 
 
 def imports(path: Path) -> set[str]:
