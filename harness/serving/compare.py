@@ -29,6 +29,7 @@ class Timings:
     seconds: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
     """Phase -> a time for each that was measured."""
     cache_bytes: int = 0
+    virtual_cache_bytes: int = 0
     base_bytes: int = 0
     tenants_bytes: int = 0
     joules: list[float] = field(default_factory=list)
@@ -44,7 +45,8 @@ class Timings:
         self.seconds["decode"] += served.steps_s
         self.seconds["whole"].append(served.prefill_s + sum(served.steps_s))
         self.seconds["swap"] += served.swap_s
-        self.cache_bytes, self.tokens = served.cache_bytes, served.tokens
+        self.cache_bytes, self.virtual_cache_bytes = served.cache_bytes, served.virtual_cache_bytes
+        self.tenants_bytes, self.tokens = served.tenants_bytes, served.tokens
 
     def percentile(self, phase: str, percent: float) -> float | None:
         """Of the times of ``phase``; None where there is none."""
@@ -57,6 +59,11 @@ class Timings:
         if value is None:
             raise ValueError(f"no {phase} was timed")
         return value
+
+    @property
+    def median_joules(self) -> float | None:
+        """Of a round; None where no counter can be read."""
+        return float(np.median(self.joules)) if self.joules else None
 
     @property
     def disturbed(self) -> bool | None:
@@ -88,7 +95,7 @@ def compare(
                 timing.add(served)
                 timing.shares.append(got.share)
                 timing.joules += [] if used.joules is None else [used.joules]
-                timing.base_bytes, timing.tenants_bytes = strategy.base_bytes, served.tenants_bytes
+                timing.base_bytes = strategy.base_bytes
     return timings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,6 +58,13 @@ class Strategy:
     def forget(self) -> None:
         """Drop what was held for the last batch."""
 
+    def loading(self, folder: Path) -> Callable[[], object] | None:
+        """Write the first tenant into ``folder``; returns the act that reads it from there into its place.
+
+        None where there are no tenants.
+        """
+        return None
+
 
 class OneByOne(Strategy):
     """A strategy that serves the rows of one tenant at a time, tenant after tenant, each to its last token."""
@@ -81,6 +89,8 @@ class Pass:
     """(rows, 1): of the last token."""
     logits: Tensor
     """(rows, vocabulary): of the next token."""
+    virtual: int
+    """Virtual tokens before the text, those of the longest prefix and prompt."""
     plain: bool
     """Whether everything that is remembered is attended to, so that no mask is needed."""
 
@@ -103,6 +113,11 @@ class Pass:
         """Keys and values."""
         for layer in self.cache.layers:
             yield from (layer.keys, layer.values)
+
+    @property
+    def virtual_bytes(self) -> int:
+        """Of the keys and values, those of virtual tokens."""
+        return storage_bytes(self.tensors()) * self.virtual // self.mask.shape[1]
 
 
 @torch.inference_mode()
@@ -144,7 +159,7 @@ def begin(
         use_cache=True,
         logits_to_keep=1,
     )
-    return Pass(forward, cache, mask, places[:, -1:], out.logits[:, -1], plain)
+    return Pass(forward, cache, mask, places[:, -1:], out.logits[:, -1], mask.shape[1] - ids.shape[1], plain)
 
 
 @dataclass
@@ -161,6 +176,8 @@ class Served:
     """Seconds until every request has one token more, for each token behind the first: the sum over the passes."""
     cache_bytes: int = 0
     """Keys and values of all requests behind the last token, virtual tokens included."""
+    virtual_cache_bytes: int = 0
+    """Those of virtual tokens among them."""
     tenants_bytes: int = 0
     """What belonged to single tenants, or to this batch, while it was served."""
 
@@ -196,6 +213,7 @@ def serve(
             done.steps_s[number] += time.perf_counter() - start
         done.tokens[place] = torch.stack(answers, 1)
         held += running.tensors()
+        done.virtual_cache_bytes += running.virtual_bytes
     done.cache_bytes, done.tenants_bytes = storage_bytes(held), strategy.tenants_bytes
     strategy.forget()
     return done

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -50,6 +51,17 @@ class Copies(OneByOne):
             raise InputError(f"{self.name}: there is no copy of the base; valid: places of tenants")
         return self.networks[tenants[0]].forward
 
+    def loading(self, folder: Path) -> Callable[[], object]:
+        """A whole model."""
+        network = self.networks[0]
+        network.save_pretrained(folder)
+
+        def read() -> nn.Module:
+            copy: nn.Module = type(network).from_pretrained(folder, dtype=network.dtype)
+            return copy.to(network.device)
+
+        return read
+
     @property
     def base_bytes(self) -> int:
         """Nothing is shared."""
@@ -89,6 +101,10 @@ class Swapped(OneByOne):
             self._now = wanted
         return self.network.forward
 
+    def loading(self, folder: Path) -> Callable[[], object]:
+        """The matrices of a tenant; merging them is a swap."""
+        return _reading(self, self.tenants[0], folder)
+
     def replace(self, place: int, tenant: Tenant) -> None:
         """Another tenant; it is merged when it is asked for."""
         self.tenants[place] = tenant
@@ -103,6 +119,12 @@ class Swapped(OneByOne):
     def tenants_bytes(self) -> int:
         """The matrices that wait to be merged."""
         return sum(tenant.bytes for tenant in self.tenants)
+
+
+def _reading(strategy: Swapped | Batched, tenant: Tenant, folder: Path) -> Callable[[], object]:
+    file = folder / "tenant.safetensors"
+    tenant.write(file)
+    return lambda: strategy.replace(0, tenant.read(file))
 
 
 def rows_first(layer: nn.Module) -> Tensor:
@@ -145,6 +167,16 @@ class OneAdapter(OneByOne):
             self._now = wanted
         return self.model.forward
 
+    def loading(self, folder: Path) -> Callable[[], object]:
+        """An adapter in PEFT's format, by PEFT."""
+        self.model.save_pretrained(str(folder), selected_adapters=[adapter_name(0)], save_embedding_layers=False)
+
+        def read() -> None:
+            self.model.load_adapter(str(folder / adapter_name(0)), "coming")
+            self.model.delete_adapter("coming")
+
+        return read
+
     @property
     def base_bytes(self) -> int:
         """All but the adapters."""
@@ -176,6 +208,7 @@ class PeftMixed(Strategy):
         names = ["__base__" if tenant is None else adapter_name(tenant) for tenant in tenants]
         return partial(self.model.forward, adapter_names=names)
 
+    loading = OneAdapter.loading
     base_bytes = OneAdapter.base_bytes
     tenants_bytes = OneAdapter.tenants_bytes
 
@@ -227,6 +260,11 @@ class Batched(Strategy):
         self.method = methods[0] if len(methods) == 1 else "mixed"
         self.network = self.mixed.network
         self._base_bytes = weights_bytes(network)
+        self._first = tenants[0]
+
+    def loading(self, folder: Path) -> Callable[[], object]:
+        """The tensors of a tenant, into the stacks."""
+        return _reading(self, self._first, folder)
 
     def ready(self, tenants: Sequence[int | None]) -> Forward:
         """The network, told whose rows come."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, PeftType, PromptLearningConfig
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from harness.errors import InputError
@@ -111,6 +113,16 @@ class Tenant:
             for name in ("low_rank", "bottleneck", "one_bit", "shift")
         }
         return replace(self, **parts, prefix=each(self.prefix), prompt=each(self.prompt))
+
+    def write(self, file: Path) -> None:
+        """Write its tensors, as safetensors; what they are for is not written."""
+        save_file({str(place): tensor.contiguous() for place, tensor in enumerate(self.tensors())}, file)
+
+    def read(self, file: Path) -> Tenant:
+        """The tenant of this one's kinds and shapes whose tensors :meth:`write` wrote."""
+        tensors = load_file(file)
+        place = {id(tensor): str(number) for number, tensor in enumerate(self.tensors())}
+        return self.map(lambda tensor: tensors[place[id(tensor)]].to(tensor.device))
 
 
 @torch.no_grad()
