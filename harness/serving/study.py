@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -44,6 +44,11 @@ class TooLarge(Exception):
         self.needed = needed
 
 
+Name = Literal[
+    "base alone", "copies", "merged, swapped", "unmerged, one at a time", "PEFT's mixed batch", "batched LoRA",
+    "batched LoRA, int8 base", "batched LoRA, NF4 base", "batched adapters", "batched prefixes", "batched prompts",
+    "batched BitDelta", "batched, methods mixed",
+]  # fmt: skip
 #: From the workshop and a number of tenants to the strategy under its name in the table.
 Build = Callable[[Workshop, int, str], Strategy]
 
@@ -67,7 +72,7 @@ def _batched(*kinds: str, scheme: str | None = None) -> Build:
 
 
 #: Name -> how to build it, in the order in which they run.
-STRATEGIES: Mapping[str, Build] = {
+STRATEGIES: Mapping[Name, Build] = {
     "base alone": lambda workshop, _tenants, name: BaseAlone(workshop.network, name),
     "copies": _copies,
     "merged, swapped": lambda w, n, name: Swapped(copy.deepcopy(w.network), w.tenants("lora", n), name),
@@ -86,10 +91,10 @@ STRATEGIES: Mapping[str, Build] = {
 
 def study(
     base: Base,
-    strategies: list[Word] | None = None,
+    strategies: list[Name] | None = None,
     tenants: list[Count] | None = None,
     requests: list[Count] | None = None,
-    popularity: Popularity = "distinct",
+    popularity: Literal["distinct", "uniform", "zipf", "identical"] = "distinct",
     prompt_tokens: Count = 16,
     new_tokens: Count = 8,
     rounds: Count = 2,

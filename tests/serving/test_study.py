@@ -10,6 +10,7 @@ from helpers.tenants import trained
 from torch import nn
 
 from harness.errors import InputError
+from harness.measure.memory import weights_bytes
 from harness.models.load import Base
 from harness.results.builder import TableBuilder
 from harness.results.schema import TABLES
@@ -63,12 +64,7 @@ def test_what_does_not_fit_is_a_row_with_its_size(base: Base, monkeypatch: pytes
     measured = rows(base, strategies=["base alone", "copies"])
     row = measured["copies", "decode"]
     assert row.get("p50_s") is None and "needs 0.0 GB" in str(row["reason"])
-    assert (
-        row["tenants_bytes"]
-        == 3 * Workshop(base, SIZES, None, 0.02).network.get_input_embeddings().weight.nbytes
-        + (3 * (4 * 106816 - 4 * 512 * 64))
-        or row["tenants_bytes"]
-    )
+    assert row["tenants_bytes"] == 3 * weights_bytes(base.build())
 
 
 def test_batches_and_popularities(base: Base) -> None:
