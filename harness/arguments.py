@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
-from harness import notebooks, own_method, specfile
+from harness import catalog, notebooks, own_method, specfile
 from harness.errors import InputError
 
 __all__ = ["Callable", "JsonValue", "Literal", "Mapping", "Sequence"]
@@ -56,10 +56,13 @@ def declared(room: str, name: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=256)
 def _declared(room: str, name: str) -> Mapping[str, Any]:
-    tree = ast.parse((Path(__file__).parent / room / f"{name}.py").read_text(encoding="utf-8"))
-    function, known = _function(tree, _FUNCTIONS[room])
+    place, called = f"{room}/{name}", _FUNCTIONS[room]
+    if name in catalog.STUDIES and (study := catalog.STUDIES[name].function) is not None:
+        place, called = study, study.rpartition("/")[2]
+    tree = ast.parse((Path(__file__).parent / f"{place}.py").read_text(encoding="utf-8"))
+    function, known = _function(tree, called)
     if function is None:
-        raise LookupError(f"{room}/{name}.py has no function {_FUNCTIONS[room]}")
+        raise LookupError(f"{place}.py has no function {called}")
     given = function.args
     optional = given.args[len(given.args) - len(given.defaults) :]
     return _types({each.arg: each.annotation for each in optional if each.annotation}, known)

@@ -68,6 +68,8 @@ class Method:
     """Several processes can train it together, each with a part of every layer."""
     file: str | None = None
     """The user's own Python file with ``apply``; None: the package's."""
+    function: str | None = None
+    """``ROOM/FILE`` whose function of the file's name has the arguments; None: ``apply`` of the method's own file."""
 
     @property
     def address(self) -> str:
@@ -215,6 +217,19 @@ METHODS = _methods(
         "any other method of PEFT by its type: AdaLoRA, LN tuning, OFT, VeRA, LoKr, MiSS and more",
         "Mangrulkar et al. 2022, github.com/huggingface/peft",
         "methods/peft",
+    ),
+)
+
+#: What a sweep plans like a method, and what measures tuned models instead of making one.
+STUDIES = _methods(
+    Method(
+        "serving",
+        "no training: what it costs to serve many tuned models of one base, strategy by strategy",
+        "Sheng et al. 2023, arXiv:2311.03285",
+        "studies/serving",
+        trains=False,
+        model_kinds=("decoder",),
+        function="serving/study",
     ),
 )
 
@@ -371,9 +386,10 @@ def method(name: str, where: str = "method") -> Method:
     """
     if own_method.is_path(name):
         return replace(_own(own_method.name_of(name, where)), file=name)
-    if name not in METHODS:
-        raise unknown(where, name, METHODS)
-    return METHODS[name]
+    known = {**METHODS, **STUDIES}
+    if name not in known:
+        raise unknown(where, name, known)
+    return known[name]
 
 
 def method_of_row(name: str) -> Method:

@@ -52,6 +52,7 @@ DESCRIPTIONS = {
     "decode_latency": "Time per generated token, or per prediction of a classifier, at batch size 1.",
     "latency_vs_batch": "Latency against the batch size, adapters merged and not.",
     "latency_vs_tenants": "Decode latency and memory against the number of tenants that one machine serves.",
+    "throughput_vs_tenants": "Tokens per second against the number of tenants, and by how requests choose among them.",
     "storage_by_tasks": "Bytes to store for a number of tasks.",
     "bitdelta_sizes": "What BitDelta stores of a fine-tune.",
     "objective_ladder": "Untrained model, supervised fine-tuning and preference objectives, by several measures.",

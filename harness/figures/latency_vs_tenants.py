@@ -1,4 +1,4 @@
-"""What does one machine cost that serves many fine-tunes? (Liu et al. 2024; Sheng et al. 2023, table 3)"""
+"""What does one machine cost that serves many fine-tunes? (Liu et al. 2024)"""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from harness.figures import published
 from harness.figures.lines import Series, draw_lines, line_views
 from harness.figures.panels import Nothing, Panel, Tables, View, compose
 from harness.figures.published_panels import lines_view
+from harness.figures.serving_rows import NO_STUDY, disturbed_note, served
 from harness.figures.style import bytes_text, seconds_text
 from harness.figures.words import leading
-
-SERVING = "serving"
-"""The optional table of a serving study: ``model strategy method tenants p50_s p95_s memory_bytes``."""
 
 _X = "Tenants, one request each (log scale)"
 _TIME = Series("tenants", _X, lambda count: f"{count:g}", "p50_s", seconds_text, "p50_s", "p95_s", log_y=True)
@@ -23,22 +21,26 @@ _FACET = ["model", "measure"]
 
 def draw(tables: Tables) -> Figure | Nothing:
     """Median time of a decoding step, and memory, against the number of tenants; a line per serving strategy."""
-    table = tables.get(SERVING)
-    if table is None or table.empty:
-        return Nothing("no serving study with several tenants is among these tables")
+    frame = served(tables, "decode")
+    frame = frame[(frame.popularity == "distinct") & (frame.requests == frame.tenants)]
+    if frame.empty:
+        return Nothing(NO_STUDY)
     parts = []
     for series, measure in ((_TIME, "decoding step"), (_MEMORY, "memory")):
-        known = table[table[series.y] > 0]
-        parts += line_views(known.assign(measure=measure, variant=known.strategy), _draw, _FACET, series)
+        known = frame[frame[series.y] > 0]
+        note = disturbed_note(known) if series is _TIME else ""
+        known = known.assign(measure=" · ".join(filter(None, (measure, note))), variant=known.strategy)
+        parts += line_views(known, _draw, _FACET, series)
     if not parts:
         return Nothing("the serving study has one number of tenants alone")
-    return compose([*parts, _liu(), _sheng()], height=lambda _lines: 3.8)
+    return compose([*parts, _liu()], height=lambda lines: max(3.8, 1.2 + 0.2 * lines))
 
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
-    series = _TIME if frame.measure.iloc[0] == "decoding step" else _MEMORY
+    measure = frame.measure.iloc[0].split(" · ")[0]
+    series = _TIME if measure == "decoding step" else _MEMORY
     frame = frame.assign(label=frame.strategy)
-    draw_lines(panel, frame, series, f"{frame.measure.iloc[0]} (log scale)".capitalize())
+    draw_lines(panel, frame, series, f"{measure} (log scale)".capitalize())
     most = frame[frame.tenants == frame.tenants.max()]
     low, high = (leading(most, series.y, largest, series.y_text or str) for largest in (False, True))
     size = f"With {most.tenants.iloc[0]:g} tenants"
@@ -54,14 +56,3 @@ def _liu() -> View:
     at = frame[frame.tenants == 16].set_index("method").value
     said = f"With 16 fine-tunes of a 7B model, BitDelta decodes {at.naive / at.bitdelta:.0f} times as fast as copies"
     return lines_view(frame, "Llama-2-7B; copies beyond memory are predicted", _TIME, "Decoding step (log scale)", said)
-
-
-def _sheng() -> View:
-    frame = published.read("sheng2023_slora", model="llama-7b", metric="requests_per_s")
-    parts = frame.setting.str.extract(r"(S1).*; (\d+) adapters")
-    frame = frame.assign(tenants=parts[1].astype(float), label=frame.method.str.replace("_", "-"))
-    frame = frame[parts[0].notna() & frame.value.notna()]
-    series = Series("tenants", "Adapters (log scale)", lambda count: f"{count:g}")
-    wide = frame.pivot_table(index="tenants", columns="method", values="value")
-    said = f"With 100 adapters, S-LoRA serves {wide.s_lora[100.0] / wide.peft[100.0]:.0f} times the requests of PEFT"
-    return lines_view(frame, "Llama-7B, one A100", series, "Requests per second", said)

@@ -16,6 +16,7 @@ from harness.figures.style import MUTED, Look, look
 #: Source, as in the files -> how a panel names it.
 CITED = {
     "biderman2024lora": "Biderman et al. 2024",
+    "chen2023punica": "Chen et al. 2023",
     "dettmers2023qlora": "Dettmers et al. 2023",
     "hu2021lora": "Hu et al. 2021",
     "lester2021prompt": "Lester et al. 2021",

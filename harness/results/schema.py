@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from harness.results.columns import SCHEMA_VERSION, Column, Kind, Table
 from harness.results.execution_columns import EXECUTION
 from harness.results.long_tables import CURVES, EXAMPLE_SCORES, GENERATIONS, LATENCY, MEMORY, SCORES
+from harness.results.serving_tables import MERGE_FIDELITY, SERVING
 
 __all__ = [
     "LONG_TABLES",
@@ -331,8 +332,9 @@ TRIALS = Table(
     ),
 )
 
+_ALL = (TRIALS, SCORES, EXAMPLE_SCORES, CURVES, MEMORY, LATENCY, GENERATIONS, SERVING, MERGE_FIDELITY)
 #: Every table by name, in the order of the data dictionary.
-TABLES: dict[str, Table] = {t.name: t for t in (TRIALS, SCORES, EXAMPLE_SCORES, CURVES, MEMORY, LATENCY, GENERATIONS)}
+TABLES: dict[str, Table] = {t.name: t for t in _ALL}
 
 #: The long tables: what a notebook records beside the columns of ``trials``.
 LONG_TABLES: dict[str, Table] = {name: table for name, table in TABLES.items() if name != "trials"}

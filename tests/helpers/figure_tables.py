@@ -188,14 +188,20 @@ def _serving() -> pd.DataFrame:
         ("copies", "full", 1.0, 1.0),
         ("merged, swapped", "lora", 0.6, 0.02),
         ("batched LoRA", "lora", 0.02, 0.01),
-        ("BitDelta", "bitdelta", 0.08, 0.09),
+        ("batched BitDelta", "bitdelta", 0.08, 0.09),
     )
-    return pd.DataFrame(
+    cases = [("distinct", tenants) for tenants in (1, 4, 16, 64)] + [("uniform", 16), ("zipf", 16), ("identical", 16)]
+    asked = {"uniform": 0.7, "zipf": 0.4, "identical": 1 / 16}
+    rows = [
         {
-            "model": "base-250m", "strategy": strategy, "method": method, "tenants": tenants,
-            "p50_s": 0.03 * (1 + slower * (tenants - 1)), "p95_s": 0.034 * (1 + slower * (tenants - 1)),
+            "trial_id": f"{popularity}", "model": "base-250m", "strategy": strategy, "method": method,
+            "tenants": tenants, "batch_size": tenants, "popularity": popularity, "phase": phase, "p50_s": seconds,
+            "p95_s": 1.1 * seconds, "tokens_per_s": tenants / seconds, "disturbed": False,
             "memory_bytes": 1e9 * (1 + larger * (tenants - 1)),
         }
         for strategy, method, slower, larger in strategies
-        for tenants in (1, 4, 16, 64)
-    )  # fmt: skip
+        for popularity, tenants in cases
+        for phase, share in (("decode", 1.0), ("whole", 1.4))
+        for seconds in [0.03 * share * (1 + slower * max(0, tenants * asked.get(popularity, 1) - 1))]
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=[column.name for column in TABLES["serving"].columns])

@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = "tiny-llama"
 STUDIES: dict[str, dict[str, Any]] = {
     "memory": {"model": TINY, "measured_model": TINY, "ladder": [TINY, "tiny-bert"], "length": 32},
-    "serving": {"model": TINY, "batch_sizes": [1, 2], "prompt_lengths": [4, 8], "new_tokens": 3, "device": "cpu"},
+    "serving": {
+        **{"model": TINY, "tenants": [1, 3], "new_tokens": 3, "prompt_tokens": 4, "rounds": 1, "device": "cpu"},
+        "merged_methods": ["lora"],
+    },
 }
 
 

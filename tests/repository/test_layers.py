@@ -17,6 +17,7 @@ BELOW: dict[str, set[str]] = {
     "networks": {"models"},
     "tasks": {"processes", "sources", "networks"},
     "methods": {"models", "networks", "tasks"},
+    "serving": {"models", "networks", "methods", "measure"},
     "training": {"figures", "measure", "models", "networks", "tasks"},
     "objectives": {"training", "measure", "models", "networks", "tasks"},
     "experiment": {

@@ -1,0 +1,66 @@
+"""Sentences follow from rows, odd ones included."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from harness.serving.crossovers import sentences
+
+
+def table(own: list[float], other: list[float | None], disturbed: bool | None = False) -> pd.DataFrame:
+    rows = [
+        {"strategy": strategy, "tenants": count, "batch_size": count, "popularity": "distinct", "phase": "decode",
+         "p50_s": time, "memory_bytes": None, "disturbed": disturbed}
+        for strategy, times in (("batched LoRA", own), ("copies", other))
+        for count, time in zip((1, 4, 16), times, strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "said"),
+    [
+        (
+            [0.2, 0.3, 0.4],
+            [0.1, 0.35, 0.9],
+            "From 4 tenants on, batched LoRA needs less time for a decoding step than copies: 400 ms against 900 ms "
+            "with 16 tenants.",
+        ),
+        (
+            [0.1, 0.1, 0.1],
+            [0.2, 0.2, 0.2],
+            "batched LoRA needs less time for a decoding step than copies at all numbers measured (1 to 16 tenants): "
+            "100 ms against 200 ms with 16 tenants.",
+        ),
+        (
+            [0.2, 0.2, 0.2],
+            [0.2, 0.1, 0.2],
+            "batched LoRA never needs less time for a decoding step than copies (1 to 16 tenants): 200 ms against "
+            "200 ms with 16 tenants.",
+        ),
+        (
+            [0.1, 0.3, 0.3],
+            [0.2, 0.2, 0.2],
+            "batched LoRA needs less time for a decoding step than copies at some numbers (1 to 16 tenants), but not "
+            "at the last: 300 ms against 200 ms with 16 tenants.",
+        ),
+        (
+            [0.2, 0.3, 0.4],
+            [0.1, None, None],
+            "batched LoRA never needs less time for a decoding step than copies (1 tenant): 200 ms against 100 ms with "
+            "1 tenant.",
+        ),
+    ],
+    ids=["crosses", "always", "ties", "only at first", "did not run"],
+)
+def test_where_one_overtakes_the_other(own: list[float], other: list[float | None], said: str) -> None:
+    assert list(sentences(table(own, other))) == [said]
+
+
+def test_a_disturbed_machine_is_said_last() -> None:
+    assert list(sentences(table([1, 1, 1], [2, 2, 2], True)))[-1].startswith("Other work used the machine")
+
+
+def test_no_rows_say_nothing() -> None:
+    assert list(sentences(table([1, 1, 1], [2, 2, 2]).head(0))) == []
