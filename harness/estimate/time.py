@@ -1,10 +1,10 @@
 """The time of a trial before it runs: from its FLOPs, this machine's speed, and what earlier rows on it took.
 
 A trial starts, trains, answers the validation and the test split and what probes ask, and measures its latency. Matrix
-products run at a share of the measured peak, writing a token has to read every weight once, and a step of any size costs a little. The
-shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/trial_time.py); what this misses on a machine, its
-own rows correct: an estimate is multiplied by what rows like it took over what was estimated for them, those of the
-same method before those of the same model and task.
+products run at a share of the measured peak, writing a token has to read every weight once, and a step of any size
+costs a little. The shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/trial_time.py); what this misses
+on a machine, its own rows correct: an estimate is multiplied by what rows like it took over what was estimated for
+them, those of the same method before those of the same model and task.
 
 Without rows of the same cell there is no estimate where a step is more than one pass over the batch
 (:data:`harness.estimate.planned.ONE_PASS`). What is planned later takes as long as the planned trials of its cell.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_series_vary_what_they_are_named_after(plans: dict[str, Plan]) -> None:
 
     for method in ("full", "lora", "bitfit", "prompt"):
         rates = sorted(float(str(rate)) for rate in values("learning_rate", "learning_rate", method=method))
-        assert len(rates) == 7 and all(2.9 < high / low < 3.4 for low, high in zip(rates, rates[1:], strict=False))
+        assert len(rates) == 7 and all(2.9 < high / low < 3.4 for low, high in pairwise(rates))
     assert values("data_size", "train_examples") == {2**power for power in range(5, 12)}
     assert values("rank_budget", "r") == {1, 4, 16, 64} and len(values("rank_budget", "train_examples")) == 3
     assert values("prefix_length", "num_virtual_tokens", method="prefix") == {1, 4, 16, 64}
