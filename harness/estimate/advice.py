@@ -23,6 +23,7 @@ from harness.estimate import planned, time
 from harness.models.spec import ModelSpec
 from harness.models.spec import load_spec as load_model
 from harness.sweeps import expand, spec
+from harness.sweeps.grids import default_rates
 from harness.sweeps.plan import Plan
 from harness.tasks import auto, data
 from harness.tasks.spec import load_spec as load_task
@@ -272,21 +273,11 @@ def _sweep_lines(
         yield f"objectives: [{objective}]   # what a model of this kind can learn from such a task"
     yield from (f"# {line}" for line in why)
     yield "methods:"
-    grids = _grids(base)
     for method in choice.methods:
-        args = dict(grids.get(method, {}))
-        rates = args.get("learning_rate")
-        if isinstance(rates, list) and choice.rates == 1:
-            args["learning_rate"] = rates[len(rates) // 2]
+        args: dict[str, Any] = {}
+        if catalog.METHODS[method].trains:
+            usual = notebooks.parameters(catalog.METHODS[method].notebook)["learning_rate"]
+            rates = default_rates(method, base.kind, catalog.OBJECTIVES[objective], usual)
+            args["learning_rate"] = rates if choice.rates > 1 else rates[len(rates) // 2]
         yield f"  {method}: {_flow(args)}   # {catalog.METHODS[method].description}"
     yield from (f"  # left out: {method}: {reason}" for method, reason in choice.left_out.items())
-
-
-def _grids(base: ModelSpec) -> Mapping[str, Mapping[str, Any]]:
-    """Arguments and learning rates of each method: those of the comparison that the package recommends."""
-    standard = spec.load(notebooks.shipped("sweeps") / "standard.yaml")
-    grids = dict(standard.methods)
-    if base.kind == "encoder":
-        for entry in standard.overrides:
-            grids |= {name: {**grids.get(name, {}), **args} for name, args in entry.methods.items()}
-    return grids

@@ -1,13 +1,13 @@
 """The time of a trial before it runs: from its FLOPs, this machine's speed, and what earlier rows on it took.
 
-A trial starts, trains, answers the validation and the test split, and measures its latency. Matrix products run at a
-share of the measured peak, writing a token has to read every weight once, and a step of any size costs a little. The
-shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/trial_time.py); what this misses on a machine, its
-own rows correct: an estimate is multiplied by what rows like it took over what was estimated for them, those of the
-same method before those of the same model and task.
+A trial starts, trains, answers the validation and the test split and what probes ask, and measures its latency. Matrix
+products run at a share of the measured peak, writing a token has to read every weight once, and a step of any size
+costs a little. The shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/trial_time.py); what this misses
+on a machine, its own rows correct: an estimate is multiplied by what rows like it took over what was estimated for
+them, those of the same method before those of the same model and task.
 
 Without rows of the same cell there is no estimate where a step is more than one pass over the batch
-(:data:`harness.estimate.planned.ONE_PASS`).
+(:data:`harness.estimate.planned.ONE_PASS`). What is planned later takes as long as the planned trials of its cell.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 from harness import catalog
 from harness.errors import InputError
 from harness.estimate import machine
-from harness.sweeps.plan import Plan, Planned
+from harness.sweeps.plan import Later, Plan, Planned
 from harness.trial import Budget, Trial
 
 #: Share of the peak in training and reading; in writing tokens side by side; and in writing one text alone, which waits
@@ -74,13 +74,15 @@ class Work:
     """Examples of both splits."""
     written: float
     """Tokens of an answer; 0 where none is written."""
+    probed: float = 0.0
+    """Tokens of all that the probes ask after training. The untouched base is asked once for all trials."""
 
     def seconds(self, peak: float) -> float:
         """The time at ``peak`` FLOPs per second."""
         training = self.steps * (_STEP_S + self.step_flops / (_READING * peak))
         token = self.forward_flops / peak
         batches = math.ceil(self.scored / _SIDE_BY_SIDE)
-        reading = self.scored * self.read * token / _READING + batches * _BATCH_S
+        reading = (self.scored * self.read + self.probed) * token / _READING + batches * _BATCH_S
         writing = self.written * token * (batches / _ALONE + self.scored / _WRITING)
         latency = _LATENCY_READ * token / _READING + (_LATENCY_WRITTEN * token / _ALONE if self.written else 0.0)
         return _START_S + training + reading + writing + latency
@@ -93,9 +95,19 @@ def judge(plan: Plan, rows: Iterable[Mapping[str, Any]] = (), peak_of: PeakOf = 
 
 
 def total_s(plan: Plan) -> tuple[float, int]:
-    """Seconds of all trials that can run, one after the other, and how many of them have no estimate."""
+    """Seconds of all trials that can run, now and later, one after the other, and how many have no estimate."""
     seconds = [row.estimated_s for row in plan.runnable]
+    for later in plan.later:
+        seconds += [_of_its_cell(later, plan)] * later.trials
     return sum(one for one in seconds if one is not None), seconds.count(None)
+
+
+def _of_its_cell(later: Later, plan: Plan) -> float | None:
+    """Seconds of a planned trial that differs from ``later`` in seed and learning rate alone."""
+    alike = {name: value for name, value in later.facts.items() if name not in ("seed", "learning_rate")}
+    rows = (plan.by_id[trial_id] for trial_id in later.waits_for if trial_id in plan.by_id)
+    known = [row.estimated_s for row in rows if row.estimated_s is not None and alike.items() <= row.facts().items()]
+    return statistics.median(known) if known else None
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -171,7 +183,8 @@ def work_of_row(row: Mapping[str, Any]) -> Work | None:
     if trains and row.get("train_flops") is None:
         return None
     try:
-        budget = Budget(**{name: row[name] for name in names})
+        asked = tuple(row["probes"].split(", ")) if row.get("probes") else ()
+        budget = Budget(**{name: row[name] for name in names}, probes=asked)
         texts = _texts(row["task"])
         return None if texts is None else _work(row["model"], budget, texts, row.get("train_flops") or 0.0, trains)
     except (InputError, ValueError, LookupError):  # an own model or task, or a row of another version
@@ -193,6 +206,7 @@ def _work(model: str, budget: Budget, texts: Texts, step_flops: float, trains: b
         read=min(_PADDED * (texts.by_head if _is_encoder(model) else texts.prompt), budget.max_length),
         scored=scored,
         written=written if texts.writes else 0.0,
+        probed=0.0 if _is_encoder(model) else sum(map(_probe_tokens, budget.probes)),
     )
 
 
@@ -241,6 +255,21 @@ def _texts(task: str) -> Texts | None:
     )
 
 
+@lru_cache(maxsize=8)
+def _probe_tokens(name: str) -> float:
+    """Tokens that a model reads to answer a suite of probes; 0 where its data is not on this machine."""
+    from harness.tasks import check, data
+    from harness.tasks.probes import SUITES
+    from harness.tasks.spec import load_spec
+
+    suite = SUITES[name]
+    if not all(check.is_here(load_spec(task)) for task in suite.tasks):
+        return 0.0
+    asked = [example for task in suite.tasks for example in data.load(task).test[: suite.examples]]
+    texts = [example.prompt + answer for example in asked for answer in example.candidates or (example.completion,)]
+    return _PADDED * sum(min(len(text) / _CHARACTERS, suite.max_length) for text in texts)
+
+
 def _tokens(texts: Iterable[str]) -> float:
     """Tokens of an average text."""
     return statistics.fmean(map(len, texts)) / _CHARACTERS
@@ -252,6 +281,7 @@ def _facts(trial: Trial) -> dict[str, Any]:
         **{name: getattr(trial, name) for name in names},
         **trial.budget.model_dump(),
         "max_new_tokens": trial.budget.max_new_tokens,
+        "probes": ", ".join(trial.budget.probes) or None,
     }
 
 

@@ -17,7 +17,7 @@ from harness.cli import console_tables
 from harness.errors import InputError
 from harness.estimate import machine, time
 from harness.estimate.time import Texts, Work
-from harness.sweeps.plan import Plan, Planned
+from harness.sweeps.plan import Later, Plan, Planned
 from harness.trial import Budget, Trial
 
 PEAK = 1e12
@@ -76,6 +76,27 @@ def test_the_work_of_a_trial_follows_its_budget_and_its_texts() -> None:
     assert untrained is not None and (untrained.steps, untrained.written) == (0, 20)
     long = time.work_of(planned(budget=Budget(max_length=16, max_new_tokens=4)))
     assert long is not None and (long.step_flops, long.read, long.written) == (10**12, 16, 4)
+
+
+def test_probes_are_read_by_decoders_after_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "_probe_tokens", lambda name: {"retention": 5000.0}[name])
+    probed = planned(budget=TRIAL.budget.model_copy(update={"probes": ("retention",)}))
+    plain, asked = time.work_of(planned()), time.work_of(probed)
+    assert plain is not None and asked is not None and (plain.probed, asked.probed) == (0, 5000)
+    assert asked.seconds(PEAK) - plain.seconds(PEAK) == pytest.approx(5000 * 2 * 134515008 / 0.42 / PEAK)
+    encoder = time.work_of(dataclasses.replace(probed, trial=probed.trial.model_copy(update={"model": "tiny-bert"})))
+    assert encoder is not None and encoder.probed == 0
+    assert estimated(probed, row(77.0, probes="retention")) == 77, "the row of a table is one of the same cell"
+    assert estimated(probed, row(77.0)) != 77 and estimated(planned(), row(77.0, probes="retention")) != 77
+
+
+def test_what_is_planned_later_takes_as_long_as_its_cell_and_is_else_counted() -> None:
+    rows = tuple(dataclasses.replace(planned(seed=seed), estimated_s=10.0 + seed) for seed in (0, 1, 2))
+    ids = tuple(one.trial_id for one in rows)
+    known = {"method": "lora", "task": "t", "seed": [3, 4]}
+    of_cell, of_another = Later(known, 2, ids), Later({**known, "method": "bitdelta"}, 5, ids)
+    assert time.total_s(Plan("s", rows, later=(of_cell,))) == (33 + 2 * 11, 0)
+    assert time.total_s(Plan("s", rows, later=(of_cell, of_another))) == (33 + 2 * 11, 5)
 
 
 def test_earlier_rows_of_the_same_cell_are_the_estimate_and_others_correct_it() -> None:
