@@ -64,11 +64,13 @@ def with_plan(folder: Path) -> Stored:
     from harness.cli.fresh import follow_records
     from harness.errors import InputError
     from harness.figures.estimated_memory import PLAN
+    from harness.judgement.answer_pairs import add_judgements
     from harness.ledger.documents import read_plan
     from harness.results.tables import read
 
     follow_records(folder)
     tables = read(folder)
+    add_judgements(tables, folder)
     try:
         rows = read_plan(folder).rows
     except (InputError, OSError):  # a folder of tables alone

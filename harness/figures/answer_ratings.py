@@ -25,21 +25,23 @@ from harness.figures.panels import (
 from harness.figures.published_panels import dots_view
 from harness.figures.style import MUTED, look
 from harness.figures.words import leading
-from harness.judgement.bradley_terry import ELO, guards, ratings
+from harness.judgement.answer_pairs import judged
+from harness.judgement.bradley_terry import ELO, Rating, guards, ratings
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import compare
 
 
 def draw(tables: Tables) -> Figure | Nothing:
-    """A rating and its 95 % interval per method; the judge is the task's metric, and 0 the mean of all methods.
+    """A rating and its 95 % interval per method; 0 is the mean of all methods.
 
-    Beside it stands the mean length of the stored answers.
+    The judge is the task's metric, and in panels of their own each model that was asked (``tunebench judge``). Beside
+    a rating stands the mean length of the stored answers.
     """
     chosen = aggregate(tables)
     views = []
     for (task, model), frame in chosen[chosen.test_score.notna()].groupby(FACET, sort=False):
-        for rated in _rated(frame, tables):
-            where = f"{task} · {model} · judge: {rated.primary_metric.iloc[0]}"
+        for judge, rated in _rated(frame, tables):
+            where = f"{task} · {model} · judge: {judge}"
             length = int(rated.label.str.len().max())
             views.append(View(where, partial(_draw, frame=rated), len(rated), name_length=length))
     if not views:
@@ -47,16 +49,28 @@ def draw(tables: Tables) -> Figure | Nothing:
     return compose([*views, _dettmers()], height=lambda rows: 1.0 + 0.29 * rows)
 
 
-def _rated(frame: pd.DataFrame, tables: Tables) -> list[pd.DataFrame]:
-    """For each comparison that can be rated: its rows with their ``elo`` and the interval ``low`` to ``high``."""
+def _rated(frame: pd.DataFrame, tables: Tables) -> list[tuple[str, pd.DataFrame]]:
+    """For each comparison and judge: its name, and the rated rows with ``elo`` and the interval ``low`` to ``high``."""
     parts = []
     for comparison in compare(labelled(frame.reset_index(drop=True)), tables):
-        if (strengths := ratings(comparison)) is not None:
-            elo = {"elo": [one.elo for one in strengths], "low": [ELO * one.low for one in strengths],
-                   "high": [ELO * one.high for one in strengths],
-                   "words": [_words(row.trial_ids, tables) for row in rows(comparison.rows)]}  # fmt: skip
-            parts.append(shortened(comparison.rows.reset_index(drop=True)).assign(**elo))
+        by_metric = ratings(comparison)
+        judges = [(str(comparison.rows.primary_metric.iloc[0]), dict(enumerate(by_metric or ())))]
+        judges += [(one.judge, one.ratings) for one in judged(comparison, tables)]
+        for judge, strengths in judges:
+            if strengths:
+                few = comparison.rows.iloc[list(strengths)].reset_index(drop=True)
+                beside = pd.DataFrame(_columns(few, list(strengths.values()), tables))
+                parts.append((judge, pd.concat([shortened(few), beside], axis=1)))
     return parts
+
+
+def _columns(few: pd.DataFrame, strengths: Sequence[Rating], tables: Tables) -> dict[str, list[object]]:
+    return {
+        "elo": [one.elo for one in strengths],
+        "low": [ELO * one.low for one in strengths],
+        "high": [ELO * one.high for one in strengths],
+        "words": [_words(row.trial_ids, tables) for row in rows(few)],
+    }
 
 
 def _words(trial_ids: Sequence[str], tables: Tables) -> str:

@@ -93,8 +93,27 @@ def rated(scores: Floats, sources: Sequence[str] | None = None) -> list[Rating] 
 
     ``sources`` names the source of each example. None where two rows are not connected by comparisons.
     """
-    games = _games(scores, sources)
-    count = scores.shape[-1]
+    return _rated(_games(scores, sources), scores.shape[-1])
+
+
+def rated_games(games: Sequence[tuple[int, int, float, int, str]]) -> dict[int, Rating] | None:
+    """A rating by the row's number, from comparisons one by one.
+
+    Each is the first row, the second row, the result (1, 0.5 or 0 for the first), the seed and the source of the
+    example. None where there are none, or where they leave two rows unconnected.
+    """
+    if not games:
+        return None
+    frame = pd.DataFrame(games, columns=["first", "second", "result", "seed", "source"])
+    rows, places = np.unique(np.concatenate([frame["first"], frame["second"]]), return_inverse=True)
+    first, second = np.split(places, 2)
+    result = frame.result.to_numpy(np.float64)
+    met = _Games(first, second, result, frame.seed.to_numpy(np.intp), pd.factorize(frame.source)[0])
+    ratings = _rated(met, len(rows))
+    return None if ratings is None else dict(zip(rows.tolist(), ratings, strict=True))
+
+
+def _rated(games: _Games, count: int) -> list[Rating] | None:
     if not _is_connected(games, count):
         return None
     strengths, log_nu = _fit(games, count)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from harness.figures.style import bytes_text, percent_text
+from harness.judgement.answer_pairs import Judged, judged
 from harness.judgement.bradley_terry import ELO, Guards, Rating, guards, rated_by, ratings
 from harness.judgement.fronts import on_front
 from harness.judgement.intervals import SPREAD_SEEDS
@@ -103,6 +104,8 @@ def stability(comparison: Comparison, tables: Tables) -> list[str]:
         said += _of_guards(comparison, tables, called)
     if (by_reward := rated_by("reward", comparison, tables)) is not None:
         said.append(_of_wins(by_reward, "the reward model", called))
+    for one in judged(comparison, tables):
+        said.append(_of_wins(one.ratings, f"the model {one.judge}", called) + _how(one))
     return said
 
 
@@ -139,6 +142,18 @@ def _of_wins(strengths: Mapping[int, Rating], judge: str, called: Sequence[str])
         for place, one in ((place, strengths[place]) for place in best)
     ]
     return f"answer by answer, judged by {judge} (Bradley–Terry, Elo scale, mean 0): {', '.join(shown)}"
+
+
+def _how(judged: Judged) -> str:
+    """What a reader must know of a judge's verdicts."""
+    parts = [f"{judged.pairs} pairs of answers"]
+    for count, what in (
+        (judged.same, "the same text, and ties"),
+        (judged.swayed, "judged differently in the other order, and ties"),
+        (judged.unreadable, "without a readable verdict, and left out"),
+    ):
+        parts += [f"{count} {what}"] if count else []
+    return f" (over {'; '.join(parts)})"
 
 
 def _elo(strength: float) -> float:
