@@ -1,4 +1,4 @@
-"""``torch.compile``, layer by layer: equal layers share one graph, so a deep network compiles as fast as a shallow one."""
+"""``torch.compile``, layer by layer: equal layers share one graph, so depth costs no further compilation."""
 
 from __future__ import annotations
 
