@@ -343,7 +343,8 @@ class Experiment:
         fast = speed(list(history.steps))
         if needed is None or fast is None:
             return {}
-        columns = {"needed_flops": needed * sum(s.tokens for s in history.steps) / len(history.steps)}
+        tokens = sum(step.tokens for step in history.steps)
+        columns = {"needed_flops": needed * tokens / len(history.steps)}
         peaks = {
             "mfu_of_measured_peak": measured.flops_per_s if measured.undisturbed else None,
             "mfu_of_data_sheet": data_sheet_flops_per_s(accelerator(self.base.device), self.base.dtype),

@@ -40,7 +40,8 @@ def execution(history: History) -> dict[str, Any]:
     if history.proof is None:
         return {}
     evidence = json.dumps(dict(history.proof.evidence), sort_keys=True)
-    return {"execution_evidence": evidence, **{active(name): value for name, value in history.proof.active.items()}}
+    columns = {"execution_evidence": evidence, "compile_s": history.compile_s}
+    return columns | {active(name): value for name, value in history.proof.active.items()}
 
 
 def memory(history: History | None, weights: int | None, load_peak: int | None, evaluate_peak: int | None) -> Rows:

@@ -20,6 +20,7 @@ from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
 from harness.training import optimizers
 from harness.training.checkpointing import LAYER
+from harness.training.compiling import Compilation
 from harness.training.head_loss import CHUNK, CHUNKS
 
 
@@ -43,7 +44,14 @@ def _network(tuned: Tuned) -> Any:
     return tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
 
 
-def first_step(tuned: Tuned, counter: FlopCounter, optimizer: Any, parts: Sequence[Batch], loss: str | None) -> Proof:
+def first_step(
+    tuned: Tuned,
+    counter: FlopCounter,
+    optimizer: Any,
+    parts: Sequence[Batch],
+    loss: str | None,
+    compilation: Compilation | None = None,
+) -> Proof:
     """What the first step of a run shows.
 
     ``parts`` are its batches, ``loss`` is the name of the loss that its forward passes computed; None where that is not
@@ -60,7 +68,7 @@ def first_step(tuned: Tuned, counter: FlopCounter, optimizer: Any, parts: Sequen
         "loss": loss,
         "gradient_checkpointing": repeats[LAYER] > 0,
         "accumulation": len(parts),
-        "compile": False,
+        "compile": compilation is not None,
         "optimizer": optimizers.active(optimizer),
     }
     kernels = ", ".join(f"{name} x {count}" for name, count in sorted(counter.attention.items()))
@@ -72,6 +80,8 @@ def first_step(tuned: Tuned, counter: FlopCounter, optimizer: Any, parts: Sequen
         "accumulation": f"{len(parts)} forward and backward passes before the update",
         "optimizer": optimizers.evidence(optimizer),
     }
+    if compilation is not None:
+        evidence["compile"] = f"{compilation.graphs} graphs compiled before the first step"
     if loss is not None:
         chunks = f"logits of {CHUNK} tokens at a time, computed again {repeats[CHUNKS]} times"
         evidence["loss"] = chunks if repeats[CHUNKS] else "no logits computed again"

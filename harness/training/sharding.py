@@ -38,7 +38,7 @@ class Sharding:
             state.fsdp_plugin = FullyShardedDataParallelPlugin(
                 fsdp_version=2,
                 auto_wrap_policy="transformer_based_wrap",
-                transformer_cls_names_to_wrap=_layer_classes(self.model),
+                transformer_cls_names_to_wrap=layer_classes(self.model),
             )
             self.is_fsdp_enabled = True
 
@@ -54,8 +54,8 @@ def weight_of_this_part(batch: Batch) -> torch.Tensor:
     return here * world_size() / everywhere
 
 
-def _layer_classes(model: nn.Module) -> list[str]:
-    """Names of the classes of repeated layers; all others are sharded with the model."""
+def layer_classes(model: nn.Module) -> list[str]:
+    """Names of the classes of the layers that repeat."""
     whole = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     count = Counter(type(module).__name__ for module in model.modules())
     return sorted(name for name in whole if count[name] > 1)

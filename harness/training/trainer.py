@@ -22,6 +22,7 @@ from harness.tasks.logprobs import Batch
 from harness.training import optimizers
 from harness.training.accumulation import InParts, Weigh, learnt
 from harness.training.checkpointing import checkpointing
+from harness.training.compiling import Compilation, compiled
 from harness.training.drawing import loss_curve, loss_finding
 from harness.training.loss_trainer import Counting as Counting
 from harness.training.loss_trainer import Loss as Loss
@@ -90,6 +91,8 @@ class History:
     """Share of the training examples that lost tokens to ``max_length``; None: not known."""
     first_step_repeated_flops: int | None = None
     """Those of ``first_step_flops`` that the backward pass computed again, because they were not kept."""
+    compile_s: float | None = None
+    """Seconds of compilation, before the first step; None without it."""
     proof: Proof | None = None
     """How the first step ran; None where the objective has a trainer of its own."""
 
@@ -288,7 +291,10 @@ def train(
 
     with checkpointing(tuned, settings.execution.gradient_checkpointing):
         activations = activations_bytes(tuned, probe, loss)
-        return run(tuned, make, settings, activations, cut, None if tuned.own_loss else token_loss)
+        placed = {name: tensor.to(tuned.base.device) for name, tensor in probe.items()}
+        with compiled(tuned, settings.execution.compile, lambda: loss(tuned.model, placed)[0]) as compilation:
+            named = None if tuned.own_loss else token_loss
+            return run(tuned, make, settings, activations, cut, named, compilation)
 
 
 def run(
@@ -298,6 +304,7 @@ def run(
     activations: int | None,
     cut: Sequence[bool] | None = None,
     token_loss: str | None = None,
+    compilation: Compilation | None = None,
 ) -> History:
     """Run the trainer that ``make`` builds around the given callbacks; time and measure it.
 
@@ -311,7 +318,7 @@ def run(
 
     def look(optimizer: Any) -> Proof:
         assert timer.first_step is not None  # noqa: S101  (the timer's end of the step comes first)
-        return first_step(tuned, timer.first_step, optimizer, trainer.first_batch, token_loss)
+        return first_step(tuned, timer.first_step, optimizer, trainer.first_batch, token_loss, compilation)
 
     prove = _Prove(look, settings.execution)
     trainer = make([timer, prove, _LossWatch(settings.on_step), *method_acts])
@@ -351,6 +358,7 @@ def run(
         activations_bytes=activations,
         first_step_flops=timer.flops,
         first_step_repeated_flops=None if timer.first_step is None else timer.first_step.repeated_flops,
+        compile_s=None if compilation is None else compilation.seconds,
         proof=prove.proof,
         energy_j=used.joules,
         energy_reason=used.reason,

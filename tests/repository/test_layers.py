@@ -27,7 +27,7 @@ BELOW: dict[str, set[str]] = {
     "sweeps": {"sources", "models", "tasks", "results"},
     "ledger": {"sweeps", "results"},
     "runner": {"ledger", "sweeps", "results", "processes"},
-    "estimate": {"models", "methods", "networks", "measure", "sources", "sweeps", "tasks", "processes"},
+    "estimate": {"models", "methods", "networks", "training", "measure", "sources", "sweeps", "tasks", "processes"},
     "judgement": {"results", "tasks"},
     "figures": {"judgement", "results", "tasks"},
     "report": {"figures", "judgement", "results", "models", "tasks", "processes"},

@@ -18,7 +18,7 @@ from helpers import toy_tasks as toy
 from harness import methods, objectives
 from harness.execution import Execution, NotActive
 from harness.tasks.data import Example
-from harness.training import accumulation, head_loss
+from harness.training import accumulation, compiling, head_loss
 from harness.training.trainer import History
 
 pytestmark = pytest.mark.slow
@@ -262,3 +262,19 @@ def test_liger_gets_the_weight_of_the_output_layer_and_the_states(monkeypatch: p
     history = trained(loss="liger").history
     assert history.losses == pytest.approx(plain().history.losses, rel=1e-5)
     assert proven(history)["loss"] == "liger"
+
+
+@pytest.mark.long
+def test_compiled_layers_train_as_usual_and_their_graphs_are_counted() -> None:
+    run = trained(compile=True)
+    alike(run, plain())
+    assert proven(run.history)["compile"] is True
+    assert run.history.compile_s is not None and run.history.compile_s > 0
+    assert run.history.proof is not None and "graphs compiled before" in run.history.proof.evidence["compile"]
+    assert plain().history.compile_s is None
+
+
+def test_what_cannot_be_compiled_is_not_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "layer_classes", lambda model: [])
+    with pytest.raises(NotActive, match="no layer of this network was compiled"):
+        trained(compile=True)
