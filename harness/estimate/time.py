@@ -164,8 +164,13 @@ class _Earlier:
 
 
 def work_of(planned: Planned) -> Work | None:
-    """What a planned trial does; None where a step's FLOPs, the model's size or the data are not known."""
+    """What a planned trial does; None where a step's FLOPs, the model's size or the data are not known.
+
+    And for a study, which does what no other trial does.
+    """
     trial = planned.trial
+    if trial.method in catalog.STUDIES:
+        return None
     trains = catalog.method_of_row(trial.method).trains
     texts = _texts(trial.address("task"))
     if texts is None or (trains and planned.estimated_flops is None):
@@ -180,7 +185,7 @@ def work_of_row(row: Mapping[str, Any]) -> Work | None:
     """What a trial did whose row this is, with the FLOPs that its steps had; None where they are not known."""
     trains = bool(row.get("train_steps"))
     names = ("train_examples", "batch_size", "epochs", "max_length", "eval_examples", "max_new_tokens")
-    if trains and row.get("train_flops") is None:
+    if row.get("method") in catalog.STUDIES or (trains and row.get("train_flops") is None):
         return None
     try:
         asked = tuple(row["probes"].split(", ")) if row.get("probes") else ()

@@ -50,7 +50,7 @@ _TEXT_PART = {
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' loading bar, and its report of newly initialised heads: every classifier has one."""
     logging = transformers.utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -132,7 +132,7 @@ class Base:
         """
         if self.checkpoint is None:
             return frozenset()
-        with _quiet():
+        with quiet():
             # On the meta device: shapes and names, no weights.
             try:
                 model, seen = self._read(self.checkpoint, device_map="meta", output_loading_info=True, **self._outputs)
@@ -201,7 +201,7 @@ class Base:
         auto = self._auto
         _ = self.missing_keys  # the check of the checkpoint, before it is read
         torch.manual_seed(self.seed)
-        with _quiet():
+        with quiet():
             if self.checkpoint is None:
                 with self.device:
                     model = from_shape(auto, self.config(), dtype=self.dtype)

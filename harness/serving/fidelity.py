@@ -20,7 +20,7 @@ from torch.nn import functional
 from harness import methods
 from harness.errors import InputError
 from harness.measure.memory import weights_bytes
-from harness.models.load import Base
+from harness.models.load import Base, quiet
 from harness.networks.tuned import Tuned
 from harness.serving.workshop import checkpoints, generates
 
@@ -111,7 +111,8 @@ def _merged(tuned: Tuned) -> Iterator[tuple[str, nn.Module]]:
     with tempfile.TemporaryDirectory() as folder:
         with tuned.merge() as network:
             yield own, network
-            network.save_pretrained(folder)
+            with quiet():
+                network.save_pretrained(folder)
         merged = replace(base, checkpoint=Path(folder), master_weights=False)
         if base.dtype != torch.bfloat16:
             yield "bfloat16", replace(merged, dtype=torch.bfloat16).build()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from harness.errors import InputError
 from harness.measure.memory import storage_bytes, weights_bytes
+from harness.models.load import quiet
 from harness.serving.mixed import Mixed, twin
 from harness.serving.serve import Forward, OneByOne, Strategy
 from harness.serving.tenant import LowRank, Tenant
@@ -54,10 +55,12 @@ class Copies(OneByOne):
     def loading(self, folder: Path) -> Callable[[], object]:
         """A whole model."""
         network = self.networks[0]
-        network.save_pretrained(folder)
+        with quiet():
+            network.save_pretrained(folder)
 
         def read() -> nn.Module:
-            copy: nn.Module = type(network).from_pretrained(folder, dtype=network.dtype)
+            with quiet():
+                copy: nn.Module = type(network).from_pretrained(folder, dtype=network.dtype)
             return copy.to(network.device)
 
         return read

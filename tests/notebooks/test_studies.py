@@ -16,7 +16,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "memory": {"model": TINY, "measured_model": TINY, "ladder": [TINY, "tiny-bert"], "length": 32},
     "serving": {
         **{"model": TINY, "tenants": [1, 3], "new_tokens": 3, "prompt_tokens": 4, "rounds": 1, "device": "cpu"},
-        "merged_methods": ["lora"],
+        **{"strategies": ["base alone", "copies", "batched LoRA"], "merged_methods": ["lora"]},
     },
 }
 

@@ -1,0 +1,61 @@
+"""A study is planned like a trial: its notebook, its function and its sweep agree."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from harness import arguments, catalog, notebooks
+from harness.errors import InputError
+from harness.estimate.time import work_of, work_of_row
+from harness.serving import study
+from harness.sweeps.expand import plan
+from harness.sweeps.spec import load
+
+pytestmark = pytest.mark.slow
+
+
+def test_names_of_strategies_are_those_that_a_sweep_may_give() -> None:
+    assert get_args(study.Name) == tuple(study.STRATEGIES)
+
+
+def test_the_notebook_takes_what_the_study_takes() -> None:
+    declared = notebooks.parameters("studies/serving")
+    taken = dict(list(inspect.signature(study.study).parameters.items())[1:])
+    assert taken.keys() <= declared.keys()
+    assert taken.keys() - {"seed"} == arguments.declared("methods", "serving").keys() - {"seed"}
+    own = {name: declared[name] for name in taken if taken[name].default is not None}
+    assert own == {name: parameter.default for name, parameter in taken.items() if name in own}
+    assert declared["strategies"] == list(study.STRATEGIES)
+
+
+def test_the_built_in_sweep_plans_every_popularity_once() -> None:
+    rows = plan(load("serving")).rows
+    assert {(row.trial.method_args["popularity"], tuple(row.trial.method_args["tenants"])) for row in rows} == {
+        ("distinct", (1, 4, 16)), ("uniform", (16,)), ("zipf", (16,)), ("identical", (16,)),
+    }  # fmt: skip
+    assert all(row.trial.notebook == "studies/serving" and row.reason is None for row in rows)
+    assert work_of(rows[0]) is None and work_of_row({"method": "serving"}) is None, "no time is promised"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("strategies: [batched Lora]", "methods.serving.strategies: unknown name"),
+        ("popularity: usual", "methods.serving.popularity"),
+        ("tenants: [0]", "methods.serving.tenants: must be at least 1"),
+    ],
+)
+def test_a_wrong_value_is_one_line_when_it_is_planned(line: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(f"{{name: s, models: [smollm2-135m], tasks: [factual_summary], methods: {{serving: {{{line}}}}}}}")
+    with pytest.raises(InputError, match=said.replace(".", r"\.")):
+        plan(load(str(file)))
+
+
+def test_a_study_is_no_method_to_choose() -> None:
+    assert catalog.method("serving").function == "serving/study"
+    assert not catalog.STUDIES.keys() & catalog.METHODS.keys()
