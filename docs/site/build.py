@@ -1,4 +1,4 @@
-"""Builds the site, build/site/index.html: pages, notebooks, gallery and API, without a network and without running them.
+"""Builds the site, build/site/index.html: pages, notebooks, gallery and API. It needs no network and runs no notebook.
 
     python docs/site/build.py                           # make docs
     python docs/site/build.py --pages                   # without notebooks and API, in seconds, while you write

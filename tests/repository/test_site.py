@@ -30,10 +30,11 @@ def site() -> ModuleType:
     return module
 
 
+LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "srcset", "object": "data"}
+
+
 class Page(HTMLParser):
     """What an HTML page loads, what it links to, and where one can jump in it."""
-
-    LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "srcset", "object": "data"}
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attributes}
-        if (place := given.get(self.LOADS.get(tag, ""))) is not None:
+        if (place := given.get(LOADS.get(tag, ""))) is not None:
             self.loads.append(place)
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
@@ -120,7 +121,7 @@ def test_a_chapter_says_what_it_is(site: ModuleType, tmp_path: Path, monkeypatch
 
 
 def check(folder: Path) -> int:
-    """Assert that pages load only what is beside them, and that their links lead somewhere; how many links there are."""
+    """Assert that pages load only what is beside them, and that their links lead somewhere; the number of links."""
     pages = {path.resolve(): Page(path) for path in folder.rglob("*.html")}
     count = 0
     for path, page in pages.items():
