@@ -7,7 +7,7 @@ READY := .venv/.ready
 WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: run test test-all fast check mutants clean
+.PHONY: run test test-all fast check docs release-check mutants clean
 
 run: $(READY)
 	$(BIN)/tunebench run sweeps/quick.yaml
@@ -26,6 +26,14 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, from pages and notebooks as they are: build/site/index.html. Warnings, such as dead links, are errors.
+docs: $(READY)
+	$(BIN)/python docs/site/build.py
+
+# Builds the sdist and the wheel, checks what they say and hold, and runs a trial from the wheel far from this folder.
+release-check: $(READY)
+	$(PYTEST) tests/repository/test_release.py tests/cli/test_install.py
 
 # Half an hour on two cores: breaks the code line by line, and prints what no test notices.
 mutants: $(READY)

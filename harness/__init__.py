@@ -1,3 +1,3 @@
 """TuneBench: which fine-tuning method for my model, my task and my hardware?"""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -14,6 +14,7 @@ from helpers import command_line
 from helpers import tiny_models as tiny
 from helpers.command_line import Call
 
+from harness import __version__
 from harness.errors import InputError
 from harness.ledger.ledger import Ledger
 from harness.runner.run import run
@@ -50,7 +51,7 @@ def test_planning_imports_no_torch(tmp_path: Path) -> None:
 
 
 def test_version_and_help(call: Call) -> None:
-    assert call("--version") == (0, "tunebench 0.1.0\n", "")
+    assert call("--version") == (0, f"tunebench {__version__}\n", "")
     code, out, _ = call("--help")
     assert code == 0
     assert "Run the trials of a sweep" in out

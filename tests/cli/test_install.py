@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from packaging.metadata import Metadata
 
-from harness import cli, notebooks
+from harness import __version__, cli, notebooks
 from harness.sweeps import expand
 from harness.sweeps import spec as sweeps
 
@@ -151,15 +153,26 @@ def test_the_example_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: setuptools leaves folders behind."""
-    place = tmp_path_factory.mktemp("build")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is built: setuptools leaves folders behind."""
+    place = tmp_path_factory.mktemp("source")
     for name in ("harness", "claims", "notebooks", "sweeps", "results/reference"):
-        shutil.copytree(ROOT / name, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copyfile(ROOT / name, place / "source" / name)
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copyfile(path, place / path.name)
+    return place
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel."""
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+
+
+def build_wheel(source: Path, place: Path) -> Path:
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "-w", str(place), str(place / "source")], check=True)
+    subprocess.run([*command, "-w", str(place), str(source)], check=True)
     (built,) = place.glob("tunebench-*.whl")
     return built
 
@@ -198,6 +211,32 @@ def test_the_wheel_carries_everything_that_the_program_reads(wheel: Path) -> Non
     wanted |= {f"harness/assets/{at}/{name}" for at in ("claims", "sweeps") for name in files(ROOT / at, "*.yaml")}
     wanted |= {f"harness/assets/reference/{name}" for name in files(ROOT / "results" / "reference", "*.csv")}
     assert {name for name in names if ".dist-info/" not in name} == wanted | {"harness/py.typed"}
+
+
+@pytest.mark.slow
+def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        said = Metadata.from_email(archive.read(name), validate=True)
+        (entry,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
+        assert "tunebench = harness.cli:main" in archive.read(entry).decode()
+    assert (said.name, str(said.version), said.license_expression) == ("tunebench", __version__, "Apache-2.0")
+    assert said.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert said.description_content_type == "text/markdown" and str(said.requires_python) == ">=3.11"
+    assert {"docs", "mlflow", "ray", "slurm", "test"} == set(said.provides_extra or [])
+
+
+@pytest.mark.long
+def test_the_source_distribution_builds_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:
+    build = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, stdout=subprocess.DEVNULL)
+    with tarfile.open(tmp_path / f"tunebench-{__version__}.tar.gz") as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    unpacked = tmp_path / "unpacked" / f"tunebench-{__version__}"
+    assert {"CITATION.cff", "Makefile", "constraints.txt", "LICENSE", "README.md"} <= files(unpacked, "*")
+    again = build_wheel(unpacked, tmp_path / "wheel")
+    contents = [{one.filename: one.CRC for one in zipfile.ZipFile(path).infolist()} for path in (wheel, again)]
+    assert contents[0] == contents[1]
 
 
 @pytest.mark.slow

@@ -121,7 +121,7 @@ def test_targets_of_make_that_a_page_names_exist() -> None:
         for page in pages
         for part in re.findall(r"`make [a-z-]+`|^make [a-z-]+", page.read_text(encoding="utf-8"), re.MULTILINE)
     )
-    named_targets = set(re.findall(r"make ([a-z]+)", code))
+    named_targets = set(re.findall(r"make ([a-z-]+)", code))
     assert {"run", "test", "fast", "check"} <= named_targets <= targets
 
 
