@@ -14,7 +14,7 @@ import pandas as pd
 from harness.judgement.examples import scores_by_trial, stacked
 from harness.judgement.intervals import CONFIDENCE, SPREAD_SEEDS, Error, Interval, Part, interval, paired_difference
 from harness.judgement.quantities import QUANTITIES
-from harness.judgement.timings import undisturbed, without_disturbed_times
+from harness.judgement.timings import TIMES, undisturbed
 from harness.results.files import Tables, where
 from harness.tasks.metrics import METRICS
 
@@ -64,7 +64,8 @@ def of_trials(name: str, trials: pd.DataFrame, tables: Tables, variant: str = "p
     if column is None:
         values = _latency(undisturbed(trials), tables, variant)
     else:
-        values = without_disturbed_times(trials).set_index("seed")[column]
+        counts = undisturbed(trials) if column in TIMES else trials
+        values = counts.set_index("seed")[column]
     values = values[values.notna()].astype("float64")
     return values[~values.index.duplicated()].sort_index()
 

@@ -16,7 +16,7 @@ import pandas as pd
 from harness.judgement.examples import Scores, scores_by_trial, stacked
 from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, mean_interval
 from harness.judgement.timings import TIMES, without_disturbed_times
-from harness.results.files import Tables
+from harness.results.files import Tables, once
 from harness.results.selection import CELL, SETTING
 from harness.tasks.metrics import METRICS, Metric
 
@@ -56,6 +56,10 @@ def aggregate(tables: Tables) -> pd.DataFrame:
     where a trial has none (``has_examples``). ``trial_ids`` names the trials, ``seeds`` counts the seeds whose trial
     ended well. Every other number is a median over seeds.
     """
+    return once(tables, "aggregate", lambda: _aggregate(tables)).copy()
+
+
+def _aggregate(tables: Tables) -> pd.DataFrame:
     chosen = select(tables["trials"])
     groups = chosen.groupby([*CELL, *SETTING], dropna=False, sort=False)
     by_trial = scores_by_trial(chosen, tables)

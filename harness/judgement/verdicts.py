@@ -36,7 +36,7 @@ from harness.judgement.intervals import (
 from harness.judgement.pooling import moderated
 from harness.judgement.statistics import aggregate
 from harness.results.baseline import BASELINE, SAME_QUESTIONS
-from harness.results.files import Tables
+from harness.results.files import Tables, once
 from harness.results.selection import CELL
 from harness.tasks.metrics import METRICS
 
@@ -156,10 +156,8 @@ def compare(rows: pd.DataFrame, tables: Tables) -> list[Comparison]:
         return []
     kinds = scored.assign(_scalar=[is_reward_model(row) for row in _rows(scored)])
     keys = [*SAME_QUESTIONS, "primary_metric", "_scalar"]
-    by_trial = _scores(scored, tables)
     return [
-        _comparison(group.drop(columns="_scalar"), by_trial)
-        for _, group in kinds.groupby(keys, dropna=False, sort=False)
+        _comparison(group.drop(columns="_scalar"), tables) for _, group in kinds.groupby(keys, dropna=False, sort=False)
     ]
 
 
@@ -210,15 +208,19 @@ def _scores(rows: pd.DataFrame, tables: Tables) -> dict[tuple[str, ...], Scores 
     return {ids: stacked(trials[trials.trial_id.isin(ids)], by_trial) for ids in rows.trial_ids}
 
 
-def _comparison(rows: pd.DataFrame, scores: dict[tuple[str, ...], Scores | None]) -> Comparison:
+def _comparison(rows: pd.DataFrame, tables: Tables) -> Comparison:
     higher = bool(rows.higher_is_better.iloc[0])
     rows = rows.sort_values("test_score", ascending=not higher, kind="stable").reset_index(drop=True)
     metric = METRICS.get(rows.primary_metric.iloc[0])
     bounded = metric is not None and math.isfinite(metric.maximum)
     margin = MARGIN * metric.maximum if metric is not None and bounded else None
     span = metric.maximum - metric.minimum if metric is not None and bounded else None
-    sides, sources = _sides(list(_rows(rows)), scores)
-    pairs = _pairs(sides, sources, 1.0 if higher else -1.0, span, margin)
+
+    def judged() -> tuple[list[Side], list[str] | None, dict[tuple[int, int], Pair]]:
+        sides, sources = _sides(list(_rows(rows)), _scores(rows, tables))
+        return sides, sources, _pairs(sides, sources, 1.0 if higher else -1.0, span, margin)
+
+    sides, sources, pairs = once(tables, ("pairs", *rows.trial_ids), judged)
     return Comparison(rows, pairs, margin, span, tuple(sides), sources)
 
 

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2 import pass_context
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
+
+from harness.report.equations import drawn
 
 _HERE = Path(__file__).parent
 
@@ -49,7 +53,28 @@ def _page(notebook: Any, title: str, code: bool, headings: list[tuple[str, str]]
 @cache
 def _exporter() -> Any:
     """The body alone: the other templates load scripts from the network."""
-    return HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    return _Body(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+
+
+class _Equations(IPythonRenderer):
+    """Markdown whose equations are drawings, where nbconvert leaves them to a script from the network."""
+
+    def inline_math(self, body: str) -> str:
+        return drawn(body)
+
+    def block_math(self, body: str) -> str:
+        return drawn(body, block=True)
+
+
+class _Body(HTMLExporter):  # type: ignore[misc]
+    """The exporter of nbconvert, with :class:`_Equations`."""
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        attachments = context.get("cell", {}).get("attachments", {})
+        renderer = _Equations(escape=False, attachments=attachments, anchor_link_text=self.anchor_link_text)
+        html: str = MarkdownWithMath(renderer=renderer).render(source)
+        return html
 
 
 @cache

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +19,8 @@ from harness.results.schema import SCHEMA_VERSION, TABLES, Table
 
 #: The tables by name.
 Tables = Mapping[str, pd.DataFrame]
+
+_Result = TypeVar("_Result")
 
 
 class TableFiles:
@@ -72,6 +74,7 @@ class Stored(Tables):
     def __init__(self, folder: Path) -> None:
         self._files = {name: folder / f"{name}.parquet" for name in TABLES}
         self._frames: dict[str, pd.DataFrame] = {}
+        self._derived: dict[Hashable, Any] = {}
         for name, path in self._files.items():
             if path.exists():
                 with _open(path) as file:
@@ -96,6 +99,13 @@ class Stored(Tables):
     def put(self, name: str, frame: pd.DataFrame) -> None:
         """Add a table that is no file of the folder."""
         self._frames[name] = frame
+        self._derived.clear()
+
+    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """See :func:`once`."""
+        if key not in self._derived:
+            self._derived[key] = compute()
+        return self._derived[key]
 
     def where(self, name: str, trial_ids: Collection[str], equal: Mapping[str, Any]) -> pd.DataFrame:
         """See :func:`where`; only the rows that are wanted come to lie in memory."""
@@ -122,6 +132,16 @@ def where(tables: Tables, name: str, trial_ids: Collection[str], **equal: Any) -
     if isinstance(tables, Stored):
         return tables.where(name, trial_ids, equal)
     return _where(tables[name], trial_ids, equal)
+
+
+def once(tables: Tables, key: Hashable, compute: Callable[[], _Result]) -> _Result:
+    """What ``compute`` makes of these tables; of stored ones, which do not change, it is computed once.
+
+    A report asks for the same rows and verdicts in two dozen sections. ``key`` names what is computed, and nobody may
+    change the result.
+    """
+    found: _Result = tables.once(key, compute) if isinstance(tables, Stored) else compute()
+    return found
 
 
 def _where(frame: pd.DataFrame, trial_ids: Collection[str], equal: Mapping[str, Any]) -> pd.DataFrame:

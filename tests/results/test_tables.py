@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from harness.errors import InputError
 from harness.files import RECORD_FILE
 from harness.ledger.records import read_records
-from harness.results import tables
+from harness.results import files, tables
 from harness.results.builder import TableBuilder
 from harness.results.parents import fill_parent_settings
 from harness.results.record import Record
@@ -397,3 +398,19 @@ def test_a_repeated_key_is_found_among_more_keys_than_a_number_can_count() -> No
     builder.extend([rows[700]])
     with pytest.raises(InputError, match=r"row 2000 \(trial_id=t701, .*repeats the key"):
         tables.validate(LATENCY, builder.finish())
+
+
+def test_what_follows_from_stored_tables_is_computed_once_and_anew_beside_another_table(tmp_path: Path) -> None:
+    tables.write([], tmp_path)
+    stored = tables.read(tmp_path)
+    computed: list[str] = []
+
+    def compute() -> int:
+        computed.append("now")
+        return len(computed)
+
+    assert [files.once(stored, "one", compute), files.once(stored, "one", compute)] == [1, 1]
+    assert files.once(stored, "two", compute) == 2
+    stored.put("more", pd.DataFrame())
+    assert files.once(stored, "one", compute) == 3
+    assert files.once({"trials": stored["trials"]}, "one", compute) == 4, "frames in a dictionary may change"
