@@ -20,6 +20,8 @@ from pydantic import (
     model_serializer,
 )
 
+from harness.execution import Execution
+
 #: Raised whenever a change makes new rows incomparable with old ones; it is part of every trial's id.
 PROTOCOL_VERSION = 4
 
@@ -119,6 +121,7 @@ class Trial(Frozen):
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="null when nothing is trained")
     budget: Budget = Budget()
     dtype: DType = "float32"
+    execution: Execution = Field(Execution(), description="how it trains: attention, packing, optimiser and the like")
     device: Device = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
     parents: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
@@ -155,6 +158,8 @@ class Trial(Frozen):
             left_out |= {"model_revision", "task_version"}
         if self.method_version is None:  # later than the first trials, whose ids stay what they were
             left_out |= {"method_version"}
+        if not self.execution.asked:
+            left_out |= {"execution"}
         document = self.model_dump(mode="json", exclude=left_out)
         document["parents"] = {role: ids if len(ids) > 1 else ids[0] for role, ids in document["parents"].items()}
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -15,17 +15,15 @@ from torch import nn
 from harness import methods
 from harness.errors import InputError, unknown
 from harness.estimate.meta import LAYER_COUNTS, MetaBase, meta_base
+from harness.estimate.states import state_bytes
 from harness.estimate.trace import Trace, trace
+from harness.execution import Execution
 from harness.models.configuration import refused
 from harness.models.spec import ModelSpec, at_path
 from harness.networks.tuned import Tuned
 from harness.trial import DType
 
 DTYPES: tuple[DType, ...] = get_args(DType)
-
-#: A step counter of AdamW: one float32 for each tensor that trains.
-_COUNTER_BYTES = 4
-
 
 #: More tokens or examples than in any step; their products still can be counted.
 LARGEST = 10**6
@@ -78,6 +76,7 @@ def estimate(
     dtype: str = "bfloat16",
     optimizer_dtype: str | None = "float32",
     gradient_checkpointing: bool = False,
+    execution: Execution | None = None,
     labels: int = 2,
 ) -> Estimate:
     """Estimate a training step of ``method`` on ``model``, a name of the registry or a path of a ``config.json``.
@@ -85,7 +84,8 @@ def estimate(
     By default the papers' accounting: 16-bit weights and gradients, 32-bit Adam states. ``optimizer_dtype`` None is
     what a run does: what trains is held in float32, with its gradients and states. An encoder classifies into
     ``labels`` classes. An encoder-decoder reads ``length`` tokens and writes half as many, the most that a prompt
-    leaves for an answer. Nothing is fetched, and neither weights nor an accelerator are needed.
+    leaves for an answer. ``execution`` says how it trains; a packed batch counts as one of full length, with a mask of
+    a byte for each pair of its tokens. Nothing is fetched, and neither weights nor an accelerator are needed.
 
     Raises :class:`harness.errors.InputError` for an unknown model, method, argument or format, and for a length beyond
     the model's positions.
@@ -100,7 +100,9 @@ def estimate(
     args = dict(method_args or {})
     words = tuple(str(number) for number in range(labels))
 
-    base = replace(meta_base(spec, dtype, words), master_weights=optimizer_dtype is None)
+    how = execution or Execution(gradient_checkpointing=gradient_checkpointing)
+    base = replace(meta_base(spec, dtype, words), master_weights=optimizer_dtype is None, attention=how.attention)
+    part = -(-batch_size // how.accumulation)
 
     def applied(layers: int | None) -> Tuned:
         return _apply(method, replace(base, layers=layers), args)
@@ -109,9 +111,10 @@ def estimate(
         tuned = applied(layers)
         _check_length(tuned, length, model)
         try:
-            return trace(tuned, batch_size, length, gradient_checkpointing=gradient_checkpointing)
+            checkpointed = how.gradient_checkpointing
+            return trace(tuned, part, length, gradient_checkpointing=checkpointed, loss=how.loss)
         except RuntimeError as error:
-            if not gradient_checkpointing:
+            if not how.gradient_checkpointing:
                 raise
             # Checkpointing computes layers again without the cache of keys and values, where prefixes live.
             raise InputError(f"{method}: does not work with gradient checkpointing on {model}") from error
@@ -122,13 +125,10 @@ def estimate(
         with _own_configuration(spec):
             step_trace = _whole_or_along(base, applied, traced)
     size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None
-    states = 2 * (step_trace.gradients_bytes if size is None else size * step_trace.trained_elements)
-    optimizer = states + _COUNTER_BYTES * step_trace.trained_tensors
-    total = (
-        step_trace.weights_bytes
-        + optimizer
-        + max(step_trace.forward_peak_bytes, step_trace.backward_start_peak_bytes, step_trace.backward_end_peak_bytes)
-    )
+    if size is None:  # states are of the format of what trains
+        size = step_trace.gradients_bytes // max(step_trace.trained_elements, 1)
+    optimizer = state_bytes(how.optimizer, step_trace.trained, size)
+    total = step_trace.weights_bytes + optimizer + _peak(step_trace, how, part * length)
     parts = step_trace.weights_bytes + step_trace.gradients_bytes + optimizer + step_trace.activations_bytes
     return Estimate(
         model=model,
@@ -138,7 +138,7 @@ def estimate(
         length=length,
         dtype=dtype,
         optimizer_dtype=optimizer_dtype or dtype,
-        gradient_checkpointing=gradient_checkpointing,
+        gradient_checkpointing=how.gradient_checkpointing,
         total_params=step_trace.total_params,
         trainable_params=step_trace.trainable_params,
         weights_bytes=step_trace.weights_bytes,
@@ -147,8 +147,17 @@ def estimate(
         activations_bytes=step_trace.activations_bytes,
         temporary_bytes=max(total - parts, 0),
         total_bytes=total,
-        flops=step_trace.flops,
+        flops=step_trace.flops * how.accumulation,
     )
+
+
+def _peak(step: Trace, how: Execution, tokens: int) -> int:
+    """The highest amount beside weights and optimiser states, in a part of ``tokens`` tokens."""
+    peak = max(step.forward_peak_bytes, step.backward_start_peak_bytes, step.backward_end_peak_bytes)
+    if how.accumulation > 1:  # the gradients of the parts before are there from the start
+        end = max(step.backward_end_peak_bytes - step.gradients_bytes, 0)
+        peak = step.gradients_bytes + max(step.forward_peak_bytes, step.backward_start_peak_bytes, end)
+    return peak + (tokens**2 if how.packing else 0)
 
 
 @contextlib.contextmanager

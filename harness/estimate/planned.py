@@ -52,7 +52,7 @@ _WORTH_A_WORKER, _MOST_WORKERS = 6, 4
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 #: Rooms of the package that an estimate follows from.
-_ROOMS = ("estimate", "methods", "networks", "models", "measure")
+_ROOMS = ("estimate", "methods", "networks", "models", "measure", "training")
 
 #: The memory of a device, such as 'auto'; None: no trial is skipped for its size.
 LimitOf = Callable[[str], MemoryLimit | None]
@@ -88,6 +88,8 @@ class Setting:
     length: int
     dtype: str
     labels: int
+    execution: str = "{}"
+    """How it trains, as JSON: the fields that are not usual."""
     method_version: str | None = None
     """Of an own file, a digest; None for a method of the package, whose source :func:`_code` covers."""
 
@@ -95,7 +97,8 @@ class Setting:
     def of(cls, trial: Trial) -> Setting | None:
         """The setting of a trial; None if the estimate cannot judge it."""
         judged = catalog.method_of_row(trial.method).trains and trial.objective in ONE_PASS
-        if not judged or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
+        leaves = trial.execution.optimizer.startswith("paged")
+        if not judged or leaves or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
             return None
         return cls(
             model=trial.address("model"),
@@ -105,6 +108,7 @@ class Setting:
             length=trial.budget.max_length,
             dtype=trial.dtype,
             labels=_labels(trial.address("task")),
+            execution=trial.execution.model_dump_json(),
             method_version=trial.method_version,
         )
 

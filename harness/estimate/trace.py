@@ -19,9 +19,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.estimate.states import Trained, count
 from harness.measure.flops import flops_of
 from harness.measure.memory import gradients_bytes, saved_activations, storage_key, weights_bytes
 from harness.networks.tuned import Tuned
+from harness.training.head_loss import HEAD_LOSSES
+from harness.training.token_loss import token_loss
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ class Trace:
     backward_end_peak_bytes: int
     """… and in its second half, where most gradients are."""
     flops: int
+    trained_in_8_bits: int = 0
+    """Of the trained elements, those that an 8-bit optimiser keeps in 8 bits …"""
+    trained_blocks: int = 0
+    """… its scales for one state of them …"""
+    trained_factored: int = 0
+    """… and the numbers that Adafactor keeps."""
+
+    @property
+    def trained(self) -> Trained:
+        """What an optimiser keeps states for."""
+        numbers = (self.trained_in_8_bits, self.trained_blocks, self.trained_factored)
+        return Trained(self.trained_tensors, self.trained_elements, *numbers)
 
     def at(self, layers: int, own: int, other: Trace, others: int) -> Trace:
         """The line through this trace of ``own`` layers and ``other`` of ``others`` layers, at ``layers``."""
@@ -94,11 +109,13 @@ class _MemoryAndFlopsWatch(TorchDispatchMode):
         self._now -= size
 
 
-def trace(tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing: bool = False) -> Trace:
+def trace(
+    tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing: bool = False, loss: str = "plain"
+) -> Trace:
     """Trace a training step of ``tuned``, a method applied to a base on the meta device.
 
     The batch is ``batch_size`` texts of ``length`` tokens without padding, with loss on every token. The network's
-    tensors are replaced by fake ones: it is of no other use afterwards.
+    tensors are replaced by fake ones: it is of no other use afterwards. ``loss`` is that of an execution.
     """
     model = tuned.model
     weights, total, trainable = weights_bytes(model), tuned.total_params, tuned.trainable_params
@@ -118,27 +135,41 @@ def trace(tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing:
         own = {storage_key(t.untyped_storage()) for t in (*model.parameters(), *model.buffers())}
         with _recurrent_inputs(model) as recurrent, _MemoryAndFlopsWatch(own) as watch:
             with saved_activations(model) as saved:
-                loss = model(**batch).loss
+                value = _loss(model, batch, loss)
             forward, activations = len(watch.live), saved.bytes
             del saved
-            loss.backward()
+            value.backward()
     unseen = sum(_unseen_bytes(module, shape) for module, shape in recurrent)
     backward = watch.live[forward - 1 :]
     half = len(backward) // 2
-    trained = [p for p in model.parameters() if p.grad is not None]
+    trained = count(model)
     return Trace(
         total_params=total,
         trainable_params=trainable,
         weights_bytes=weights,
         gradients_bytes=gradients_bytes(model),
-        trained_tensors=len(trained),
-        trained_elements=sum(p.numel() for p in trained),
+        trained_tensors=trained.tensors,
+        trained_elements=trained.elements,
         activations_bytes=activations + unseen,
         forward_peak_bytes=max(watch.live[:forward]) + unseen,
         backward_start_peak_bytes=max(backward[: half + 1]) + unseen,
         backward_end_peak_bytes=max(backward[half:]),
         flops=watch.flops,
+        trained_in_8_bits=trained.in_8_bits,
+        trained_blocks=trained.blocks,
+        trained_factored=trained.factored,
     )
+
+
+def _loss(model: nn.Module, batch: dict[str, torch.Tensor], loss: str) -> torch.Tensor:
+    """The loss of every token but the first of a row; of a head, that of the network."""
+    if loss == "plain" or batch["labels"].dim() == 1:
+        value: torch.Tensor = model(**batch).loss
+        return value
+    rows, columns = batch["labels"].shape
+    places = torch.arange(1, columns).repeat(rows)
+    positions = torch.arange(rows).repeat_interleave(columns - 1), places
+    return token_loss(model, batch, positions, HEAD_LOSSES["chunked"])[0]
 
 
 @contextlib.contextmanager

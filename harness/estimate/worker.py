@@ -10,6 +10,7 @@ from typing import Any
 
 from harness import methods
 from harness.estimate.start import quick_start
+from harness.execution import Execution
 
 
 def step_of(setting: Mapping[str, Any]) -> tuple[int, int] | str | None:
@@ -30,6 +31,7 @@ def step_of(setting: Mapping[str, Any]) -> tuple[int, int] | str | None:
             length=setting["length"],
             dtype=setting["dtype"],
             optimizer_dtype=None,
+            execution=Execution.model_validate_json(setting["execution"]),
             labels=setting["labels"],
         )
     except CannotApply as error:

@@ -26,16 +26,18 @@ from typing import Any
 import torch
 
 from harness import catalog, methods, objectives
+from harness.execution import Execution, of_trial
 from harness.experiment import quiet, rows
 from harness.experiment.parallel import launch
 from harness.experiment.probes import Probes
 from harness.experiment.stored import StoredBytes
 from harness.files import PROGRESS_FILE, write_atomically
+from harness.measure.data_sheet import data_sheet_flops_per_s
 from harness.measure.environment import accelerator
 from harness.measure.latency import Latencies, Latency, generation_latency, prediction_latency
 from harness.measure.memory import Peak, peak_memory, weights_bytes
 from harness.measure.processors import disturbed, undisturbed
-from harness.measure.roofline import roofline
+from harness.measure.roofline import Roofline, roofline
 from harness.measure.training import speed, utilisation
 from harness.methods import load
 from harness.methods.baseline import in_context
@@ -43,12 +45,14 @@ from harness.models import load as models
 from harness.networks.precision import as_served
 from harness.networks.tuned import Tuned
 from harness.processes.together import processes
+from harness.results.execution_columns import active
 from harness.results.ownership import own, place_of_record
 from harness.results.record import Outcome, write_outcome
 from harness.tasks import data as tasks
 from harness.tasks.encode import prompt_text
 from harness.tasks.evaluate import Evaluation, evaluate_splits, majority_score
 from harness.tasks.metrics import METRICS, Score
+from harness.training.proof import attention_of
 from harness.training.trainer import History, Settings
 from harness.trial import Budget
 
@@ -68,22 +72,26 @@ class Experiment:
         dtype: str = "float32",
         device: str = "auto",
         trial_dir: str | None = None,
+        execution: Mapping[str, Any] | None = None,
     ) -> None:
         """Load the data and the base checkpoint; ``trial_dir`` is None when a person runs the notebook.
 
-        A trial's folder is written by that trial alone (:mod:`harness.results.ownership`).
+        ``execution`` are fields of :class:`harness.execution.Execution` that differ from the usual; None: those of the
+        trial in ``trial_dir``. A trial's folder is written by that trial alone (:mod:`harness.results.ownership`).
         Raises :class:`harness.errors.InputError` for unknown names, and for an invalid budget.
         """
         start = time.perf_counter()
         self.budget = Budget(**budget)
         self.objective = catalog.objective(objective).name
         scalar = catalog.objective(objective).scalar
+        self.execution = of_trial(trial_dir) if execution is None else Execution(**execution)
         self.seed = seed
         self.learning_rate = learning_rate
         self.data = self.read(task)
         self.base = models.load(
             model, labels=self.data.head_words, scalar=scalar, dtype=dtype, device=device, seed=seed
         )
+        self.base = dataclasses.replace(self.base, attention=self.execution.attention)
         self._max_length = self.budget.max_length
         self.probes = Probes(self.budget.probes, self.base, self.data.spec)
         self.tuned: Tuned | None = None
@@ -145,7 +153,7 @@ class Experiment:
         """Train with the objective and its ``args``; returns losses, step times and memory."""
         if self.learning_rate is None:
             raise ValueError("learning_rate: training needs one")
-        settings = Settings(self.budget, self.learning_rate, self.seed, on_step=self._on_step)
+        settings = Settings(self.budget, self.learning_rate, self.seed, self.execution, self._on_step)
         if (together := processes()) > 1:
             self._together = f"trained by {together} processes, each with a part of every layer; memory is that of one"
             self.history = launch.fit(self.objective, self.applied(), self.data.spec.address, settings, args, together)
@@ -255,6 +263,7 @@ class Experiment:
             "total_params": tuned.total_params,
             "trainable_params": tuned.trainable_params,
             "trainable_share": tuned.trainable_params / tuned.total_params,
+            active("attention"): attention_of(tuned),
             "trainable_dtype": tuned.trainable_formats,
             "checkpoint_bytes": self.checkpoint_bytes,
             "primary_metric": metric,
@@ -293,6 +302,7 @@ class Experiment:
                 "activations_bytes": history.activations_bytes,
                 "energy_j": history.energy_j,
                 "energy_reason": history.energy_reason,
+                **rows.execution(history),
                 **self._utilisation(history),
             }
             if (fast := speed(list(history.steps))) is not None:
@@ -316,13 +326,31 @@ class Experiment:
         if flops_per_slot is None:
             return {}
         columns = {"train_flops": flops_per_slot * sum(s.slots or 0 for s in steps) / len(steps)}
+        if (repeated := history.repeated_share) is not None:
+            columns["recomputed_flops"] = repeated * columns["train_flops"]
         if speed(steps) is not None:
             peak = roofline(self.base.device, self.base.dtype)
             mfu = utilisation(steps, flops_per_slot, peak.flops_per_s) if peak.undisturbed else None
             # A peak below what training reached is none: the machine was busy, or throttled, when it was measured.
             if mfu is not None and mfu <= 1:
                 columns["mfu"] = mfu
+            columns |= self._needed(history, peak)
         return columns
+
+    def _needed(self, history: History, measured: Roofline) -> dict[str, float]:
+        """FLOPs that an average step needs, and their share of the two peaks (protocol, rule 11)."""
+        needed = history.proof.needed_flops_per_token if history.proof else None
+        fast = speed(list(history.steps))
+        if needed is None or fast is None:
+            return {}
+        tokens = sum(step.tokens for step in history.steps)
+        columns = {"needed_flops": needed * tokens / len(history.steps)}
+        peaks = {
+            "mfu_of_measured_peak": measured.flops_per_s if measured.undisturbed else None,
+            "mfu_of_data_sheet": data_sheet_flops_per_s(accelerator(self.base.device), self.base.dtype),
+        }
+        shares = {name: needed * fast.tokens_per_s / peak for name, peak in peaks.items() if peak}
+        return columns | {name: share for name, share in shares.items() if share <= 1}
 
     def _tables(self) -> dict[str, rows.Rows]:
         scores = [(split, score) for split, evaluation in self.evaluations.items() for score in evaluation.scores]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from harness.results.execution_columns import active
 from harness.tasks.evaluate import Evaluation
 from harness.tasks.metrics import Score
 from harness.training.trainer import History
@@ -31,6 +33,15 @@ def curves(history: History | None) -> Rows:
         if value is not None
     ]
     return rows + [dataclasses.asdict(point) for point in history.curves]
+
+
+def execution(history: History) -> dict[str, Any]:
+    """Columns of the trials table: how training ran, and how that is known."""
+    if history.proof is None:
+        return {}
+    evidence = json.dumps(dict(history.proof.evidence), sort_keys=True)
+    columns = {"execution_evidence": evidence, "compile_s": history.compile_s}
+    return columns | {active(name): value for name, value in history.proof.active.items()}
 
 
 def memory(history: History | None, weights: int | None, load_peak: int | None, evaluate_peak: int | None) -> Rows:

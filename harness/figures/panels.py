@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from harness import plain
+from harness.execution import FIELDS
 from harness.figures import Nothing as Nothing
 from harness.figures.layout import Panel as Panel
 from harness.figures.layout import View as View
 from harness.figures.layout import compose as compose
+from harness.results.execution_columns import asked
 from harness.results.files import Tables as Tables
 
 #: One panel shows one task on one model.
@@ -145,6 +148,14 @@ def arguments_text(method_args: str) -> str:
     return ", ".join(f"{name} {value}" for name, value in json.loads(method_args or "{}").items())
 
 
+def _of_execution(field: str, value: Any) -> str:
+    """What is asked for in a field of the execution; '' for the usual."""
+    if value in (None, FIELDS[field].default):
+        return ""
+    words = field.replace("_", " ")
+    return words if value is True else f"{words} {value}"
+
+
 _DISTINCTIONS: dict[str, Callable[[Any], str]] = {
     "sweep": lambda name: f"sweep {name}",
     "notebook": str,
@@ -152,6 +163,7 @@ _DISTINCTIONS: dict[str, Callable[[Any], str]] = {
     "objective": str,
     "objective_args": arguments_text,
     "dtype": str,
+    **{asked(name): partial(_of_execution, name) for name in FIELDS},
     "device": str,
     "requested_device": lambda name: f"asked for {name}",
     "model_revision": lambda name: f"revision {name or 'unknown'}",

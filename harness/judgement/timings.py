@@ -18,6 +18,8 @@ TIMES = [
     "energy_j",
     "chain_energy_j",
     "mfu",
+    "mfu_of_measured_peak",
+    "mfu_of_data_sheet",
     "prefill_s_p50",
     "decode_s_per_token_p50",
     "decode_tokens_per_s",

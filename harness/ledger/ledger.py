@@ -348,8 +348,8 @@ class Ledger:
         if isinstance(record, Damaged):
             self._set_aside_damaged(row.trial_id, record)
             record = None
-        if record is not None and record.status == "skipped" and record.reason != row.reason:
-            # Nothing was measured: nothing is lost.
+        if record is not None and record.status == "skipped" and not record.attempt and record.reason != row.reason:
+            # Nothing was measured: nothing is lost. A trial that was started and could not run as asked has run.
             (self.trial_dir(row.trial_id) / RECORD_FILE).unlink(missing_ok=True)
             record = None
         if record is None and row.reason is not None:

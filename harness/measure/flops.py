@@ -1,9 +1,16 @@
-"""Floating-point operations, counted as PyTorch runs them: matrix products and attention, 2 per multiply-add."""
+"""Floating-point operations, counted as PyTorch runs them: matrix products and attention, 2 per multiply-add.
+
+What a backward pass computes again, because it was not kept, is counted apart: :func:`repeating` marks it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -52,6 +59,33 @@ def flops_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
+_BATCHED = frozenset(("aten.bmm", "aten.baddbmm"))
+
+
+@dataclass(frozen=True, eq=False)
+class _Repetition:
+    """One block that is computed again."""
+
+    kind: str
+
+
+_REPEATED: ContextVar[_Repetition | None] = ContextVar("repeated", default=None)
+
+
+def repeating(kind: str) -> tuple[Any, Any]:
+    """The ``context_fn`` of ``torch.utils.checkpoint``: marks what it computes again as a block of ``kind``."""
+    return contextlib.nullcontext(), _marked(kind)
+
+
+@contextlib.contextmanager
+def _marked(kind: str) -> Iterator[None]:
+    token = _REPEATED.set(_Repetition(kind))
+    try:
+        yield
+    finally:
+        _REPEATED.reset(token)
+
+
 class FlopCounter(TorchDispatchMode):
     """``with FlopCounter() as counter:`` … ``counter.flops``. It slows what runs inside: never time that.
 
@@ -62,8 +96,46 @@ class FlopCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
+        self.repeated_flops = 0
+        """Those of ``flops`` that only repeat earlier ones."""
+        self.attention: Counter[str] = Counter()
+        """How often each operation ran that is attention as a whole; empty where attention is made of products."""
+        self.attention_forward_flops = 0
+        """Of the operations that are attention as a whole; the first time they run, as everything below."""
+        self.attention_backward_flops = 0
+        self.batched_flops = 0
+        """Of products of many matrices at once: attention that is made of products."""
+        self.pairs = 0
+        """Pairs of a query and a key in the forward pass of fused attention, in all rows and layers."""
+        self._repeated: set[_Repetition] = set()
+
+    @property
+    def repeats(self) -> Counter[str]:
+        """How many blocks of each kind were computed again."""
+        return Counter(one.kind for one in self._repeated)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.flops += flops_of(func, args, kwargs or {}, out)
+        flops = flops_of(func, args, kwargs or {}, out)
+        self.flops += flops
+        name = str(func._overloadpacket)
+        is_attention = "attention" in name or "flash" in name
+        if is_attention and "backward" not in name:
+            self.attention[name.removeprefix("aten.").lstrip("_")] += 1
+        if (repeated := _REPEATED.get()) is not None:
+            self.repeated_flops += flops
+            self._repeated.add(repeated)
+        elif is_attention:
+            self._add_attention(flops, "backward" in name, args)
+        elif name in _BATCHED:
+            self.batched_flops += flops
         return out
+
+    def _add_attention(self, flops: int, backward: bool, args: Sequence[Any]) -> None:
+        if backward:
+            self.attention_backward_flops += flops
+            return
+        self.attention_forward_flops += flops
+        if flops:
+            query, key = args[:2]
+            self.pairs += query.shape[0] * query.shape[-2] * key.shape[-2]

@@ -85,9 +85,14 @@ class StepTimer(TrainerCallback):
         self.seconds: list[float] = []
         self.gradients_bytes: int | None = None
         self.optimizer_bytes: int | None = None
-        self.flops: int | None = None
-        """Counted in the first step."""
+        self.first_step: FlopCounter | None = None
+        """What was counted in the first step; None before its end."""
         self._counting: FlopCounter | None = None
+
+    @property
+    def flops(self) -> int | None:
+        """Of the first step; None before its end."""
+        return None if self.first_step is None else self.first_step.flops
 
     def close(self) -> None:
         """Stop counting, also after a first step that failed."""
@@ -96,7 +101,7 @@ class StepTimer(TrainerCallback):
             self._counting = None
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.flops is None:
+        if self.first_step is None:
             self._counting = FlopCounter().__enter__()
         synchronize(self._device)
         self._pause = 0.0
@@ -114,7 +119,7 @@ class StepTimer(TrainerCallback):
         synchronize(self._device)
         self.seconds.append(time.perf_counter() - self._started - self._pause)
         if self._counting is not None:
-            self.flops = self._counting.flops
+            self.first_step = self._counting
             self.close()
         if self.optimizer_bytes is None:
             optimizer = kwargs["optimizer"]

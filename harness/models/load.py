@@ -15,7 +15,7 @@ import transformers
 from torch import nn
 
 from harness.errors import InputError
-from harness.models import tokens
+from harness.models import attention, tokens
 from harness.models.checkpoint import checkpoint_dir
 from harness.models.shape import from_shape
 from harness.models.spec import ModelSpec, load_spec, read_config, unreadable
@@ -81,6 +81,9 @@ class Base:
     """Whether the network gives one number for a text, as a reward model does, instead of the next token."""
     master_weights: bool = True
     """Whether the trained part of a 16-bit network is held in float32; False: in 16 bits, as papers count memory."""
+
+    attention: str = "auto"
+    """transformers' name of the implementation of attention; auto: the one that it chooses."""
 
     @property
     def kind(self) -> str:
@@ -219,6 +222,8 @@ class Base:
         Every network of this base passes here once.
         """
         tokens.settle_ids(model, self.tokenizer, self.end_token_ids, self.decoder_start_id)
+        if self.attention != "auto":
+            attention.use(model, self.attention)
         if self.has_head:
             padding_behind_text(model)
             if self.kind == "decoder":

@@ -24,6 +24,7 @@ from harness.tasks.encode import Encoded
 from harness.tasks.kept_tokens import encode_once
 from harness.tasks.logprobs import IGNORED, completion_batch
 from harness.tasks.turns import parse_turns
+from harness.training.head_loss import head_loss
 from harness.training.mixing import mix
 from harness.training.packing import PackingCollator, by_example, packed_loss
 from harness.training.token_loss import token_loss
@@ -81,6 +82,7 @@ def fit(
     tokens, and for packing or dialogues on an encoder-decoder.
     """
     tokenizer, budget, apart = tuned.base.tokenizer, settings.budget, tuned.base.reads_apart
+    packing = packing or settings.execution.packing
     if packing and isinstance(tuned.model, PeftModel) and tuned.model.active_peft_config.is_prompt_learning:
         raise InputError(f"packing: '{tuned.method}' puts virtual tokens before a row, not before each example in it")
 
@@ -104,13 +106,16 @@ def fit(
         "lengths": [len(row) if apart else len(row["input_ids"]) for row in rows],
         "cut": [row.cut if apart else row["cut"] for row in rows],
     }
+    at_head = head_loss(tuned.model, settings.execution.loss)
+    about_rows["token_loss"] = settings.execution.loss
     if packing:
         with by_example(tuned, budget.max_length):
-            return train(tuned, rows, PackingCollator(), settings, loss=packed_loss, **about_rows)
+            loss = partial(packed_loss, at_head=at_head)
+            return train(tuned, rows, PackingCollator(), settings, loss=loss, **about_rows)
     collate: Any = CompletionCollator(tokenizer.pad_token_id)
     if apart:
         collate = partial(completion_batch, pad_token_id=tokenizer.pad_token_id, start=tuned.base.decoder_start_id)
-    return train(tuned, rows, collate, settings, loss=token_loss, **about_rows)
+    return train(tuned, rows, collate, settings, loss=partial(token_loss, at_head=at_head), **about_rows)
 
 
 def _dialogue_example(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from harness.results.columns import SCHEMA_VERSION, Column, Kind, Table
+from harness.results.execution_columns import EXECUTION
 from harness.results.long_tables import CURVES, EXAMPLE_SCORES, GENERATIONS, LATENCY, MEMORY, SCORES
 
 __all__ = [
@@ -125,6 +126,7 @@ TRIALS = Table(
                 minimum=1,
             ),
         ),
+        *_group("execution", *EXECUTION),
         *_group(
             "outcome",
             _C("status", "string", "how the trial ended", True, choices=STATUSES),

@@ -8,6 +8,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.execution import FIELDS
+from harness.results.execution_columns import asked
+
 #: What is compared: one cell gets one row of a comparison. Arguments that a sweep varies make rows of their own, so
 #: ranks, losses, kinds of adapters, zero-shot and few-shot stand beside each other, and none is selected.
 CELL = [
@@ -23,6 +26,7 @@ CELL = [
     "method_args",
     "objective_args",
     "dtype",
+    *map(asked, FIELDS),
     "requested_device",
     "device",
     "train_examples",

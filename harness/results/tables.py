@@ -17,6 +17,7 @@ from harness.files import TABLES_DIR, remove_dead_parts
 from harness.results.baseline import fill_base_scores
 from harness.results.builder import TableBuilder
 from harness.results.concurrent import fill_concurrent_trials
+from harness.results.execution_columns import asked
 from harness.results.files import TableFiles, find, read
 from harness.results.parents import fill_chain_costs, fill_parent_settings
 from harness.results.record import Record
@@ -140,6 +141,7 @@ def _row(record: Record) -> dict[str, Any]:
         "probes": ", ".join(budget.probes) or None,
         "dtype": trial.dtype,
         "requested_device": trial.device,
+        **{asked(name): value for name, value in trial.execution},
         "protocol_version": trial.protocol_version,
         "status": record.status,
         "reason": record.reason,

@@ -47,6 +47,8 @@ def of_exception(name: str, message: str, cell: int | None) -> Ending:
     reason = f"{name}: {text.splitlines()[0]}" if text else name
     if name in ("OutOfMemoryError", "MemoryError") or _OUT_OF_MEMORY.search(text):
         return Ending("oom", reason, cell)
+    if name == "NotActive":
+        return Ending("skipped", text, cell)
     if name == "Diverged" or any(map(_tells_of_divergence, text.split("\n"))):
         return Ending("diverged", reason, cell)
     return Ending("failed", reason, cell)

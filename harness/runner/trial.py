@@ -23,6 +23,7 @@ from harness.ledger.ledger import Ledger
 from harness.processes import together
 from harness.processes.lifetime import DRIVER_VARIABLE, die_with, interruptible
 from harness.results import tables
+from harness.results.execution_columns import not_active
 from harness.results.record import Outcome, Record
 from harness.runner.endings import Ending, record_of
 from harness.runner.notebook import Run
@@ -84,7 +85,7 @@ def _execute(
         run = Run(notebooks.path(row.trial.notebook), trial_dir, log)
         with _heartbeat(claim, run, tied), interruptible():
             _clear(trial_dir)
-            return _outcome(trial_dir, run.execute(parameters, settings.limits))
+            return _outcome(row.trial, trial_dir, run.execute(parameters, settings.limits))
     except Exception as error:
         traceback.print_exc(file=log)
         first_line = (str(error).splitlines() or [""])[0]
@@ -141,16 +142,19 @@ def _clear(trial_dir: Path) -> None:
         (trial_dir / name).unlink(missing_ok=True)
 
 
-def _outcome(trial_dir: Path, ending: Ending) -> tuple[Outcome | None, Ending]:
+def _outcome(trial: Trial, trial_dir: Path, ending: Ending) -> tuple[Outcome | None, Ending]:
     """What the notebook measured, and the ending once that is known: without an outcome nothing is ok."""
     if ending.status != "ok":
         return None, ending
     try:
-        return Outcome.model_validate(json.loads((trial_dir / OUTCOME_FILE).read_bytes())), ending
+        outcome = Outcome.model_validate(json.loads((trial_dir / OUTCOME_FILE).read_bytes()))
     except FileNotFoundError:
         return None, Ending("failed", f"the notebook ended without writing {OUTCOME_FILE} (write_outcome)")
     except (ValidationError, ValueError) as error:
         return None, Ending("failed", f"{OUTCOME_FILE} is not valid: {str(error).splitlines()[0]}")
+    if (reason := not_active(trial.execution, outcome.columns)) is not None:  # a notebook of one's own may not ask
+        return None, Ending("skipped", reason)
+    return outcome, ending
 
 
 @contextmanager

@@ -30,9 +30,11 @@ from pydantic import JsonValue
 
 from harness import catalog, notebooks
 from harness.errors import InputError
+from harness.execution import Execution
 from harness.sweeps import axes as of_sweep
 from harness.sweeps import fairness, given, own_methods
 from harness.sweeps.axes import Entry, ModelSpec, TaskSpec
+from harness.sweeps.executions import reason_against
 from harness.sweeps.grids import default_rates
 from harness.sweeps.plan import Plan, Planned, facts, in_order, matches
 from harness.sweeps.search import Endings, Stages, not_begun
@@ -152,7 +154,7 @@ class _Cell:
             if given != restriction.neutral and self.model.kind not in restriction.model_kinds:
                 kinds, kind = " or ".join(restriction.model_kinds), f"'{self.model.name}' is {self.model.kind}"
                 return f"{name}.{restriction.argument}: {given!r} needs {kinds} models: {restriction.because}; {kind}"
-        return None
+        return reason_against(self, trial, self.sweep.resources.together)
 
 
 def plan(sweep: Sweep, endings: Endings = not_begun) -> Plan:
@@ -258,7 +260,8 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
     budgets = given.budgets(budget, f"{sweep.where}: {budget_where}")
     if not method.trains:  # what reads the training split at most draws examples for its prompt from it
         budgets = [max(budgets, key=lambda one: one.train_examples)]
-    for values in itertools.product(*axes.values(), *objective_axes.values(), budgets, cell.sweep.seeds):
+    executions = list(sweep.execution.combinations()) if method.trains else [Execution()]
+    for values in itertools.product(*axes.values(), *objective_axes.values(), executions, budgets, cell.sweep.seeds):
         method_args = dict(zip(axes, values, strict=False))
         fields = {name: method_args.pop(name) for name in given.TRIAL_FIELDS if name in method_args}
         if not cell.has_seed(values[-1], method_args):
@@ -277,6 +280,7 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
             paths=cell.paths,
             seed=values[-1],
             budget=values[-2],
+            execution=values[-3],
             **fields,
         )
 

@@ -10,6 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from harness import arguments, catalog, notebooks, specfile
 from harness.errors import InputError, unknown
+from harness.execution import FIELDS
 from harness.sweeps.spec import Arguments, Sweep
 from harness.tasks import probes
 from harness.trial import Budget, Trial
@@ -18,7 +19,8 @@ from harness.trial import Budget, Trial
 TRIAL_FIELDS = ("learning_rate", "dtype", "device")
 #: Parameters of a notebook that are no arguments of a method or objective.
 RESERVED = frozenset((*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD)) - frozenset(TRIAL_FIELDS)
-_AXES = ("method", "objective", "model", "task", "seed", "train_examples", *TRIAL_FIELDS)
+_EXECUTION = tuple(f"execution.{name}" for name in FIELDS)
+_AXES = ("method", "objective", "model", "task", "seed", "train_examples", *TRIAL_FIELDS, *_EXECUTION)
 
 
 @once

@@ -199,6 +199,7 @@ def facts(trial: Trial) -> dict[str, Any]:
         "learning_rate": trial.learning_rate,
         "dtype": trial.dtype,
         "device": trial.device,
+        **{f"execution.{name}": value for name, value in trial.execution},
         "train_examples": trial.budget.train_examples,
         **trial.method_args,
         **trial.objective_args,

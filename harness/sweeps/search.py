@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from harness import catalog
+from harness.execution import Execution
 from harness.results.selection import Ending, best_setting
 from harness.sweeps.axes import ModelSpec, TaskSpec
 from harness.sweeps.plan import Later, Planned, facts
@@ -156,6 +157,7 @@ class Stages:
             groups = [group for group in groups if group.trials[0].method_args == children[0].method_args] or groups
         size = children[0].budget.train_examples
         groups = [group for group in groups if group.trials[0].budget.train_examples == size] or groups
+        groups = _of_execution(groups, None if parent.shared else children[0].execution)
         needed = set(_seeds(children))
         lost = needed - {trial.seed for group in groups for trial in group.usual}
         stages = []
@@ -199,6 +201,16 @@ class Stages:
         return Planned(trial, reason, cell.task.kind, cell.model.family)
 
 
+def _of_execution(groups: list[_Candidates], wanted: Execution | None) -> list[_Candidates]:
+    """The ``groups`` that train as ``wanted``; without such, and for None, those that train as the first does.
+
+    A child starts from a parent that trained in the same way. What serves several children is one for all.
+    """
+    executions = [group.trials[0].execution for group in groups]
+    chosen = wanted if wanted in executions else executions[0]
+    return [group for group, execution in zip(groups, executions, strict=True) if execution == chosen]
+
+
 def _with_parents(trial: Trial, sources: Mapping[str, Sequence[_Stage]]) -> Trial:
     if not sources:
         return trial
@@ -231,7 +243,7 @@ def _groups(trials: Iterable[Trial]) -> list[list[Trial]]:
 
 def _group_key(trial: Trial) -> str:
     """What the trials of a group share, beside the place of their cell."""
-    return repr((trial.method_args, trial.objective_args, trial.budget, trial.dtype, trial.device))
+    return repr((trial.method_args, trial.objective_args, trial.budget, trial.dtype, trial.device, trial.execution))
 
 
 def _place(cell: Cell) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ How the file is read:
 * ``search: {seeds: 1}`` tries the settings on the first seed, and runs the best one on all (protocol, rule 2).
 * ``defaults`` holds ``dtype``, ``device``, and any parameter that every notebook which declares it should get; a
   method's own arguments win over it.
+* ``execution`` says how every trial trains (:class:`harness.execution.Execution`); its lists are axes. It is no part of
+  a method: what trains nothing runs once, in the usual way.
 * ``overrides`` change budget and arguments where they match; later entries win::
 
       overrides:
@@ -50,6 +52,7 @@ from harness import notebooks, specfile
 from harness.errors import InputError, cut, hint, nearest, unknown
 from harness.sources import own_files
 from harness.sources.own_files import Aliases
+from harness.sweeps.executions import ExecutionAxes
 from harness.tasks import groups
 from harness.trial import Budget, Frozen
 
@@ -150,6 +153,7 @@ class Sweep(Frozen):
     )
     exclude: list[Annotated[Arguments, Field(min_length=1)]] = Field(default_factory=list)
     overrides: list[Override] = Field(default_factory=list)
+    execution: ExecutionAxes = Field(ExecutionAxes(), description="how trials train: attention, packing, optimiser, …")
     limits: Limits = Limits()
     resources: Resources = Resources()
     keep_artifacts: bool = False

@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import IGNORED, Batch
+from harness.training.head_loss import HeadLoss
 from harness.training.token_loss import token_loss
 
 #: Name of :func:`attend_by_example` among transformers' attention functions.
@@ -39,14 +40,16 @@ class PackingCollator:
         }
 
 
-def packed_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+def packed_loss(
+    model: Any, batch: Batch, at_head: HeadLoss | None = None
+) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
     """:func:`harness.training.token_loss.token_loss` of a packed row.
 
     It runs without the KV cache. With the cache, transformers takes the row for one long text, and every example sees
     those before it.
     """
     cacheless: dict[str, Any] = {**batch, "use_cache": False}
-    return token_loss(model, cacheless)
+    return token_loss(model, cacheless, at_head=at_head)
 
 
 def starts(position_ids: torch.Tensor) -> torch.Tensor:

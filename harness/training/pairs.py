@@ -10,6 +10,7 @@ import torch
 from harness.tasks.data import TaskData
 from harness.tasks.logprobs import completion_batch
 from harness.tasks.pairs import pairs
+from harness.training.accumulation import rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,9 +22,9 @@ def training_pairs(tokenizer: PreTrainedTokenizerBase, data: TaskData, max_lengt
 
 
 def about(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What :func:`harness.training.trainer.train` wants to know of these rows: their lengths, and which were cut."""
+    """What :func:`harness.training.trainer.train` wants to know: lengths, which were cut, what a loss averages."""
     several = [example["pair"] for example in examples]
-    return {"lengths": [len(pair) for pair in several], "cut": [pair.cut for pair in several]}
+    return {"lengths": [len(pair) for pair in several], "cut": [pair.cut for pair in several], "weigh": rows}
 
 
 class PairCollator:

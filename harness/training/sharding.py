@@ -10,7 +10,8 @@ import torch
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import distributed, nn
 
-from harness.tasks.logprobs import IGNORED, Batch
+from harness.tasks.logprobs import Batch
+from harness.training.accumulation import learnt
 
 
 def world_size() -> int:
@@ -37,7 +38,7 @@ class Sharding:
             state.fsdp_plugin = FullyShardedDataParallelPlugin(
                 fsdp_version=2,
                 auto_wrap_policy="transformer_based_wrap",
-                transformer_cls_names_to_wrap=_layer_classes(self.model),
+                transformer_cls_names_to_wrap=layer_classes(self.model),
             )
             self.is_fsdp_enabled = True
 
@@ -47,15 +48,14 @@ def weight_of_this_part(batch: Batch) -> torch.Tensor:
 
     With it, the mean over the processes is the mean over all that the whole batch learns.
     """
-    labels = batch["labels"]
-    learnt = (labels[:, 1:] != IGNORED).sum() if labels.dim() > 1 else torch.tensor(len(labels), device=labels.device)
-    everywhere = learnt.clone()
+    here = learnt(batch)
+    everywhere = here.clone()
     distributed.all_reduce(everywhere)
-    return learnt * world_size() / everywhere
+    return here * world_size() / everywhere
 
 
-def _layer_classes(model: nn.Module) -> list[str]:
-    """Names of the classes of repeated layers; all others are sharded with the model."""
+def layer_classes(model: nn.Module) -> list[str]:
+    """Names of the classes of the layers that repeat."""
     whole = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     count = Counter(type(module).__name__ for module in model.modules())
     return sorted(name for name in whole if count[name] > 1)

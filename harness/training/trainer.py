@@ -10,28 +10,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from harness.execution import Execution
 from harness.measure.energy import energy
 from harness.measure.memory import peak_memory, saved_activations, weights_bytes
 from harness.measure.processors import processors
 from harness.measure.training import Step, StepTimer
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
-from harness.training.batches import SimilarLengths
+from harness.training import optimizers
+from harness.training.accumulation import InParts, Weigh, learnt
+from harness.training.checkpointing import checkpointing
+from harness.training.compiling import Compilation, compiled
 from harness.training.drawing import loss_curve, loss_finding
-from harness.training.schedule import Scheduled
-from harness.training.sharding import Sharding, weight_of_this_part, world_size
+from harness.training.loss_trainer import Counting as Counting
+from harness.training.loss_trainer import Loss as Loss
+from harness.training.loss_trainer import LossTrainer
+from harness.training.proof import Proof, first_step, require
+from harness.training.sharding import world_size
 from harness.trial import Budget
 
 #: Entries of a trainer's log that :class:`harness.measure.training.Step` holds, or that say nothing.
 _COLUMNS_OF_STEPS = frozenset(
     {"loss", "grad_norm", "learning_rate", "step", "epoch", "num_tokens", "num_input_tokens_seen"}
 )
-
-#: From the network and a batch to the loss to minimise and what else there is to see, by name; all scalars.
-Loss = Callable[[Any, Batch], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 
 
 class Diverged(ArithmeticError):
@@ -45,6 +48,7 @@ class Settings:
     budget: Budget
     learning_rate: float
     seed: int = 0
+    execution: Execution = field(default_factory=Execution)
     on_step: Callable[[int, int, float | None], None] | None = field(default=None, compare=False)
     """Called with (step, steps, loss) after each step: live progress."""
 
@@ -85,6 +89,12 @@ class History:
     """The curves of the objective beside the loss."""
     cut_share: float | None = None
     """Share of the training examples that lost tokens to ``max_length``; None: not known."""
+    first_step_repeated_flops: int | None = None
+    """Those of ``first_step_flops`` that the backward pass computed again, because they were not kept."""
+    compile_s: float | None = None
+    """Seconds of compilation, before the first step; None without it."""
+    proof: Proof | None = None
+    """How the first step ran; None where the objective has a trainer of its own."""
 
     def __repr__(self) -> str:
         """Where the loss began and ended, and how long it took."""
@@ -108,6 +118,13 @@ class History:
         return 1 - sum(step.tokens for step in self.steps) / sum(slots)
 
     @property
+    def repeated_share(self) -> float | None:
+        """Share of a step's FLOPs that only repeat earlier ones."""
+        if not self.first_step_flops or self.first_step_repeated_flops is None:
+            return None
+        return self.first_step_repeated_flops / self.first_step_flops
+
+    @property
     def flops_per_slot(self) -> float | None:
         """FLOPs for each token or padding of a batch, from the first step's count."""
         if not self.steps or self.first_step_flops is None or not self.steps[0].slots:
@@ -123,8 +140,9 @@ def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> di
     """Every setting that matters, written out: library defaults differ and change.
 
     AdamW without weight decay, gradients clipped at norm 1, no mixed precision of the trainer's own
-    (:mod:`harness.networks.precision` sees to it, for every method alike), no checkpointing of activations. The rates
-    of the steps are :mod:`harness.training.schedule`'s. Processes that train together share each batch.
+    (:mod:`harness.networks.precision` sees to it, for every method alike); checkpointing of activations and parts of a
+    batch are not its matter either. The rates of the steps are :mod:`harness.training.schedule`'s. Processes that train
+    together share each batch.
     """
     budget = settings.budget
     return {
@@ -135,7 +153,7 @@ def training_arguments(tuned: Tuned, settings: Settings, **overrides: Any) -> di
         "learning_rate": settings.learning_rate,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
-        "optim": tuned.optimizer,
+        "optim": optimizers.choose(tuned, settings.execution),
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "adam_epsilon": 1e-8,
@@ -174,6 +192,20 @@ class _LossWatch(TrainerCallback):
             self._on_step(state.global_step, state.max_steps, loss)
 
 
+class _Prove(TrainerCallback):
+    """Looks at how the first step ran, and stops a run that is not the one that was asked for."""
+
+    def __init__(self, look: Callable[[Any], Proof], execution: Execution) -> None:
+        self._look = look
+        self._execution = execution
+        self.proof: Proof | None = None
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.proof is None:
+            self.proof = self._look(kwargs["optimizer"])
+            require(self._execution, self.proof)
+
+
 class _AfterStep(TrainerCallback):
     """Lets the method act between an optimiser step and the clearing of the gradients."""
 
@@ -184,62 +216,6 @@ class _AfterStep(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._act(state.global_step + 1)
-
-
-class Counting:
-    """Mixin of a ``Trainer``: counts the real tokens of each batch."""
-
-    #: The masks of a batch that together cover each row once. Batches of TRL hold further ones, of parts of a row.
-    row_masks: tuple[str, ...] = ("attention_mask", "decoder_attention_mask")
-    batch_tokens: list[torch.Tensor]
-    batch_slots: list[int]
-
-    def count(self, inputs: Batch) -> None:
-        """Count the tokens of a batch, and the places that they and the padding take."""
-        self.batch_tokens.append(real_tokens(inputs, self.row_masks))
-        ids = {mask.replace("attention_mask", "input_ids") for mask in self.row_masks}
-        self.batch_slots.append(sum(value.numel() for name, value in inputs.items() if name in ids))
-
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Count the batch, then compute the loss."""
-        self.count(inputs)
-        return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-
-
-def real_tokens(batch: Batch, row_masks: Sequence[str] = Counting.row_masks) -> torch.Tensor:
-    """Tokens of a batch, padding left out: the sum over ``row_masks`` (a batch without padding has none).
-
-    Stays a tensor: reading it here would make an accelerator wait.
-    """
-    masks = [batch[name] for name in row_masks if name in batch]
-    return torch.stack([m.sum() for m in masks]).sum() if masks else torch.tensor(batch["input_ids"].numel())
-
-
-class _LossTrainer(Counting, Scheduled, Sharding, Trainer):
-    """A ``Trainer`` that minimises a :data:`Loss` and leaves the printing to the notebook."""
-
-    objective_loss: Loss
-    ordered: bool
-    lengths: Sequence[int] | None
-    control: TrainerControl
-    _seen: Mapping[str, torch.Tensor]
-
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        self.count(inputs)
-        loss, self._seen = self.objective_loss(model, inputs)
-        return loss * weight_of_this_part(inputs) if world_size() > 1 else loss
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        if self.ordered:
-            return SequentialSampler(self.train_dataset)
-        if self.lengths is None:
-            return super()._get_train_sampler(*args, **kwargs)
-        return SimilarLengths(self.lengths, self.args.train_batch_size * world_size(), self.args.seed)
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        seen = {name: float(value) for name, value in self._seen.items()} if "loss" in logs else {}
-        self.state.log_history.append({**logs, **seen, "step": self.state.global_step})
-        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
 
 def network_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
@@ -285,29 +261,40 @@ def train(
     ordered: bool = False,
     lengths: Sequence[int] | None = None,
     cut: Sequence[bool] | None = None,
+    weigh: Weigh = learnt,
+    token_loss: str | None = None,
 ) -> History:
     """Train ``tuned`` in place on ``examples``; leaves it in evaluation mode.
 
     ``ordered`` keeps the order of the examples instead of shuffling them; ``lengths``, the tokens of each, let batches
     have examples of similar length (:class:`harness.training.batches.SimilarLengths`). ``cut`` says of each whether it
-    lost tokens. Raises :class:`Diverged` if the loss is not finite.
+    lost tokens, ``weigh`` how much of what a batch learns is in a part of it; ``token_loss`` names the way in which
+    ``loss`` computes the cross-entropy of tokens. Raises :class:`Diverged` if the loss is not finite, and
+    :class:`harness.execution.NotActive` if the run is not the one that the settings ask for.
     """
     loss = loss_of(tuned, loss)
-    probe = collate(list(examples[: settings.budget.batch_size]))
-    activations = activations_bytes(tuned, probe, loss)
+    parts = settings.execution.accumulation
+    # What fits into memory is a part of a batch: the probe must not need more than a step.
+    probe = collate(list(examples[: max(1, settings.budget.batch_size // parts)]))
 
-    def make(callbacks: list[TrainerCallback]) -> _LossTrainer:
-        trainer = _LossTrainer(
+    def make(callbacks: list[TrainerCallback]) -> LossTrainer:
+        trainer = LossTrainer(
             model=tuned.model,
             args=TrainingArguments(**training_arguments(tuned, settings)),
             train_dataset=list(examples),
-            data_collator=collate,
+            data_collator=collate if parts == 1 else InParts(collate, parts),
             callbacks=callbacks,
         )
-        trainer.objective_loss, trainer.ordered, trainer.lengths, trainer._seen = loss, ordered, lengths, {}
+        trainer.objective_loss, trainer.weigh, trainer.ordered, trainer.lengths = loss, weigh, ordered, lengths
+        trainer._seen = {}
         return trainer
 
-    return run(tuned, make, settings, activations, cut)
+    with checkpointing(tuned, settings.execution.gradient_checkpointing):
+        activations = activations_bytes(tuned, probe, loss)
+        placed = {name: tensor.to(tuned.base.device) for name, tensor in probe.items()}
+        with compiled(tuned, settings.execution.compile, lambda: loss(tuned.model, placed)[0]) as compilation:
+            named = None if tuned.own_loss else token_loss
+            return run(tuned, make, settings, activations, cut, named, compilation)
 
 
 def run(
@@ -316,17 +303,25 @@ def run(
     settings: Settings,
     activations: int | None,
     cut: Sequence[bool] | None = None,
+    token_loss: str | None = None,
+    compilation: Compilation | None = None,
 ) -> History:
     """Run the trainer that ``make`` builds around the given callbacks; time and measure it.
 
-    The trainer is :class:`Counting` and :class:`harness.training.schedule.Scheduled`.
+    The trainer is :class:`Counting` and :class:`harness.training.schedule.Scheduled`. Raises as :func:`train` does.
     """
     start = time.perf_counter()
     device = tuned.base.device
     weights = weights_bytes(tuned.model)
     timer = StepTimer(device)
     method_acts = [] if tuned.after_step is None else [_AfterStep(tuned.after_step)]
-    trainer = make([timer, _LossWatch(settings.on_step), *method_acts])
+
+    def look(optimizer: Any) -> Proof:
+        assert timer.first_step is not None  # noqa: S101  (the timer's end of the step comes first)
+        return first_step(tuned, timer.first_step, optimizer, trainer.first_batch, token_loss, compilation)
+
+    prove = _Prove(look, settings.execution)
+    trainer = make([timer, prove, _LossWatch(settings.on_step), *method_acts])
     for unwanted in ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback"):
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ == unwanted:
@@ -362,6 +357,9 @@ def run(
         optimizer_bytes=timer.optimizer_bytes,
         activations_bytes=activations,
         first_step_flops=timer.flops,
+        first_step_repeated_flops=None if timer.first_step is None else timer.first_step.repeated_flops,
+        compile_s=None if compilation is None else compilation.seconds,
+        proof=prove.proof,
         energy_j=used.joules,
         energy_reason=used.reason,
         peak_reserved_bytes=peak.reserved_bytes,

@@ -18,6 +18,7 @@ from harness.estimate.estimate import Estimate, estimate
 from harness.estimate.fits import Fit, parse_bytes
 from harness.estimate.meta import meta_base
 from harness.estimate.trace import Trace, trace
+from harness.execution import Execution
 from harness.models.spec import load_spec
 from harness.networks.tuned import Tuned
 
@@ -42,8 +43,8 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """Every trace is :data:`TRACE`; what was asked for is noted."""
     asked: list[dict[str, Any]] = []
 
-    def one(tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing: bool) -> Trace:
-        asked.append({"batch": batch_size, "length": length, "checkpointing": gradient_checkpointing})
+    def one(tuned: Tuned, batch_size: int, length: int, *, gradient_checkpointing: bool, loss: str) -> Trace:
+        asked.append({"batch": batch_size, "length": length, "checkpointing": gradient_checkpointing, "loss": loss})
         return TRACE
 
     monkeypatch.setattr(estimates, "trace", one)
@@ -80,7 +81,9 @@ def test_the_peak_is_weights_states_and_the_highest_moment(
 
 def test_a_trace_is_asked_for_what_the_estimate_was(made_up: list[dict[str, Any]]) -> None:
     answer = estimate("tiny-llama", "lora", {"r": 4}, batch_size=3, length=17, gradient_checkpointing=True)
-    assert made_up == [{"batch": 3, "length": 17, "checkpointing": True}]
+    assert made_up.pop() == {"batch": 3, "length": 17, "checkpointing": True, "loss": "plain"}
+    estimate("tiny-llama", batch_size=5, length=17, execution=Execution(accumulation=2, loss="chunked"))
+    assert made_up == [{"batch": 3, "length": 17, "checkpointing": False, "loss": "chunked"}]
     assert (answer.batch_size, answer.length, answer.gradient_checkpointing) == (3, 17, True)
     assert (answer.method, answer.method_args, answer.dtype) == ("lora", {"r": 4}, "bfloat16")
 
@@ -146,8 +149,9 @@ def test_a_plan_keeps_the_states_in_the_weights_format_and_leaves_out_what_the_m
 
     monkeypatch.setattr(estimates, "estimate", one)
     setting = {"model": "m", "method": "lora", "method_args": '{"r": 4, "spectrum": 3}', "batch_size": 2, "length": 9}
-    assert worker.step_of({**setting, "dtype": "float32", "labels": 5}) == (77, 5)
-    sizes = {"batch_size": 2, "length": 9, "dtype": "float32", "optimizer_dtype": None, "labels": 5}
+    assert worker.step_of({**setting, "dtype": "float32", "labels": 5, "execution": '{"loss":"chunked"}'}) == (77, 5)
+    sizes: dict[str, Any] = {"batch_size": 2, "length": 9, "dtype": "float32", "optimizer_dtype": None, "labels": 5}
+    sizes["execution"] = Execution(loss="chunked")
     assert asked == [(("m", "lora", {"r": 4}), sizes)]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from harness.execution import Execution
+from harness.results.execution_columns import asked
 from harness.results.schema import TRIALS
 from harness.results.selection import fill_selection
 
@@ -27,6 +29,7 @@ def trials(*rows: dict[str, object]) -> pd.DataFrame:
         "requested_device": "cpu",
         "protocol_version": 1,
         "dtype": "float32",
+        **{asked(name): value for name, value in Execution()},
         "learning_rate": 1e-3,
         "train_examples": 8,
         "batch_size": 8,

@@ -12,6 +12,7 @@ from helpers.trials_table import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.execution import Execution
 from harness.judgement import statistics as stats
 from harness.judgement import verdicts
 from harness.ledger.records import read_records
@@ -157,6 +158,15 @@ SPEC = Trial(
     model_revision="a",
     task_version="1",
 )
+EXECUTIONS = [
+    Execution(attention="eager"),
+    Execution(packing=True),
+    Execution(loss="chunked"),
+    Execution(gradient_checkpointing=True),
+    Execution(accumulation=2),
+    Execution(compile=True),
+    Execution(optimizer="lion"),
+]
 CHANGES: dict[str, st.SearchStrategy[object]] = {
     "notebook": st.sampled_from(["methods/x", "objectives/y"]),
     "method": st.sampled_from(["full", "baseline"]),
@@ -173,6 +183,7 @@ CHANGES: dict[str, st.SearchStrategy[object]] = {
     "model_revision": st.none() | st.text("bcd", min_size=1),
     "task_version": st.none() | st.sampled_from(["2", "1+abc"]),
     "method_version": st.text("bcd", min_size=1),
+    "execution": st.sampled_from(EXECUTIONS),
 }
 BUDGETS: dict[str, st.SearchStrategy[object]] = {
     "train_examples": st.integers(257, 999),
@@ -189,10 +200,11 @@ def test_every_field_of_a_trial_is_changed_below() -> None:
     # paths are where things lie: no part of what a trial is.
     assert set(CHANGES) == set(Trial.model_fields) - {"seed", "paths", "budget"}
     assert set(BUDGETS) == set(Budget.model_fields)
+    assert {name for one in EXECUTIONS for name in one.asked} == set(Execution.model_fields)
 
 
 @pytest.mark.parametrize("name", [*CHANGES, *BUDGETS])
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=7)
 @given(st.data(), st.integers(0, 1))
 def test_trials_that_differ_in_one_field_are_never_two_seeds_of_one(name: str, data: st.DataObject, seed: int) -> None:
     if name in BUDGETS:

@@ -26,7 +26,7 @@ BELOW: dict[str, set[str]] = {
     "sweeps": {"sources", "models", "tasks", "results"},
     "ledger": {"sweeps", "results"},
     "runner": {"ledger", "sweeps", "results", "processes"},
-    "estimate": {"models", "methods", "networks", "measure", "sources", "sweeps", "tasks", "processes"},
+    "estimate": {"models", "methods", "networks", "training", "measure", "sources", "sweeps", "tasks", "processes"},
     "judgement": {"results", "tasks"},
     "figures": {"judgement", "results", "tasks"},
     "report": {"figures", "judgement", "results", "models", "tasks", "processes"},
@@ -35,7 +35,10 @@ BELOW: dict[str, set[str]] = {
 }  # fmt: skip
 
 #: What stands on top of the package may import only from there.
-TOP = {"trial", "arguments", "catalog", "own_method", "notebooks", "specfile", "files", "plain", "errors", "__init__"}
+TOP = {
+    *("trial", "execution", "arguments", "catalog", "own_method", "notebooks", "specfile", "files", "plain", "errors"),
+    "__init__",
+}
 
 
 def imports(path: Path) -> set[str]:

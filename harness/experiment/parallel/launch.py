@@ -16,6 +16,7 @@ from harness.errors import InputError
 from harness.experiment.parallel import workers
 from harness.measure.training import Step
 from harness.networks.tuned import Tuned
+from harness.training.proof import Proof
 from harness.training.trainer import Diverged, History, Point, Settings
 
 ORDER_FILE, START_DIR, TRAINED_FILE, HISTORY_FILE, ERROR_FILE = (
@@ -78,6 +79,8 @@ def history_document(history: History) -> str:
 def history_from(document: dict[str, Any]) -> History:
     """The history that :func:`history_document` wrote."""
     steps = tuple(Step(**step) for step in document.pop("steps"))
+    if document.get("proof") is not None:
+        document["proof"] = Proof(**document["proof"])
     return History(steps=steps, curves=tuple(Point(**point) for point in document.pop("curves")), **document)
 
 

@@ -1,0 +1,118 @@
+"""The ``execution`` block of a sweep: its axes, and which of them a cell of the matrix cannot take."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Protocol
+
+from pydantic import AfterValidator, BeforeValidator, Field, create_model
+
+from harness import catalog
+from harness.execution import FIELDS, Execution
+from harness.trial import Frozen, Trial
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    if not values:
+        raise ValueError("an empty list is no axis; give a value, or a list of values")
+    if len({repr(value) for value in values}) < len(values):
+        raise ValueError("a value is given twice")
+    return values
+
+
+class _Axes(Frozen):
+    def combinations(self) -> Iterator[Execution]:
+        """Every combination of the values."""
+        values = [getattr(self, name) for name in FIELDS]
+        return (Execution(**dict(zip(FIELDS, several, strict=True))) for several in itertools.product(*values))
+
+
+def _axis(name: str) -> Any:
+    one: Any = Annotated[FIELDS[name].annotation, "a value of the axis", *FIELDS[name].metadata]
+    kind = Annotated[list[one], BeforeValidator(_as_list), AfterValidator(_each_once)]
+    return kind, Field(default=[FIELDS[name].default], description=FIELDS[name].description)
+
+
+_FIELDS: dict[str, Any] = {name: _axis(name) for name in FIELDS}
+#: The block: each field of an execution, as a value or a list of values.
+ExecutionAxes: Any = create_model("ExecutionAxes", __base__=_Axes, **_FIELDS)
+
+
+class Cell(Protocol):
+    """What is asked of a cell of the matrix."""
+
+    @property
+    def method(self) -> catalog.Method: ...
+    @property
+    def objective(self) -> catalog.Objective: ...
+    @property
+    def model(self) -> Any: ...
+
+
+def reason_against(cell: Cell, trial: Trial, together: int) -> str | None:
+    """Why the execution of ``trial`` cannot run in ``cell``; None if it can, as far as a plan knows.
+
+    ``together`` is the number of processes that train it together. What only a machine can tell, such as a package that
+    is missing, ends the trial itself as a skipped row.
+    """
+    asked = trial.execution.asked
+    if not asked:
+        return None
+    if together > 1:
+        return f"execution.{next(iter(asked))}: several processes train together in the usual way alone"
+    for name in asked:
+        for what, entry in (("method", cell.method.name), ("objective", cell.objective.name)):
+            if name in (unable := _UNABLE.get((what, entry), {})):
+                return f"execution.{name}: not with {what} '{entry}': {unable[name]}"
+        if cell.model.kind not in _KINDS.get(name, (cell.model.kind,)):
+            needed = " or ".join(_KINDS[name])
+            return f"execution.{name}: needs {needed} models; '{cell.model.name}' is {cell.model.kind}"
+    return _unequal_parts(trial) or _in_16_bits(trial)
+
+
+_VIRTUAL = {"packing": "it puts virtual tokens before a row, not before each example in it"}
+_OWN_LOSS = "its loss is not the mean over a batch's tokens"
+_PAIRS = {
+    "packing": "its batches are pairs of answers, not rows of text",
+    "loss": "it needs the log-probability of each whole answer",
+}
+_OWN_STEPS = dict.fromkeys((name for name in FIELDS if name != "attention"), "it computes its steps by itself")
+_OF_TRL = {name: "a trainer of TRL computes its steps" for name in _OWN_STEPS if name != "optimizer"}
+#: Kind and name -> field -> why it cannot be other than usual there.
+_UNABLE: Mapping[tuple[str, str], Mapping[str, str]] = {
+    **{("method", name): _VIRTUAL for name in ("prompt", "p_tuning")},
+    ("method", "prefix"): {
+        **_VIRTUAL,
+        "gradient_checkpointing": "layers that are computed again lack the keys and values that the prefix is",
+    },
+    ("method", "bitdelta"): {"loss": _OWN_LOSS, "accumulation": _OWN_LOSS},
+    ("objective", "reward"): _PAIRS,
+    ("objective", "dpo"): _PAIRS,
+    ("objective", "rrhf"): _PAIRS,
+    **{("objective", name): _OF_TRL for name in ("kto", "orpo", "rloo", "grpo")},
+    ("objective", "ppo"): _OWN_STEPS,
+}
+
+#: Fields that are about the loss of tokens.
+_KINDS: Mapping[str, tuple[catalog.ModelKind, ...]] = {
+    "packing": ("decoder",),
+    "loss": ("decoder", "encoder_decoder"),
+}
+
+
+def _unequal_parts(trial: Trial) -> str | None:
+    parts, size = trial.execution.accumulation, trial.budget.batch_size
+    if size % parts:
+        return f"execution.accumulation: {parts} equal parts cannot be made of a batch of {size}"
+    return None
+
+
+def _in_16_bits(trial: Trial) -> str | None:
+    if trial.execution.attention == "flash_attention_2" and trial.dtype == "float32":
+        return "execution.attention: flash_attention_2 computes in 16 bits; dtype is float32"
+    return None

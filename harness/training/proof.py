@@ -1,0 +1,112 @@
+"""How a run trained, by what its first step shows.
+
+:func:`require` compares that with what was asked for. What is not there ends the trial as a skipped row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft import PeftModel
+
+from harness.execution import Execution, NotActive
+from harness.measure.flops import FlopCounter
+from harness.measure.needed import lengths, needed_flops
+from harness.models.attention import in_use
+from harness.networks.tuned import Tuned
+from harness.tasks.logprobs import Batch
+from harness.training import optimizers
+from harness.training.checkpointing import LAYER
+from harness.training.compiling import Compilation
+from harness.training.head_loss import CHUNK, CHUNKS
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was active, by the fields of :class:`harness.execution.Execution`, and how that is known."""
+
+    active: Mapping[str, Any]
+    evidence: Mapping[str, str]
+    needed_flops_per_token: float | None = None
+    """What the step needs for each token (:mod:`harness.measure.needed`); None where its batch is not one of rows."""
+
+
+def attention_of(tuned: Tuned) -> str:
+    """transformers' name of the attention that the network of ``tuned`` uses."""
+    # Of a packed row, each example is attended by itself: the same attention, called more often.
+    return in_use(_network(tuned)).removesuffix("_by_example")
+
+
+def _network(tuned: Tuned) -> Any:
+    return tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
+
+
+def first_step(
+    tuned: Tuned,
+    counter: FlopCounter,
+    optimizer: Any,
+    parts: Sequence[Batch],
+    loss: str | None,
+    compilation: Compilation | None = None,
+) -> Proof:
+    """What the first step of a run shows.
+
+    ``parts`` are its batches, ``loss`` is the name of the loss that its forward passes computed; None where that is not
+    one of tokens.
+    """
+    # Packed rows are the only ones with positions: those that start anew mark the examples.
+    examples = sum(int((part["position_ids"] == 0).sum()) for part in parts if "position_ids" in part)
+    repeats = counter.repeats
+    if loss == "chunked" and not repeats[CHUNKS]:
+        loss = "plain"
+    active = {
+        "attention": attention_of(tuned),
+        "packing": examples > 0,
+        "loss": loss,
+        "gradient_checkpointing": repeats[LAYER] > 0,
+        "accumulation": len(parts),
+        "compile": compilation is not None,
+        "optimizer": optimizers.active(optimizer),
+    }
+    kernels = ", ".join(f"{name} x {count}" for name, count in sorted(counter.attention.items()))
+    rows = sum(len(part["input_ids"]) for part in parts if "input_ids" in part)
+    evidence = {
+        "attention": kernels or "matrix products and a softmax",
+        "packing": f"{examples} examples in {rows} rows" if examples else f"{rows} rows without positions of their own",
+        "gradient_checkpointing": f"{repeats[LAYER]} layers computed again",
+        "accumulation": f"{len(parts)} forward and backward passes before the update",
+        "optimizer": optimizers.evidence(optimizer),
+    }
+    if compilation is not None:
+        evidence["compile"] = f"{compilation.graphs} graphs compiled before the first step"
+    if loss is not None:
+        chunks = f"logits of {CHUNK} tokens at a time, computed again {repeats[CHUNKS]} times"
+        evidence["loss"] = chunks if repeats[CHUNKS] else "no logits computed again"
+    return Proof(active, evidence, _needed(tuned, counter, parts))
+
+
+def _needed(tuned: Tuned, counter: FlopCounter, parts: Sequence[Batch]) -> float | None:
+    if any("input_ids" not in part or "decoder_input_ids" in part for part in parts):
+        return None
+    examples = [
+        tokens
+        for part in parts
+        for tokens in lengths(part.get("attention_mask"), part.get("position_ids"), part["input_ids"].shape)
+    ]
+    layers = getattr(_network(tuned).config.get_text_config(), "num_hidden_layers", None)
+    if layers is None or not sum(examples):
+        return None
+    slots = sum(part["input_ids"].numel() for part in parts)
+    return needed_flops(counter, examples, slots, layers, tuned.base.kind == "decoder") / sum(examples)
+
+
+def require(execution: Execution, proof: Proof) -> None:
+    """Raise :class:`harness.execution.NotActive` unless all that was asked for is active."""
+    for field, value in execution.asked.items():
+        seen = proof.active.get(field)
+        if seen != value:
+            told = f"{json.dumps(seen)} was active ({proof.evidence.get(field, 'no evidence')})"
+            raise NotActive(f"execution.{field}: {json.dumps(value)} was asked for, and {told}")
