@@ -57,6 +57,70 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+# The tests that take longest stand first: where several run at once, each begins on a worker of its own.
+
+
+#: Cells without a model: allocates more than any card has, or a little.
+ALLOCATE = """\
+import torch
+torch.empty(10**14 if act == 'oom' else 10**6, dtype=torch.uint8, device='cuda')"""
+WRITE = """\
+from harness.results.record import write_outcome
+columns = {'valid_score': 0.5, 'primary_metric': 'accuracy', 'higher_is_better': True}
+write_outcome(trial_dir, columns, {})"""
+
+
+def test_a_trial_out_of_memory_is_a_row_and_the_next_one_runs(tmp_path: Path) -> None:
+    tiny.bench(tmp_path, methods={"full": {"act": ["oom", "ok"]}})
+    tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(ALLOCATE, WRITE))
+    tiny.tunebench(tmp_path, "run", "tiny.yaml").communicate()
+    rows = pd.read_parquet(tmp_path / "results" / "tiny" / "tables" / "trials.parquet")
+    assert sorted(rows["status"]) == ["ok", "oom"]
+
+
+def test_a_peak_holds_what_was_allocated_and_freed_inside_it() -> None:
+    before = torch.cuda.memory_allocated(CUDA)
+    with peak_memory(CUDA) as peak:
+        tensor = torch.empty(2**28, dtype=torch.uint8, device=CUDA)
+        del tensor
+    assert peak.bytes is not None and peak.bytes - before == 2**28
+
+
+def test_a_time_ends_when_the_device_is_done() -> None:
+    a = torch.randn(8192, 8192, dtype=torch.bfloat16, device=CUDA)
+    took = timed(lambda: [a @ a for _ in range(10)], CUDA, repeats=3)
+    # Queueing ten products takes microseconds. No card of today does 2e16 FLOPs a second.
+    assert took.p50_s > 10 * 2 * 8192**3 / 2e16
+
+
+def row_of(folder: Path) -> dict[str, Any]:
+    """The only row of a run's trials table."""
+    (row,) = pd.read_parquet(folder / "tables" / "trials.parquet").to_dict("records")
+    return row
+
+
+def test_a_trial_of_the_command_line_is_a_row_with_the_card(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {
+        "name": "one",
+        "models": ["tiny-llama"],
+        "tasks": [task],
+        "seeds": [0],
+        "budget": {**BUDGET, "train_examples": 32},
+        "defaults": {"dtype": "bfloat16", "device": "cuda"},
+        "methods": {"lora": {"learning_rate": 1e-4}},
+    }
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    command = ["run", str(tmp_path / "one.yaml"), "--out", str(tmp_path / "out")]
+    code, _, err = command_line.run(monkeypatch, capsys, *command)
+    assert code == 0, err
+    row = row_of(tmp_path / "out")
+    assert (row["status"], row["device"], row["accelerator"]) == ("ok", "cuda", torch.cuda.get_device_name(CUDA))
+    assert row["energy_j"] > 0
+    assert pd.isna(row["mfu"]) or 0 < row["mfu"] <= 1  # no value where others use the card at the same time
+
+
 @pytest.mark.parametrize("method", TRAINED)
 def test_a_method_trains_two_steps_and_reloads(method: str, task: str) -> None:
     run = Experiment("tiny-llama", task, "sft", BUDGET, learning_rate=1e-4, dtype="bfloat16", device="cuda")
@@ -124,21 +188,6 @@ def test_the_estimate_is_within_7_percent_of_the_allocated_peak(method: str) -> 
     assert guessed.activations_bytes == pytest.approx(kept, rel=0.03)
 
 
-def test_a_peak_holds_what_was_allocated_and_freed_inside_it() -> None:
-    before = torch.cuda.memory_allocated(CUDA)
-    with peak_memory(CUDA) as peak:
-        tensor = torch.empty(2**28, dtype=torch.uint8, device=CUDA)
-        del tensor
-    assert peak.bytes is not None and peak.bytes - before == 2**28
-
-
-def test_a_time_ends_when_the_device_is_done() -> None:
-    a = torch.randn(8192, 8192, dtype=torch.bfloat16, device=CUDA)
-    took = timed(lambda: [a @ a for _ in range(10)], CUDA, repeats=3)
-    # Queueing ten products takes microseconds. No card of today does 2e16 FLOPs a second.
-    assert took.p50_s > 10 * 2 * 8192**3 / 2e16
-
-
 def test_energy_is_that_of_a_card_at_work() -> None:
     a = torch.randn(8192, 8192, dtype=torch.bfloat16, device=CUDA)
     start = time.perf_counter()
@@ -167,50 +216,3 @@ def test_flops_are_the_same_as_on_a_cpu(method: str) -> None:
         tuned.model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss.backward()
     guessed = estimate("tiny-llama", method, batch_size=2, length=24, dtype="bfloat16", optimizer_dtype=None)
     assert counted.flops == pytest.approx(guessed.flops, rel=0.01)
-
-
-def row_of(folder: Path) -> dict[str, Any]:
-    """The only row of a run's trials table."""
-    (row,) = pd.read_parquet(folder / "tables" / "trials.parquet").to_dict("records")
-    return row
-
-
-@pytest.mark.parametrize("cold", [False, True])
-def test_a_trial_of_the_command_line_is_a_row_with_the_card(
-    cold: bool, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    document = {
-        "name": "one",
-        "models": ["tiny-llama"],
-        "tasks": [task],
-        "seeds": [0],
-        "budget": {**BUDGET, "train_examples": 32},
-        "defaults": {"dtype": "bfloat16", "device": "cuda"},
-        "methods": {"lora": {"learning_rate": 1e-4}},
-    }
-    (tmp_path / "one.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    command = ["run", str(tmp_path / "one.yaml"), "--out", str(tmp_path / "out"), *(["--cold"] if cold else [])]
-    code, _, err = command_line.run(monkeypatch, capsys, *command)
-    assert code == 0, err
-    row = row_of(tmp_path / "out")
-    assert (row["status"], row["device"], row["accelerator"]) == ("ok", "cuda", torch.cuda.get_device_name(CUDA))
-    assert row["energy_j"] > 0
-    assert pd.isna(row["mfu"]) or 0 < row["mfu"] <= 1  # no value where others use the card at the same time
-
-
-#: Cells without a model: allocates more than any card has, or a little.
-ALLOCATE = """\
-import torch
-torch.empty(10**14 if act == 'oom' else 10**6, dtype=torch.uint8, device='cuda')"""
-WRITE = """\
-from harness.results.record import write_outcome
-columns = {'valid_score': 0.5, 'primary_metric': 'accuracy', 'higher_is_better': True}
-write_outcome(trial_dir, columns, {})"""
-
-
-def test_a_trial_out_of_memory_is_a_row_and_the_next_one_runs(tmp_path: Path) -> None:
-    tiny.bench(tmp_path, methods={"full": {"act": ["oom", "ok"]}})
-    tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(ALLOCATE, WRITE))
-    tiny.tunebench(tmp_path, "run", "tiny.yaml").communicate()
-    rows = pd.read_parquet(tmp_path / "results" / "tiny" / "tables" / "trials.parquet")
-    assert sorted(rows["status"]) == ["ok", "oom"]
