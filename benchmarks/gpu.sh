@@ -9,8 +9,8 @@
 #
 #     report       70   the card, the driver, the versions, and whether warm starts work here
 #     tests       110   pytest -m gpu: every method, bytes, peaks, energy, FLOPs, out of memory
-#     lora        100   LoRA on 8B, 4 x 1024
-#     long         95   LoRA on 8B, 2 x 4096; the plan skips it on a card of 80 GB
+#     lora        115   LoRA on 8B, 4 x 1024
+#     long        115   LoRA on 8B, 2 x 4096; the plan skips it on a card of 80 GB
 #     sevens      240   7B: LoRA, QLoRA, adapter, prefix, and full where it fits (130 GB)
 #     ones        240   1B: nine methods
 #     estimate    200   estimated against allocated peak of 7B (benchmarks/estimate.py)
@@ -88,9 +88,9 @@ for stage in "$@"; do
         TUNEBENCH_CACHE=$scratch/cache limit tests 110 \
             "$python" -m pytest -m gpu tests/gpu -q --tb=short --durations=12 -n 4 -p no:cacheprovider
         ;;
-    lora) sweep lora 100 throughput sweeps/throughput.yaml ;;
+    lora) sweep lora 115 throughput sweeps/throughput.yaml ;;
     long)
-        sweep long 95 throughput-4096 sweeps/throughput.yaml --set name=throughput-4096 \
+        sweep long 115 throughput-4096 sweeps/throughput.yaml --set name=throughput-4096 \
             --set budget.batch_size=2 --set budget.max_length=4096 --set budget.train_examples=360
         ;;
     sevens) sweep sevens 240 h200 sweeps/h200.yaml --only 'model=llama-7b,method=lora|qlora|adapter|prefix|full' ;;
