@@ -10,7 +10,7 @@
 #     report       70   the card, the driver, the versions, and whether warm starts work here
 #     tests       110   pytest -m gpu: every method, bytes, peaks, energy, FLOPs, out of memory
 #     lora        115   LoRA on 8B, 4 x 1024
-#     long        115   LoRA on 8B, 2 x 4096; the plan skips it on a card of 80 GB
+#     long        115   LoRA on 8B, 2 x 4096; the plan skips it on a card where it does not fit
 #     sevens      240   7B: LoRA, QLoRA, adapter, prefix, and full where it fits (130 GB)
 #     ones        240   1B: nine methods
 #     estimate    200   estimated against allocated peak of 7B (benchmarks/estimate.py)

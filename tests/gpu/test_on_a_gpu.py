@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import time
@@ -181,11 +182,14 @@ def peak_of_a_step(base: Base, method: str, batch: int, length: int) -> tuple[in
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_the_estimate_is_within_7_percent_of_the_allocated_peak(method: str) -> None:
+    gc.collect()  # networks of earlier tests
     torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(CUDA)
     kept, peak = peak_of_a_step(load(MODEL, dtype="bfloat16", device="cuda"), method, 4, 512)
     guessed = estimate(MODEL, method, batch_size=4, length=512, dtype="bfloat16", optimizer_dtype=None)
-    assert guessed.total_bytes == pytest.approx(peak, rel=0.07)
-    assert guessed.activations_bytes == pytest.approx(kept, rel=0.03)
+    told = f"activations {guessed.activations_bytes} of {kept}, peak {guessed.total_bytes} of {peak} - {before}"
+    assert guessed.activations_bytes == pytest.approx(kept, rel=0.03), told
+    assert guessed.total_bytes == pytest.approx(peak - before, rel=0.07), told
 
 
 def test_energy_is_that_of_a_card_at_work() -> None:
