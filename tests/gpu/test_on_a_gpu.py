@@ -97,7 +97,7 @@ def test_a_time_ends_when_the_device_is_done() -> None:
 def row_of(folder: Path) -> dict[str, Any]:
     """The only row of a run's trials table."""
     (row,) = pd.read_parquet(folder / "tables" / "trials.parquet").to_dict("records")
-    return row
+    return {str(name): value for name, value in row.items()}
 
 
 def test_a_trial_of_the_command_line_is_a_row_with_the_card(
@@ -136,7 +136,7 @@ def test_a_method_trains_two_steps_and_reloads(method: str, task: str) -> None:
     run.evaluate()
     run.measure_inference(new_tokens=3, repeats=1)
     run.save_and_reload()  # raises when the reloaded network answers differently
-    columns = run.record().columns
+    columns: dict[str, Any] = dict(run.record().columns)
     assert columns["accelerator"] == torch.cuda.get_device_name(CUDA)
     assert columns["checkpoint_bytes"] > 0 and columns["decode_s_per_token_p50"] > 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_results.py"
-ROW = {
+ROW: dict[str, object] = {
     "trial_id": "a", "model": "m", "method": "lora", "status": "ok", "reason": None, "batch_size": 4,
     "max_length": 1024, "train_tokens_per_s": 9876.5, "train_step_s_median": 0.4147, "mfu": 0.41,
     "weights_bytes": 16e9, "activations_bytes": 30e9, "peak_train_bytes": 51e9, "energy_j": None,
@@ -39,7 +39,7 @@ def run(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_page_joins_peaks_with_the_estimates_of_their_plan(tmp_path: Path) -> None:
     failed = {**ROW, "trial_id": "b", "status": "skipped", "reason": "too | large\nmore", "peak_train_bytes": None}
-    sweep(tmp_path, "one", [dict(ROW), failed], {"b": 200e9, "a": 50e9, "other": 1.0})
+    sweep(tmp_path, "one", [ROW, failed], {"b": 200e9, "a": 50e9, "other": 1.0})
     sweep(tmp_path, "empty", [], {"a": 1.0})
     (tmp_path / "log.txt").write_text("Driver Version: 580.1  CUDA\n1 failed, 2 passed in 99.5s (0:01)\n")
     done = run(tmp_path, tmp_path / "kept")
