@@ -3,21 +3,21 @@
 #
 #     bash benchmarks/gpu.sh OUT [STAGE ...]
 #
-# Stages, with the most seconds that each may take. A trial begins with up to 20 s of imports and of making random
-# weights on the card. It ends with evaluation, latency, and a second network to compare the saved checkpoint with: 20
-# to 40 s for 7B. What trains is short: LoRA on 8B needs 3.2e10 FLOPs a token, so 16 steps of 4096 tokens take 2.1e15
-# FLOPs, 7 s at 300 TFLOP/s.
+# Stages, with the most seconds that each may take. What trains is short: LoRA on 8B needs 3.2e10 FLOPs a token, so 18
+# steps of 4096 tokens take 2.4e15 FLOPs, 8 s at 300 TFLOP/s. Beside it a trial makes random weights, measures latency
+# and reloads its checkpoint: 30 s for 7B, and 20 s of imports more where warm starts do not work.
 #
-#     report       60   the card, the driver, the versions, and whether warm starts work here
-#     tests       120   pytest -m gpu: every method, bytes, peaks, energy, FLOPs, out of memory
-#     lora         90   LoRA on 8B, 4 x 1024
-#     long         90   LoRA on 8B, 2 x 4096; the plan skips it on a card of 80 GB
+#     report       70   the card, the driver, the versions, and whether warm starts work here
+#     tests       110   pytest -m gpu: every method, bytes, peaks, energy, FLOPs, out of memory
+#     lora        115   LoRA on 8B, 4 x 1024
+#     long        115   LoRA on 8B, 2 x 4096; the plan skips it on a card where it does not fit
 #     sevens      240   7B: LoRA, QLoRA, adapter, prefix, and full where it fits (130 GB)
 #     ones        240   1B: nine methods
 #     estimate    200   estimated against allocated peak of 7B (benchmarks/estimate.py)
 #
 # OUT gets log.txt and, as soon as a stage ends, an archive of its tables, notebooks and records: an interrupted run
-# loses one stage. $PYTHON says which Python (default: python3). $SCRATCH says where results and the checkpoints of
+# loses one stage. $TOTAL says how many seconds all stages may take together (default: no limit); what one leaves over
+# is for the next ones. $PYTHON says which Python (default: python3). $SCRATCH says where results and the checkpoints of
 # random weights lie meanwhile (default: main memory; 7B in bfloat16 takes 14 GB).
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -29,10 +29,17 @@ scratch=${SCRATCH:-$(mktemp -d -p /dev/shm)}
 mkdir -p "$out" "$scratch/tmp"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TMPDIR="$scratch/tmp" COLUMNS=200
 
+# Where nothing compiled lies beside the libraries, every process would compile 20 s of them again.
+unset PYTHONDONTWRITEBYTECODE
+if ! "$python" -c 'import importlib.util, os, sys; sys.exit(not os.path.exists(importlib.util.find_spec("torch").cached))'
+then export PYTHONPYCACHEPREFIX="$scratch/compiled"; fi
+
 # limit NAME SECONDS COMMAND...: what it prints goes to the screen and to the log.
 limit() {
-    local name=$1 seconds=$2 start=$SECONDS
+    local name=$1 seconds=$2 start=$SECONDS left=$((${TOTAL:-100000} - SECONDS))
     shift 2
+    [ "$left" -ge "$seconds" ] || seconds=$left
+    [ "$seconds" -ge 1 ] || { echo "== $name: no time left" | tee -a "$out/log.txt"; return; }
     {
         echo "== $name: $* (at most $seconds s)"
         timeout --signal=INT --kill-after=10 "$seconds" "$@" 2>&1
@@ -44,6 +51,7 @@ limit() {
 sweep() {
     local name=$1 seconds=$2 folder=$3 results=$scratch/results
     shift 3
+    [ -z "${TOTAL:-}" ] || [ $((TOTAL - SECONDS)) -ge 45 ] || { echo "== $name: no time left" | tee -a "$out/log.txt"; return; }
     limit "$name" "$seconds" "$python" -m harness.cli run "$@" --out "$results/$folder"
     [ -d "$results/$folder" ] || return
     "$python" -m harness.cli tables "$results/$folder" >/dev/null 2>&1
@@ -73,17 +81,17 @@ for stage in "$@"; do
     case $stage in
     report)
         limit report 10 nvidia-smi
-        limit report 50 "$python" -c "$versions"
+        limit report 60 "$python" -c "$versions"
         ;;
     tests)
         # Four at once share the card: peaks that are measured now are not for others, so they get a cache of their own.
-        TUNEBENCH_CACHE=$scratch/cache limit tests 120 \
+        TUNEBENCH_CACHE=$scratch/cache limit tests 110 \
             "$python" -m pytest -m gpu tests/gpu -q --tb=short --durations=12 -n 4 -p no:cacheprovider
         ;;
-    lora) sweep lora 90 throughput sweeps/throughput.yaml ;;
+    lora) sweep lora 115 throughput sweeps/throughput.yaml ;;
     long)
-        sweep long 90 throughput-4096 sweeps/throughput.yaml --set name=throughput-4096 \
-            --set budget.batch_size=2 --set budget.max_length=4096 --set budget.train_examples=32
+        sweep long 115 throughput-4096 sweeps/throughput.yaml --set name=throughput-4096 \
+            --set budget.batch_size=2 --set budget.max_length=4096 --set budget.train_examples=360
         ;;
     sevens) sweep sevens 240 h200 sweeps/h200.yaml --only 'model=llama-7b,method=lora|qlora|adapter|prefix|full' ;;
     ones) sweep ones 240 h200 sweeps/h200.yaml --only model=llama-1b ;;

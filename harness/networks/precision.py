@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from harness.networks.structure import is_norm
@@ -38,10 +39,24 @@ def hold_master_weights(tuned: Tuned) -> Tuned:
     network = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
     for module in dict.fromkeys((tuned.model, network)):
         compute_in(module, base.dtype, base.device.type)
+    _share_inputs(tuned.model)
     # What a prompt's own network gives is stored as it is, in 32 bits.
     for encoder in getattr(tuned.model, "prompt_encoder", {}).values():
         compute_in(encoder, torch.float32, base.device.type)
     return tuned
+
+
+def _share_inputs(model: nn.Module) -> None:
+    """Let LoRA's layers read their input as it is, where autocast casts what they multiply it with.
+
+    PEFT casts the input to float32 in each layer, and autocast casts that back: the same numbers, but a copy for each
+    layer, kept for the backward pass, where the keys, queries and values of a block read one tensor. Whether PEFT does
+    so depends on the device too: its 4-bit layers look for autocast on CUDA alone. Variants such as DoRA compute norms
+    in the format of the input, and keep the cast.
+    """
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and not module.lora_variant:
+            module.cast_input_dtype_enabled = False
 
 
 def _held(model: nn.Module) -> list[nn.Parameter]:

@@ -8,6 +8,7 @@ answers with the process id, and tells of each trial that ends. It ends with its
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -16,11 +17,14 @@ import select
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from harness.files import open_log
 from harness.processes.lifetime import DRIVER_VARIABLE, die_with, fork, reap
@@ -52,6 +56,7 @@ PRELOAD = (
     "evaluate",
     "rouge_score.rouge_scorer",
     "sacrebleu",
+    "bitsandbytes",
 )
 
 #: For the time of the imports. Notebooks draw where ipykernel says, which it does too late for a matplotlib that is
@@ -80,18 +85,48 @@ def main() -> None:
 
 
 def preload() -> None:
-    """Import :data:`PRELOAD`, without bitsandbytes where there is a GPU: it would initialise CUDA."""
-    names = PRELOAD if Path("/dev/nvidiactl").exists() else (*PRELOAD, "bitsandbytes")
+    """Import :data:`PRELOAD`, and open no GPU meanwhile."""
     before = dict(os.environ)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue
+    with _questions_answered(_capabilities()):
+        for name in PRELOAD:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
     os.environ.clear()
     os.environ.update(before)
+
+
+def _capabilities() -> list[tuple[int, int]]:
+    """The compute capability of each GPU as a process of its own tells it; empty where there is none."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        return [(int(major), int(minor)) for major, minor in (line.split(".") for line in told.split())]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return []
+
+
+@contextlib.contextmanager
+def _questions_answered(capabilities: list[tuple[int, int]]) -> Iterator[None]:
+    """What libraries ask PyTorch about GPUs while they are imported, answered without CUDA.
+
+    bitsandbytes, which PEFT imports, asks for capabilities. PyTorch's own answer would initialise CUDA, and no fork of
+    a process that has done so can use a GPU.
+    """
+    if not capabilities or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        yield
+        return
+    import torch
+
+    with contextlib.ExitStack() as stack:
+        for name, answer in (
+            ("is_available", lambda: True),
+            ("device_count", lambda: len(capabilities)),
+            ("get_device_capability", lambda _device=None: min(capabilities)),
+        ):
+            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        yield
 
 
 def why_not(canary_s: float = _CANARY_S) -> str | None:
@@ -124,11 +159,14 @@ def _canary(seconds: float) -> str | None:
 
 
 def _compute() -> None:
+    """Products on all cores, and on a GPU where PyTorch has one."""
     import torch
 
     square = torch.ones(512, 512)
     if (square @ square).exp().isfinite().any() or square.numpy().dot(square.numpy()).sum() != 512.0**3:
         raise ArithmeticError("wrong result")
+    if torch.cuda.is_available() and torch.ones(512, device="cuda").sum().item() != 512:
+        raise ArithmeticError("wrong result on the GPU")
 
 
 def _serve(wire: socket.socket) -> None:

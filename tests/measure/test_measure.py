@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import time
 import weakref
 from pathlib import Path
 
@@ -214,3 +215,14 @@ def test_roofline_probe_gives_rates() -> None:
     found = measure_roofline(CPU, torch.float32, probe_s=0.05)
     assert found.flops_per_s > 1e8 and found.bytes_per_s > 1e7
     assert 0 < found.processor_share <= 1
+
+
+@pytest.mark.parametrize(("kind", "share"), [("cuda", 1.0), ("cpu", 0.0)])
+def test_a_thread_that_sleeps_while_a_gpu_computes_is_no_disturbance(
+    kind: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(rooflines._LARGEST, kind, 256)
+    monkeypatch.setattr(time, "process_time", lambda: 0.0)
+    cpu = torch.device("cpu")
+    flops, got = rooflines._products(kind, cpu, torch.float32, 0.01, torch.Generator(cpu).manual_seed(0))
+    assert flops > 0 and got == share

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from helpers import checkpoints
+from peft.tuners.lora import LoraLayer
 
 from harness import methods
 from harness.errors import InputError
+from harness.measure.memory import saved_activations
 from harness.models.load import Base, load
 from harness.networks.precision import as_served
 from harness.networks.tuned import Tuned
@@ -119,3 +121,31 @@ def test_an_error_leaves_no_autocast_behind(folders: dict[str, Path]) -> None:
 def test_in_32_bits_nothing_is_added(folders: dict[str, Path]) -> None:
     tuned = applied("full", based(folders, "llama", "float32"))
     assert not tuned.model._forward_hooks and not tuned.model._forward_pre_hooks
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_layers_that_read_one_tensor_keep_one_copy_of_it(folders: dict[str, Path], method: str) -> None:
+    def step(cast: bool) -> tuple[int, torch.Tensor, list[torch.Tensor]]:
+        tuned = applied(method, based(folders, "llama"))
+        for module in tuned.model.modules():
+            if isinstance(module, LoraLayer):
+                assert not module.cast_input_dtype_enabled
+                module.cast_input_dtype_enabled = cast
+        with saved_activations(tuned.model.train()) as saved:
+            loss = tuned.model(**batch(tuned.base)).loss
+        kept = saved.bytes
+        loss.backward()
+        return kept, loss.detach(), [p.grad for p in tuned.trainable.values() if p.grad is not None]
+
+    (few, loss, gradients), (many, same_loss, same_gradients) = step(False), step(True)
+    assert torch.equal(loss, same_loss)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, same_gradients, strict=True))
+    shape = load(str(folders["llama"]), device="cpu").build().config
+    # Queries, keys and values read one tensor, and so do gate and up: three copies fewer, and with the output's, which
+    # is what attention keeps anyway, four; the last projection's input is that of the product before it, in any case.
+    assert many - few == shape.num_hidden_layers * 4 * (4 * 12) * shape.hidden_size * 2
+
+
+def test_a_variant_that_computes_norms_keeps_the_cast(folders: dict[str, Path]) -> None:
+    tuned = applied("dora", based(folders, "llama"))
+    assert {m.cast_input_dtype_enabled for m in tuned.model.modules() if isinstance(m, LoraLayer)} == {True}

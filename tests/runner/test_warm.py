@@ -17,6 +17,7 @@ from test_runner import wait_for
 
 from harness.ledger.ledger import Ledger
 from harness.results.record import Record
+from harness.runner import forkserver as warm_parent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm starts need Linux")
 
@@ -164,6 +165,53 @@ def test_an_open_gpu_is_a_reason(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "importing the libraries has initialised CUDA"
+
+
+ASKS = "import torch\ntold = torch.cuda.is_available(), torch.cuda.device_count(), "
+ASKS += "torch.cuda.get_device_capability(torch.cuda.device(0))"
+
+
+@pytest.mark.parametrize(
+    ("prints", "told"),
+    [("echo 9.0; echo 8.6", (True, 2, (8, 6))), ("echo '[N/A]'", None), ("exit 9", None)],
+)
+def test_what_libraries_ask_about_gpus_is_answered_without_cuda(
+    prints: str, told: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def refuse(_device: object = None) -> None:
+        raise ImportError("CUDA")
+
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{prints}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    (tmp_path / "asks.py").write_text(ASKS)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "asks", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", refuse)  # as if it initialised CUDA
+    monkeypatch.setattr(warm_parent, "PRELOAD", ("asks",))
+    warm_parent.preload()
+    asks = sys.modules.get("asks")
+    assert (asks.told if asks else None) == told
+    assert torch.cuda.get_device_capability is refuse
+
+
+def test_the_canary_tries_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    real, asked = torch.ones, []
+
+    def ones(*shape: int, device: str = "cpu") -> torch.Tensor:
+        asked.append(device)
+        return real(*shape) * (2 if device == "cuda" else 1)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", ones)
+    with pytest.raises(ArithmeticError, match="on the GPU"):
+        warm_parent._compute()
+    assert asked == ["cpu", "cuda"]
 
 
 @pytest.mark.long
