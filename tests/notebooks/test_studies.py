@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = "tiny-llama"
 STUDIES: dict[str, dict[str, Any]] = {
     "memory": {"model": TINY, "measured_model": TINY, "ladder": [TINY, "tiny-bert"], "length": 32},
+    "execution": {"model": TINY, "repeats": 2, "fields": {"packing": True, "accumulation": 2}, "device": "cpu"},
     "serving": {"model": TINY, "batch_sizes": [1, 2], "prompt_lengths": [4, 8], "new_tokens": 3, "device": "cpu"},
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("memory", marks=pytest.mark.long), "serving"])
+@pytest.mark.parametrize("name", [pytest.param("memory", marks=pytest.mark.long), "serving", "execution"])
 def test_a_study_runs_and_shows_its_pictures(name: str, tmp_path: Path) -> None:
     import papermill
 
