@@ -311,6 +311,6 @@ def test_the_worker_says_what_a_method_refuses_and_nothing_about_weights_that_it
 ) -> None:
     from harness.estimate.worker import step_of
 
-    step = {"batch_size": 1, "length": 8, "dtype": "float32", "labels": 2}
+    step = {"batch_size": 1, "length": 8, "dtype": "float32", "labels": 2, "execution": "{}"}
     answer = step_of({"model": "tiny-llama", "method": method, "method_args": json.dumps(args), **step})
     assert says in str(answer) if says else not isinstance(answer, str), answer

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = "tiny-llama"
 STUDIES: dict[str, dict[str, Any]] = {
     "memory": {"model": TINY, "measured_model": TINY, "ladder": [TINY, "tiny-bert"], "length": 32},
+    "execution": {"model": TINY, "repeats": 2, "fields": {"packing": True, "accumulation": 2}, "device": "cpu"},
     "serving": {
         **{"model": TINY, "tenants": [1, 3], "new_tokens": 3, "prompt_tokens": 4, "rounds": 1, "device": "cpu"},
         **{"strategies": ["base alone", "copies", "batched LoRA"], "merged_methods": ["lora"]},
@@ -22,7 +23,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("memory", marks=pytest.mark.long), "serving"])
+@pytest.mark.parametrize("name", [pytest.param("memory", marks=pytest.mark.long), "serving", "execution"])
 def test_a_study_runs_and_shows_its_pictures(name: str, tmp_path: Path) -> None:
     import papermill
 
