@@ -38,7 +38,9 @@ class Workshop:
         Raises :class:`harness.errors.InputError` for a folder ``trained`` that is not there.
         """
         if trained is not None and not trained.is_dir():
-            raise InputError(f"trained: there is no folder {trained}; valid: a folder with checkpoints, or null")
+            raise InputError(
+                f"trained: there is no folder {trained}; valid: the absolute path of one with checkpoints, or null"
+            )
         self.base = base
         self.network = base.build().requires_grad_(False)
         self._sizes, self._scale = sizes, scale
