@@ -16,8 +16,8 @@ from harness.results.schema import TABLES
 def row(strategy: str, tenants: int, seconds: float | None, size: float = 1e9, **columns: Any) -> dict[str, Any]:
     usual = {
         "trial_id": "t", "model": "m", "strategy": strategy, "method": "lora", "tenants": tenants,
-        "batch_size": tenants, "popularity": "distinct", "phase": "decode", "p50_s": seconds, "p95_s": seconds, "disturbed": False,
-        "tokens_per_s": None if seconds is None else tenants / seconds, "memory_bytes": size,
+        "batch_size": tenants, "popularity": "distinct", "phase": "decode", "p50_s": seconds, "p95_s": seconds,
+        "tokens_per_s": None if seconds is None else tenants / seconds, "memory_bytes": size, "disturbed": False,
     }  # fmt: skip
     return {**usual, **columns}
 
