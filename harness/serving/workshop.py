@@ -86,7 +86,9 @@ class Workshop:
         names = [method] if method in self._tenants else ["lora"] if method == "full" else list(self._tenants)
         trained = sum(self._trained[name] for name in names)
         made = sum(len(self._tenants[name]) for name in names) - trained
-        return f"{trained} from trials, {made} made up" if trained else "made up"
+        if trained and made:
+            return f"{trained} from trials, {made} made up"
+        return "from trials" if trained else "made up"
 
 
 def generates(folder: Path) -> bool:
