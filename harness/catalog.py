@@ -220,18 +220,10 @@ METHODS = _methods(
     ),
 )
 
-#: What a sweep plans like a method, and what measures tuned models instead of making one.
-STUDIES = _methods(
-    Method(
-        "serving",
-        "no training: what it costs to serve many tuned models of one base, strategy by strategy",
-        "Sheng et al. 2023, arXiv:2311.03285",
-        "studies/serving",
-        trains=False,
-        model_kinds=("decoder",),
-        function="serving/study",
-    ),
-)
+STUDIES = _methods(  # planned like methods, they measure tuned models instead of making one
+    Method("serving", "no training: what it costs to serve many tuned models of one base", "arXiv:2311.03285",
+           "studies/serving", trains=False, model_kinds=("decoder",), function="serving/study"),
+)  # fmt: skip
 
 _SFT = Parent("sft", "sft")
 # Rewards and wins of two methods can be compared only under one reward model and against one opponent.

@@ -9,7 +9,7 @@ from harness.figures import published
 from harness.figures.lines import Series, draw_lines, line_views
 from harness.figures.panels import Nothing, Panel, Tables, View, compose
 from harness.figures.published_panels import lines_view
-from harness.figures.serving_rows import NO_STUDY, disturbed_note, served
+from harness.figures.serving_rows import NO_STUDY, disturbed_note, served, tenants_text
 from harness.figures.style import bytes_text, seconds_text
 from harness.figures.words import leading
 
@@ -43,7 +43,7 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     draw_lines(panel, frame, series, f"{measure} (log scale)".capitalize())
     most = frame[frame.tenants == frame.tenants.max()]
     low, high = (leading(most, series.y, largest, series.y_text or str) for largest in (False, True))
-    size = f"With {most.tenants.iloc[0]:g} tenants"
+    size = f"With {tenants_text(most.tenants.iloc[0])}"
     if low.text == high.text:
         return f"{size}, every strategy needs {low.text}"
     return f"{size}, {low.who} lowest ({low.text}) and {high.who} highest ({high.text})"

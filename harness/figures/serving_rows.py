@@ -49,3 +49,8 @@ def rate_text(value: float) -> str:
 def disturbed_note(frame: pd.DataFrame) -> str:
     """What a panel adds to its description where other work took part."""
     return "others used the machine, strategies in turn" if frame.disturbed.any() else ""
+
+
+def tenants_text(count: float) -> str:
+    """A number of tenants in words."""
+    return "1 tenant" if count == 1 else f"{count:g} tenants"

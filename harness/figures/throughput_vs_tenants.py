@@ -11,7 +11,7 @@ from harness.figures import published
 from harness.figures.lines import Series, draw_lines, line_views
 from harness.figures.panels import Nothing, Panel, Tables, View, compose
 from harness.figures.published_panels import lines_view
-from harness.figures.serving_rows import NO_STUDY, disturbed_note, rate_text, served
+from harness.figures.serving_rows import NO_STUDY, disturbed_note, rate_text, served, tenants_text
 from harness.figures.words import leading
 
 _Y_LABEL = "New tokens per second (log scale)"
@@ -34,7 +34,7 @@ def draw(tables: Tables) -> Figure | Nothing:
     views = line_views(by_tenants, _draw_tenants, ["model", "what"], _TENANTS)
     places = {name: place for place, name in enumerate(_POPULARITIES)}
     for (tenants, batch), group in frame.groupby(["tenants", "requests"], sort=True):
-        size = f"{tenants} tenants, {batch} requests"
+        size = f"{tenants_text(tenants)}, {batch} requests"
         chosen = group.assign(place=group.popularity.map(places), what=_what(size, group))
         views += line_views(chosen, _draw_popularity, ["model", "what"], _POPULARITY)
     if not views:
@@ -48,7 +48,7 @@ def _what(size: str, frame: pd.DataFrame) -> str:
 
 def _draw_tenants(panel: Panel, frame: pd.DataFrame) -> str:
     draw_lines(panel, frame.assign(label=frame.strategy), _TENANTS, _Y_LABEL)
-    return _finding(frame.assign(label=frame.strategy), "tenants", lambda count: f"with {count:g} tenants")
+    return _finding(frame.assign(label=frame.strategy), "tenants", lambda count: f"with {tenants_text(count)}")
 
 
 def _draw_popularity(panel: Panel, frame: pd.DataFrame) -> str:

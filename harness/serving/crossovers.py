@@ -55,6 +55,8 @@ def _sentence(both: pd.DataFrame, one: str, other: str, quantity: Quantity) -> s
     fewest, most = both.index[0], both.index[-1]
     last = f"{quantity.text(both[one].iloc[-1])} against {quantity.text(both[other].iloc[-1])} with {_tenants(most)}"
     measured = _tenants(most) if fewest == most else f"{fewest} to {_tenants(most)}"
+    if (both[one] == both[other]).all():
+        return f"{one} and {other} need the same {quantity.what} ({measured}): {last}."
     if less.all():
         return f"{one} needs less {quantity.what} than {other} at all numbers measured ({measured}): {last}."
     if not less.any():

@@ -55,7 +55,7 @@ def merge_rows(
     folders = checkpoints(base, Path(trained)).get(method, []) if trained else []
     folders = [folder for folder in folders if generates(folder)]
     tuned = methods.load(base, folders[0]) if folders else moved(methods.apply(method, base), scale)
-    origin = "1 from trials" if folders else "made up"
+    origin = "from trials" if folders else "made up"
     for row in fidelity(tuned, batch["input_ids"], batch["attention_mask"], new_tokens):
         yield {**row, "tenants_from": origin}
 

@@ -38,7 +38,9 @@ class Workshop:
         Raises :class:`harness.errors.InputError` for a folder ``trained`` that is not there.
         """
         if trained is not None and not trained.is_dir():
-            raise InputError(f"trained: there is no folder {trained}; valid: a folder with checkpoints, or null")
+            raise InputError(
+                f"trained: there is no folder {trained}; valid: the absolute path of one with checkpoints, or null"
+            )
         self.base = base
         self.network = base.build().requires_grad_(False)
         self._sizes, self._scale = sizes, scale
@@ -84,7 +86,9 @@ class Workshop:
         names = [method] if method in self._tenants else ["lora"] if method == "full" else list(self._tenants)
         trained = sum(self._trained[name] for name in names)
         made = sum(len(self._tenants[name]) for name in names) - trained
-        return f"{trained} from trials, {made} made up" if trained else "made up"
+        if trained and made:
+            return f"{trained} from trials, {made} made up"
+        return "from trials" if trained else "made up"
 
 
 def generates(folder: Path) -> bool:

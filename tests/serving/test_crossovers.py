@@ -40,6 +40,12 @@ def table(own: list[float], other: list[float | None], disturbed: bool | None = 
             "200 ms with 16 tenants.",
         ),
         (
+            [0.2, 0.2, 0.2],
+            [0.2, 0.2, 0.2],
+            "batched LoRA and copies need the same time for a decoding step (1 to 16 tenants): 200 ms against 200 ms "
+            "with 16 tenants.",
+        ),
+        (
             [0.1, 0.3, 0.3],
             [0.2, 0.2, 0.2],
             "batched LoRA needs less time for a decoding step than copies at some numbers (1 to 16 tenants), but not "
@@ -52,7 +58,7 @@ def table(own: list[float], other: list[float | None], disturbed: bool | None = 
             "1 tenant.",
         ),
     ],
-    ids=["crosses", "always", "ties", "only at first", "did not run"],
+    ids=["crosses", "always", "ties", "equal", "only at first", "did not run"],
 )
 def test_where_one_overtakes_the_other(own: list[float], other: list[float | None], said: str) -> None:
     assert list(sentences(table(own, other))) == [said]
