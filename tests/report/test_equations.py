@@ -21,7 +21,7 @@ def cells() -> list[str]:
     return [
         str(cell.source)
         for path in paths
-        for cell in nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
+        for cell in nbformat.read(path, as_version=4).cells
         if cell.cell_type == "markdown"
     ]
 
@@ -68,10 +68,10 @@ def test_what_cannot_be_set_stays_as_its_source() -> None:
 
 
 def test_the_page_of_a_notebook_holds_no_tex_and_loads_nothing(tmp_path: Path) -> None:
-    book = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    book = nbformat.v4.new_notebook()
     text = "Learn $B A$ of rank $r$:\n\n$$h = W_0\\,x + \\frac{\\alpha}{r}\\,B A\\,x$$\n\nIt costs \\$5; `$x$` is code."
-    book.cells = [nbformat.v4.new_markdown_cell(text)]  # type: ignore[no-untyped-call]
-    nbformat.write(book, path := tmp_path / "notebook.ipynb")  # type: ignore[no-untyped-call]
+    book.cells = [nbformat.v4.new_markdown_cell(text)]
+    nbformat.write(book, path := tmp_path / "notebook.ipynb")
     page = render_trial(path, "one")
     assert page is not None
     body = page.partition("<main>")[2].partition("</main>")[0]
