@@ -43,7 +43,7 @@ def group_averages(tables: Tables) -> list[GroupAverage]:
     Tasks are those of the package: a task of a user's own may have the name of one of them.
     """
     chosen = select(tables["trials"])
-    chosen = chosen[~chosen.task_version.fillna("").str.contains("+", regex=False)]
+    chosen = chosen[~chosen.task_version.astype("string").str.contains("+", regex=False, na=False)]
     groups = [load_group(name) for name in names()]
     averages = [
         _average(group, frame, tables)

@@ -167,12 +167,12 @@ def _of_guards(comparison: Comparison, tables: Tables, called: Sequence[str]) ->
     if len(known) < 2 or max(one.words for _, one in known) < 2:
         return []
     short, long = min(known, key=lambda pair: pair[1].words), max(known, key=lambda pair: pair[1].words)
-    lengths = f"{_words(short)} to {_words(long)} words"
-    repeated = [(name, one) for name, one in known if one.repetition is not None]
-    if not repeated:
+    same = f"{short[1].words:.3g}" == f"{long[1].words:.3g}"
+    lengths = f"{short[1].words:.3g} words in every row" if same else f"{_words(short)} to {_words(long)} words"
+    name, most = max(known, key=lambda pair: pair[1].repetition or 0.0)
+    if not most.repetition or [one.repetition for _, one in known].count(most.repetition) > 1:
         return [f"mean length of the answers: {lengths}"]
-    name, most = max(repeated, key=lambda pair: pair[1].repetition or 0.0)
-    share = percent_text(most.repetition or 0.0)
+    share = percent_text(most.repetition)
     return [f"mean length of the answers: {lengths}; {name} repeats most, {share} of its word triples"]
 
 

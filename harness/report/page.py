@@ -66,7 +66,7 @@ class _Equations(IPythonRenderer):
         return drawn(body, block=True)
 
 
-class _Body(HTMLExporter):  # type: ignore[misc]
+class _Body(HTMLExporter):
     """The exporter of nbconvert, with :class:`_Equations`."""
 
     @pass_context

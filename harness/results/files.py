@@ -189,7 +189,10 @@ def _open(path: Path) -> pq.ParquetFile:
         file = pq.ParquetFile(path)
     version = (file.schema_arrow.metadata or {}).get(b"schema_version", b"none").decode()
     if version != str(SCHEMA_VERSION):
-        raise InputError(f"{path}: schema version {version}, not {SCHEMA_VERSION}; make the tables again")
+        raise InputError(
+            f"{path}: schema version {version}, not {SCHEMA_VERSION}: another version of TuneBench wrote it; "
+            "read it with that version, or run the sweep again"
+        )
     return file
 
 

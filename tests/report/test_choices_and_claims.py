@@ -134,3 +134,22 @@ def test_no_sentence_is_false_on_odd_tables(
         assert 0 < sum(shares) <= 101
     if len({level for level, _ in rows}) == 1 and ties and len(rows) > 1:
         assert "τ = 0.00" in said[0], "equal rows have no order"
+
+
+def test_answers_of_one_length_have_no_shortest_and_nobody_repeats_most() -> None:
+    def said(*outputs: str) -> list[str]:
+        of = tables()
+        chosen = compare(aggregate(of), of)[0]
+        rows = [
+            (trial, 0, "p", text, "r")
+            for row, text in zip(chosen.listed, outputs, strict=True)
+            for trial in row.trial_ids
+        ]
+        columns = ["trial_id", "example", "prompt", "output", "reference"]
+        shown = stability(chosen, {**of, "generations": pd.DataFrame(rows, columns=columns)})
+        return [line for line in shown if line.startswith("mean length")]
+
+    count = len(compare(aggregate(tables()), tables())[0].rows)
+    assert said(*["a b c d"] * count) == ["mean length of the answers: 4 words in every row"]
+    (line,) = said("a b c a b c", *["a b c d"] * (count - 1))
+    assert "4 (" in line and "to 6 (full) words; full repeats most, 25 % of its word triples" in line
