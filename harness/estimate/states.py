@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 #: bitsandbytes keeps tensors below this, and embeddings, in 32 bits, and has one scale for so many numbers of others.
@@ -44,10 +44,8 @@ def count(model: nn.Module) -> Trained:
 
 
 def _factored(shape: Sequence[int]) -> int:
-    whole = torch.Size(shape)
-    if len(whole) < 2:
-        return whole.numel()
-    return whole.numel() // whole[-1] + whole.numel() // whole[-2]
+    whole = math.prod(shape)
+    return whole if len(shape) < 2 else whole // shape[-1] + whole // shape[-2]
 
 
 def state_bytes(optimizer: str, trained: Trained, number_bytes: int) -> int:

@@ -7,6 +7,7 @@ gone before the next ones come. The backward pass computes them once more, chunk
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,9 +47,8 @@ def _summed(head: nn.Module, states: torch.Tensor, targets: torch.Tensor) -> tor
 
 def liger(head: Any, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The fused kernel of Hsu et al. 2024, arXiv:2410.10989."""
-    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
-
-    loss: torch.Tensor = LigerFusedLinearCrossEntropyLoss()(head.weight, states, targets, bias=head.bias)
+    kernels = importlib.import_module("liger_kernel.transformers")
+    loss: torch.Tensor = kernels.LigerFusedLinearCrossEntropyLoss()(head.weight, states, targets, bias=head.bias)
     return loss
 
 

@@ -43,7 +43,8 @@ def active(optimizer: Any) -> str:
     inner = getattr(optimizer, "optimizer", optimizer)
     name = type(inner).__name__.lower()
     # bitsandbytes leaves small tensors and embeddings in 32 bits: what counts is most of the parameters.
-    if 2 * _elements(inner, lambda state: state.dtype == torch.uint8) >= _elements(inner, lambda _: True):
+    in_8_bits = _elements(inner, lambda state: state.dtype == torch.uint8)
+    if in_8_bits and 2 * in_8_bits >= _elements(inner, lambda _: True):
         name = f"{name}_8bit"
     # It pages on GPUs alone, and only warns elsewhere.
     if _elements(inner, lambda state: getattr(state, "is_paged", False)):

@@ -47,7 +47,7 @@ def real(model: str, method: str, how: Execution) -> History:
     def loss(network: Any, batch: Any) -> Any:
         return token_loss(network, batch, at_head=at_head)
 
-    plain = {} if at_head is None else {"loss": loss}
+    plain: dict[str, Any] = {} if at_head is None else {"loss": loss}
     return train(tuned, examples, CompletionCollator(0), settings, token_loss=how.loss, **plain)
 
 
