@@ -93,7 +93,8 @@ def test_units_of_an_adapter_are_padded_exactly() -> None:
 
     def part(units: int) -> Bottleneck:
         shapes: tuple[Any, ...] = ((4, units), (units,), (units, 4), (4,))
-        return Bottleneck(*(torch.randn(shape) for shape in shapes), torch.sigmoid)
+        down, down_bias, up, up_bias = (torch.randn(shape) for shape in shapes)
+        return Bottleneck(down, down_bias, up, up_bias, torch.sigmoid)
 
     parts = [part(2), part(5)]
     place = Place({})
