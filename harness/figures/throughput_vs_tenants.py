@@ -33,8 +33,8 @@ def draw(tables: Tables) -> Figure | Nothing:
     by_tenants = by_tenants.assign(what=_what("one request each", by_tenants))
     views = line_views(by_tenants, _draw_tenants, ["model", "what"], _TENANTS)
     places = {name: place for place, name in enumerate(_POPULARITIES)}
-    for (tenants, batch), group in frame.groupby(["tenants", "requests"], sort=True):
-        size = f"{tenants_text(tenants)}, {batch} requests"
+    for (_, batch), group in frame.groupby(["tenants", "requests"], sort=True):
+        size = f"{tenants_text(group.tenants.iloc[0])}, {batch} requests"
         chosen = group.assign(place=group.popularity.map(places), what=_what(size, group))
         views += line_views(chosen, _draw_popularity, ["model", "what"], _POPULARITY)
     if not views:

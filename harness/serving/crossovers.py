@@ -36,16 +36,17 @@ QUANTITIES = (
 def sentences(rows: pd.DataFrame) -> Iterator[str]:
     """One sentence for each pair and quantity that the table ``serving`` has, of one request for each tenant.
 
-    Several trials of one setting give their median. Where others used the machine, the last sentence says so.
+    Only strategies of one trial are compared, which ran in turn; several trials give their median. Where others used
+    the machine, the last sentence says so.
     """
     each = rows[(rows.popularity == "distinct") & (rows.batch_size == rows.tenants)]
     for one, other in PAIRS:
         for quantity in QUANTITIES:
             wide = each[each.phase == quantity.phase].pivot_table(
-                index="tenants", columns="strategy", values=quantity.column, aggfunc="median"
+                index=["trial_id", "tenants"], columns="strategy", values=quantity.column, aggfunc="median"
             )
             if one in wide and other in wide and len(both := wide[[one, other]].dropna()):
-                yield _sentence(both.sort_index(), one, other, quantity)
+                yield _sentence(both.groupby("tenants").median(), one, other, quantity)
     if each.disturbed.astype("boolean").fillna(False).any():
         yield "Other work used the machine meanwhile; the strategies ran in turn, so read the ratios, not the times."
 

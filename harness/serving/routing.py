@@ -9,7 +9,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-#: Tokens of a run from which one product for each run beats one matrix for each row. Measured: `benchmarks/serving.py`.
+#: Tokens of a run from which one product for each run beats one matrix for each row.
 TOKENS_OF_A_RUN = 32
 
 

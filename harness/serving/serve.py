@@ -117,7 +117,7 @@ class Pass:
     @property
     def virtual_bytes(self) -> int:
         """Of the keys and values, those of virtual tokens."""
-        return storage_bytes(self.tensors()) * self.virtual // self.mask.shape[1]
+        return int(storage_bytes(self.tensors()) * self.virtual // self.mask.shape[1])
 
 
 @torch.inference_mode()

@@ -26,7 +26,8 @@ class BaseAlone(Strategy):
 
     def ready(self, tenants: Sequence[int | None]) -> Forward:
         """The base."""
-        return self.network.forward
+        forward: Forward = self.network.forward
+        return forward
 
     @property
     def base_bytes(self) -> int:
@@ -50,7 +51,8 @@ class Copies(OneByOne):
         """The network of the one tenant; raises InputError for the base, of which there is no copy."""
         if tenants[0] is None:
             raise InputError(f"{self.name}: there is no copy of the base; valid: places of tenants")
-        return self.networks[tenants[0]].forward
+        forward: Forward = self.networks[tenants[0]].forward
+        return forward
 
     def loading(self, folder: Path) -> Callable[[], object]:
         """A whole model."""
@@ -102,7 +104,8 @@ class Swapped(OneByOne):
                 if layer in coming:
                     weight.add_(merged_change(coming[layer], weight))
             self._now = wanted
-        return self.network.forward
+        forward: Forward = self.network.forward
+        return forward
 
     def loading(self, folder: Path) -> Callable[[], object]:
         """The matrices of a tenant; merging them is a swap."""
@@ -168,7 +171,8 @@ class OneAdapter(OneByOne):
         if wanted != self._now:
             self.model.set_adapter(adapter_name(wanted))
             self._now = wanted
-        return self.model.forward
+        forward: Forward = self.model.forward
+        return forward
 
     def loading(self, folder: Path) -> Callable[[], object]:
         """An adapter in PEFT's format, by PEFT."""
@@ -272,7 +276,8 @@ class Batched(Strategy):
     def ready(self, tenants: Sequence[int | None]) -> Forward:
         """The network, told whose rows come."""
         self.mixed.choose(tenants)
-        return self.network.forward
+        forward: Forward = self.network.forward
+        return forward
 
     def prefixes(self, tenants: Sequence[int | None]) -> tuple[Tensor, Tensor] | None:
         """Those of the rows' tenants."""

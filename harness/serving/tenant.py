@@ -105,7 +105,7 @@ class Tenant:
         def each(value: Any) -> Any:
             return change(value) if isinstance(value, Tensor) else value
 
-        parts = {
+        parts: dict[str, Any] = {
             name: {
                 layer: replace(of_layer, **{f.name: each(getattr(of_layer, f.name)) for f in fields(of_layer)})
                 for layer, of_layer in getattr(self, name).items()

@@ -79,7 +79,8 @@ class Workshop:
         size, rest = _ARGUMENTS[method]
         own = {size: self._sizes[size]} if size else {}
         tuned = methods.apply(method, self.base, **own, **rest)
-        return replace(tenant_of(tuned, self.network, f"made-up {method}"), method=method)
+        template: Tenant = replace(tenant_of(tuned, self.network, f"made-up {method}"), method=method)
+        return template
 
     def origin(self, method: str) -> str:
         """In words, how many tenants of ``method`` (or of all, for 'mixed') were trained and how many made up."""

@@ -10,8 +10,8 @@ from harness.serving.crossovers import sentences
 
 def table(own: list[float], other: list[float | None], disturbed: bool | None = False) -> pd.DataFrame:
     rows = [
-        {"strategy": strategy, "tenants": count, "batch_size": count, "popularity": "distinct", "phase": "decode",
-         "p50_s": time, "memory_bytes": None, "disturbed": disturbed}
+        {"trial_id": "t", "strategy": strategy, "tenants": count, "batch_size": count, "popularity": "distinct",
+         "phase": "decode", "p50_s": time, "memory_bytes": None, "disturbed": disturbed}
         for strategy, times in (("batched LoRA", own), ("copies", other))
         for count, time in zip((1, 4, 16), times, strict=True)
     ]  # fmt: skip
@@ -62,6 +62,11 @@ def table(own: list[float], other: list[float | None], disturbed: bool | None = 
 )
 def test_where_one_overtakes_the_other(own: list[float], other: list[float | None], said: str) -> None:
     assert list(sentences(table(own, other))) == [said]
+
+
+def test_strategies_of_two_trials_are_not_compared() -> None:
+    rows = table([0.1, 0.1, 0.1], [0.2, 0.2, 0.2])
+    assert list(sentences(rows.assign(trial_id=rows.strategy))) == []
 
 
 def test_a_disturbed_machine_is_said_last() -> None:

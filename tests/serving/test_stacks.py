@@ -63,6 +63,19 @@ def test_both_ways_add_each_rows_own_product(slots: list[int | None], tokens: in
         torch.testing.assert_close(got, plain[row] + added)
 
 
+def test_what_is_gathered_for_a_batch_is_not_taken_for_the_next() -> None:
+    parts = [LowRank(torch.randn(4, 2), torch.randn(2, 6)) for _ in range(3)]
+    place = Place({})
+    stack = LowRanks(place, parts, torch.zeros(()))
+    for slots in ([2, 0], [0, 1], [1, 2]):
+        x = torch.randn(2, 1, 4)
+        place.route = route(slots, CPU)
+        changed = stack(nn.Identity(), (x,), torch.zeros(2, 1, 6))
+        assert changed is not None
+        for row, slot in enumerate(slots):
+            torch.testing.assert_close(changed[row], x[row] @ parts[slot].down @ parts[slot].up)
+
+
 def test_grouped_products_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The call that a GPU gets; on a CPU torch does it product by product."""
     parts = [LowRank(torch.randn(8, 4), torch.randn(4, 16)) for _ in range(3)]
@@ -80,7 +93,8 @@ def test_units_of_an_adapter_are_padded_exactly() -> None:
 
     def part(units: int) -> Bottleneck:
         shapes: tuple[Any, ...] = ((4, units), (units,), (units, 4), (4,))
-        return Bottleneck(*(torch.randn(shape) for shape in shapes), activation=torch.sigmoid)
+        down, down_bias, up, up_bias = (torch.randn(shape) for shape in shapes)
+        return Bottleneck(down, down_bias, up, up_bias, torch.sigmoid)
 
     parts = [part(2), part(5)]
     place = Place({})

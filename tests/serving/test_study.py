@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,9 +28,9 @@ pytestmark = pytest.mark.slow
 SIZES = {"r": 2, "bottleneck": 3, "num_virtual_tokens": 4}
 
 
-def rows(base: Base, **settings: object) -> dict[tuple[str, str], dict[str, object]]:
-    usual: dict[str, object] = {"tenants": [3], "new_tokens": 3, "prompt_tokens": 4, "rounds": 1, "r": 2}
-    return {(row["strategy"], row["phase"]): row for row in study(base, **{**usual, **settings})}  # type: ignore[arg-type]
+def rows(base: Base, **settings: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    usual: dict[str, Any] = {"tenants": [3], "new_tokens": 3, "prompt_tokens": 4, "rounds": 1, "r": 2}
+    return {(row["strategy"], row["phase"]): row for row in study(base, **{**usual, **settings})}
 
 
 def test_every_strategy_gives_rows_that_fit_into_the_table(base: Base) -> None:
@@ -56,7 +57,7 @@ def test_every_strategy_gives_rows_that_fit_into_the_table(base: Base) -> None:
     assert measured["base alone", "decode"]["tenants_from"] is None
     assert measured["copies", "decode"]["tenants_from"] == "made up"
     whole = measured["batched LoRA", "whole"]
-    assert whole["tokens_per_s"] == pytest.approx(3 * 3 / whole["p50_s"])  # type: ignore[operator]
+    assert whole["tokens_per_s"] == pytest.approx(3 * 3 / whole["p50_s"])
 
 
 def test_what_does_not_fit_is_a_row_with_its_size(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,4 +101,4 @@ def test_strategies_of_one_name_are_refused(network: nn.Module, tenants: list[Te
 
 def test_an_unknown_strategy_is_one_line(base: Base) -> None:
     with pytest.raises(InputError, match="strategies: unknown name 'batched Lora'; did you mean 'batched LoRA'"):
-        list(study(base, strategies=["batched Lora"]))
+        list(study(base, strategies=["batched Lora"]))  # type: ignore[list-item]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import pytest
 
@@ -34,7 +34,8 @@ def test_the_notebook_takes_what_the_study_takes() -> None:
 
 def test_the_built_in_sweep_plans_every_popularity_once() -> None:
     rows = plan(load("serving")).rows
-    assert {(row.trial.method_args["popularity"], tuple(row.trial.method_args["tenants"])) for row in rows} == {
+    args = [row.trial.method_args for row in rows]
+    assert {(one["popularity"], tuple(cast(list[int], one["tenants"]))) for one in args} == {
         ("distinct", (1, 4, 16)), ("uniform", (16,)), ("zipf", (16,)), ("identical", (16,)),
     }  # fmt: skip
     assert all(row.trial.notebook == "studies/serving" and row.reason is None for row in rows)

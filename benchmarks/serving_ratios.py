@@ -1,7 +1,7 @@
 """Batched LoRA against PEFT's mixed batch and against the base alone, as ratios of one interleaved run.
 
-python benchmarks/serving.py
-python benchmarks/serving.py --model llama-1b --dtype bfloat16 --device cuda
+python benchmarks/serving_ratios.py
+python benchmarks/serving_ratios.py --model llama-1b --dtype bfloat16 --device cuda
 
 Sixteen tenants, one request each. The aims are those of a prototype on two processor cores: decoding at least 4 times
 as fast as PEFT's mixed batch and within 1.2 times of the base alone, prompts at least 1.7 times as fast as PEFT's. The
