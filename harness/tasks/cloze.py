@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from harness.tasks.decoding import answer_text
 from harness.tasks.encode import Encoded, completion_ids, cut_prompt, free_answer_tokens
 from harness.tasks.logprobs import IGNORED, completion_batches
 
@@ -65,5 +66,5 @@ def _cloze(tuned: Tuned, logits: torch.Tensor, right: torch.Tensor) -> Cloze:
     """From the logits of the answer's places, of shape (tokens, vocabulary), and its tokens."""
     nats = torch.nn.functional.cross_entropy(logits, right, reduction="sum")
     likeliest = logits.argmax(-1)
-    text = tuned.base.tokenizer.decode(likeliest.tolist(), skip_special_tokens=True).strip()
+    text = answer_text(tuned.base.tokenizer, likeliest.tolist())
     return Cloze(float(nats), text, bool((likeliest == right).all()))

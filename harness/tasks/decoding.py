@@ -12,6 +12,8 @@ from harness.tasks.logprobs import padded
 from harness.tasks.reading import Read, Reader
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from harness.networks.tuned import Tuned
 
 Ids = Sequence[int]
@@ -23,6 +25,15 @@ _READ_TOGETHER = 8
 _LEAVING = 0.25
 #: Tokens that a batch may have the keys and values of, which bounds its memory.
 _PLACES = 16_384
+
+
+def answer_text(tokenizer: PreTrainedTokenizerBase, ids: Ids) -> str:
+    """What ``ids`` say, without special tokens and outer white space.
+
+    A network may have more rows than its tokenizer has tokens, as those with random weights do: they stand for no text.
+    """
+    known = [token for token in ids if token < len(tokenizer)]
+    return str(tokenizer.decode(known, skip_special_tokens=True)).strip()
 
 
 @torch.no_grad()

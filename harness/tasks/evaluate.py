@@ -14,7 +14,7 @@ import torch
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
 from harness.tasks.cloze import read_answers
 from harness.tasks.data import clusters, example_ids
-from harness.tasks.decoding import greedy
+from harness.tasks.decoding import answer_text, greedy
 from harness.tasks.encode import cut_prompt, end_id, free_answer_tokens, prompt_text
 from harness.tasks.likelihood import prefers_chosen, text_loss
 from harness.tasks.metrics import METRICS, Score, score
@@ -122,7 +122,7 @@ def generate(tuned: Tuned, prompts: Sequence[str], max_new_tokens: int, max_leng
     room = free_answer_tokens(max_new_tokens, max_length)
     cut = [cut_prompt(tokenizer, one, max_length, room, apart) for one in prompts]
     answers = generate_ids(tuned, cut, max_new_tokens)
-    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
+    return [answer_text(tokenizer, ids) for ids in answers]
 
 
 def evaluate(tuned: Tuned, data: TaskData, split: str, max_length: int) -> Evaluation:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.networks.tuned import Tuned
+from harness.tasks.decoding import answer_text
 from harness.tasks.encode import Encoded, cut_prompt, free_answer_tokens
 from harness.tasks.evaluate import stop_ids
 from harness.tasks.logprobs import padded
@@ -64,10 +65,7 @@ def sample(
         for prompt, row, answer in zip(part, rows, output[:, ids.shape[1] :].tolist(), strict=True):
             first_end = next((place for place, token in enumerate(answer) if token in ends), len(answer))
             answer = answer[: first_end + 1]
-            # A network may have more rows than its tokenizer has tokens; they stand for no text.
-            known = [token for token in answer if token < len(tokenizer)]
-            text = tokenizer.decode(known, skip_special_tokens=True).strip()
-            samples.append(Sample(prompt, Encoded(tuple(row), tuple(answer)), text))
+            samples.append(Sample(prompt, Encoded(tuple(row), tuple(answer)), answer_text(tokenizer, answer)))
     return samples
 
 

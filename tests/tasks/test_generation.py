@@ -14,7 +14,7 @@ from helpers import checkpoints
 from harness import catalog, methods
 from harness.models.load import load
 from harness.networks.tuned import Tuned
-from harness.tasks.decoding import _batches, greedy
+from harness.tasks.decoding import _batches, answer_text, greedy
 from harness.tasks.evaluate import generate_ids
 
 NEW_TOKENS = 8
@@ -131,3 +131,10 @@ def test_where_padding_would_count_transformers_generates(
     (beginning,) = drawn(12, seed=2)
     prompts = [beginning + own for own in drawn(1, 9)]
     assert generate_ids(tuned, prompts, NEW_TOKENS) == [by_forward_passes(tuned, prompt) for prompt in prompts]
+
+
+def test_tokens_beyond_the_tokenizer_stand_for_no_text() -> None:
+    """The network of a random 7B model has 32,000 rows, and its tokenizer reads bytes: two of these are letters."""
+    tokenizer = transformers.ByT5Tokenizer(extra_ids=0)
+    assert len(tokenizer) == 259
+    assert answer_text(tokenizer, [259, 100, 31_999, 101, tokenizer.eos_token_id]) == "ab"
