@@ -55,7 +55,7 @@ sweep() {
     limit "$name" "$seconds" "$python" -m harness.cli run "$@" --out "$results/$folder"
     [ -d "$results/$folder" ] || return
     "$python" -m harness.cli tables "$results/$folder" >/dev/null 2>&1
-    tar -czf "$out/$folder.tar.gz" -C "$results" --exclude='*.safetensors' --exclude='*.bin' "$folder"
+    tar -czf "$out/$folder.tar.gz" -C "$results" --exclude="$folder/artifacts" "$folder"
     limit "$name" 30 "$python" -c "$rows" "$results/$folder/tables/trials.csv"
 }
 

@@ -35,7 +35,8 @@ CONTENTS = """
 """
 #: Part of the site -> its pages below docs/, in the order of the menu.
 PARTS = {
-    "Guides": ["own_data", "own_method", "models", "tasks", "sweeps", "recommend", "estimate", "cluster", "ci"],
+    "Guides": ["own_data", "own_method", "models", "tasks", "sweeps", "recommend", "estimate", "cluster", "gpu", "ci"],
+    "Studies": ["execution", "serving"],
     "Results": ["gallery", "../results/README", "protocol", "data_dictionary", "results_folder", "peft_types"],
     "Inside": ["architecture", "api", "../CONTRIBUTING", "../CHANGELOG"],
 }
