@@ -22,7 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = ROOT / "docs" / "chapters"
 #: What the pages link to, beside each other.
-LINKED = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "docs", "sweeps", "results/README.md")
+RESULTS = ("README", "h200/README", "serving/README", "reference/README")
+LINKED = ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "Dockerfile", "LICENSE", "docs", "sweeps")
 CHAPTER_FOLDERS = ("methods", "objectives", "studies")
 
 CONTENTS = """
@@ -37,7 +38,14 @@ CONTENTS = """
 PARTS = {
     "Guides": ["own_data", "own_method", "models", "tasks", "sweeps", "recommend", "estimate", "cluster", "gpu", "ci"],
     "Studies": ["execution", "serving"],
-    "Results": ["gallery", "../results/README", "protocol", "data_dictionary", "results_folder", "peft_types"],
+    "Results": [
+        "gallery",
+        *(f"../results/{page}" for page in RESULTS),
+        "protocol",
+        "data_dictionary",
+        "results_folder",
+        "peft_types",
+    ],
     "Inside": ["architecture", "api", "../CONTRIBUTING", "../CHANGELOG"],
 }
 
@@ -72,7 +80,7 @@ def stage(source: Path, *, pages_alone: bool = False) -> None:
     """Lay out ``source`` as the repository is, so that links between pages hold, with the README as its front page."""
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
-    for name in LINKED:
+    for name in (*LINKED, *(f"results/{page}.md" for page in RESULTS)):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, source / name)
