@@ -16,7 +16,7 @@ from harness.sweeps.plan import Plan
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 #: What they ask is not which method is better.
-NO_COMPARISON = {"quick", "all_methods", "h200"}
+NO_COMPARISON = {"quick", "all_methods", "h200", "execution", "serving", "throughput"}
 COMPARISONS = sorted({path.stem for path in (ROOT / "sweeps").glob("*.yaml")} - NO_COMPARISON)
 SERIES = [f"series/{path.stem}" for path in sorted((ROOT / "sweeps" / "series").glob("*.yaml"))]
 
