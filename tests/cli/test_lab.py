@@ -94,6 +94,7 @@ def run_all(browser: Any, address: str, notebook: str) -> Any:
 
 @pytest.mark.browser
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_notebook_runs_from_top_to_bottom_behind_the_token(lab: str, browser: Any) -> None:
     stranger = browser.new_context().new_page()
     stranger.goto(f"{lab.split('/lab?')[0]}/lab/tree/methods/head.ipynb")

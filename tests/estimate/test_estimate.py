@@ -75,6 +75,7 @@ def test_estimate_equals_the_tensors_of_a_real_step(model: str, method: str) -> 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("method", ["full", "head", "bitfit", "adapter", "lora", "qlora"])
+@pytest.mark.long
 def test_16_bit_tensors_too(model: str, method: str) -> None:
     measured = real(model, method, 2, 24, dtype="bfloat16")
     found = estimate(model, method, batch_size=2, length=24, dtype="bfloat16", optimizer_dtype=None)

@@ -68,6 +68,7 @@ def test_neither_judge_nor_opponent_nor_reference_is_alive(
     assert alive()[0] == networks + 1
 
 
+@pytest.mark.long
 def test_an_objective_that_trains_by_the_judge_has_it_until_the_record(tmp_path: Path) -> None:
     run, against = comparison(tmp_path, "ppo", "lora")
     without, _ = alive()

@@ -174,6 +174,7 @@ def test_only_a_seed_runs_the_settings_first(tmp_path: Path, run: Callable[..., 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_search_goes_on_where_it_was_with_two_drivers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,7 @@ def test_a_trial_that_never_has_time_enough_is_a_timeout_row(bench: Bench) -> No
     assert record.reason == "Slurm's time limit was reached twice; see resources.time_min"
 
 
+@pytest.mark.long
 def test_a_preempted_job_runs_again(bench: Bench) -> None:
     driver = bench.start("once")
     bench.kernel()

@@ -114,6 +114,7 @@ def test_a_line_of_a_million_characters_does_not_stop_a_trial(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_hundred_megabytes_are_no_timeout(tmp_path: Path) -> None:
     code = "for n in range(200):\n    print('x' * 1_000_000, flush=True)\nprint('the end')"
     status, outputs = execute(tmp_path, code)

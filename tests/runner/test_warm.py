@@ -110,6 +110,7 @@ def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_trials_go_on_cold_when_the_warm_parent_dies(tmp_path: Path) -> None:
     bench(tmp_path, methods={"full": {"act": ["nap"]}}, seeds=[0, 1, 2])
     tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(LOOK, tiny.ACT.replace("0.3", "2"), TELL))
