@@ -298,9 +298,10 @@ def test_tables_in_many_batches_are_those_of_the_simple_definition(
             {**dict.fromkeys(names), **row, "trial_id": record.trial_id}
             for record in everything
             if record.outcome is not None
-            for row in record.outcome.tables[name]
+            for row in record.outcome.tables.get(name, ())
         ]
-        assert len(simple) > 300
+        # Only a study has rows of serving.
+        assert len(simple) > 300 or name in ("serving", "merge_fidelity")
         assert built[name].to_pylist() == simple
     for row, record in zip(built["trials"].to_pylist(), everything, strict=True):
         measured = record.outcome.columns if record.outcome is not None else {}

@@ -79,7 +79,8 @@ def test_links_of_pages_lead_to_a_file_and_a_heading() -> None:
 
 def test_the_menu_has_every_page(site: ModuleType) -> None:
     listed = {(ROOT / "docs" / f"{page}.md").resolve() for pages in site.PARTS.values() for page in pages}
-    assert listed == {*PAGES, ROOT / "docs" / "api.md"} - {ROOT / "README.md"}
+    of_results = {ROOT / "results" / f"{page}.md" for page in site.RESULTS}
+    assert listed == {*PAGES, *of_results, ROOT / "docs" / "api.md"} - {ROOT / "README.md"}
     folders = {path.name for path in (ROOT / "notebooks").iterdir() if path.is_dir()} - {".ipynb_checkpoints"}
     assert set(site.CHAPTER_FOLDERS) == folders
 
