@@ -129,6 +129,7 @@ def test_four_bit_weights_take_the_papers_bits(double: bool, bits: float) -> Non
     ("method", "checkpointing"),
     [("full", False), ("full", True), ("lora", False), ("qlora", False), ("qlora", True), ("prefix", False)],
 )
+@pytest.mark.long
 def test_a_deep_model_lies_on_the_line_through_shallow_ones(
     method: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

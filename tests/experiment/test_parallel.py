@@ -46,7 +46,7 @@ def trained(
     [
         pytest.param("full", "tiny-llama", "factual_summary", "sft", marks=pytest.mark.long),
         ("lora", "tiny-llama", "factual_summary", "sft"),
-        ("full", "tiny-bert", "trec", "classification"),
+        pytest.param("full", "tiny-bert", "trec", "classification", marks=pytest.mark.long),
     ],
 )
 def test_two_processes_train_what_one_trains(method: str, model: str, task: str, objective: str) -> None:

@@ -42,7 +42,7 @@ def alive() -> tuple[int, Counter[torch.Size]]:
 
 @pytest.mark.parametrize(
     ("objective", "method"),
-    long_after(2, [("dpo", "full"), ("best_of_n", "full"), ("kto", "lora"), ("orpo", "lora"), ("rrhf", "lora")]),
+    long_after(1, [("dpo", "full"), ("best_of_n", "full"), ("kto", "lora"), ("orpo", "lora"), ("rrhf", "lora")]),
 )
 def test_neither_judge_nor_opponent_nor_reference_is_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str, method: str

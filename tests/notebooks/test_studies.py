@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.lengths import long_after
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = "tiny-llama"
@@ -23,7 +24,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("memory", marks=pytest.mark.long), "serving", "execution"])
+@pytest.mark.parametrize("name", long_after(1, ["serving", "execution", "memory"]))
 def test_a_study_runs_and_shows_its_pictures(name: str, tmp_path: Path) -> None:
     import papermill
 

@@ -12,6 +12,7 @@ import torch
 import transformers
 from helpers import checkpoints, toy_tasks
 from helpers.checkpoints import CLS, END, PAD
+from helpers.lengths import long_after
 
 from harness import catalog, methods, objectives
 from harness.errors import InputError
@@ -158,7 +159,7 @@ def test_nothing_changes_at_first(base: Base, method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("method", long_after(10, CASES))
 def test_training_moves_what_is_declared_and_the_checkpoint_keeps_it(base: Base, method: str, tmp_path: Path) -> None:
     tuned = methods.apply(method, base, **CASES[method])
     before = {name: p.detach().clone() for name, p in tuned.model.named_parameters()}

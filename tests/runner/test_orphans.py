@@ -131,7 +131,8 @@ def test_estimates_end_with_the_command(tmp_path: Path, command: str, number: si
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [pytest.param("start", marks=pytest.mark.long), "step"])
+@pytest.mark.long
+@pytest.mark.parametrize("moment", ["start", "step"])
 def test_processes_that_train_together_end_with_their_notebook(tmp_path: Path, moment: str) -> None:
     """Also before they have imported anything."""
     notebook = Command(tmp_path, program=("-c", TOGETHER))

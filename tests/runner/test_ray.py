@@ -83,6 +83,7 @@ def test_the_tables_are_those_of_a_local_run(tmp_path: Path, cluster: dict[str, 
     assert {row["status"] for row in local["trials"]} == {"ok", "failed", "oom", "diverged"}
 
 
+@pytest.mark.long
 def test_a_cluster_of_this_machine_stays_on_it_and_ends_with_the_driver(tmp_path: Path) -> None:
     driver, kernel = hang(tmp_path)
     listening = {

@@ -108,6 +108,7 @@ def test_every_ending_is_a_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_time_limit_is_that_of_the_whole_trial(tmp_path: Path) -> None:
     tiny.bench(tmp_path, methods=HANG, limits={"time_s": 3})
     code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml"))

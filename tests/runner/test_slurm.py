@@ -122,6 +122,7 @@ def test_a_job_out_of_memory_is_an_oom_row(bench: Bench) -> None:
     assert record.reason is not None and record.reason.startswith("Slurm ended the job for want of memory")
 
 
+@pytest.mark.long
 def test_a_killed_trial_process_is_told_by_its_signal(bench: Bench) -> None:
     driver = bench.start("hang")
     _guard, trial, *_ = psutil.Process(bench.kernel()).parents()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import tiny_models as tiny
+from helpers.lengths import long_after
 
 from harness import notebooks
 from harness.errors import InputError
@@ -56,7 +57,7 @@ def test_a_notebook_that_a_trial_brings_along_never_runs(tmp_path: Path, trial_d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+@pytest.mark.parametrize("warm", long_after(1, [False, True]), ids=["cold", "warm"])
 def test_python_in_the_folder_of_a_trial_is_not_imported_and_no_link_is_followed(
     tmp_path: Path, trial_dir: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import toy_tasks as toy
+from helpers.lengths import long_after
 
 from harness import methods, objectives
 from harness.training.schedule import schedule, share_of_peak
@@ -55,7 +56,7 @@ def test_every_objective_trains_at_these_rates(objective: str) -> None:
     assert [step.learning_rate for step in history.steps] == pytest.approx([1e-3 * share for share in shares])
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", long_after(4, OBJECTIVES))
 def test_the_first_step_changes_the_weights(objective: str) -> None:
     history, moved = _train(objective, batch_size=8)
     assert len(history.steps) == 1

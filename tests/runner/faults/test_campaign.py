@@ -26,7 +26,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFr
 _LONG = [pytest.param(seed, 30, True, marks=pytest.mark.long) for seed in (1, 2)]
 
 
-@pytest.mark.parametrize(("seed", "faults", "cold"), [(4, 20, False), *_LONG])
+@pytest.mark.parametrize(("seed", "faults", "cold"), [(4, 10, False), *_LONG])
 def test_nothing_is_lost(
     tmp_path: Path, undisturbed: dict[str, pd.DataFrame], seed: int, faults: int, cold: bool
 ) -> None:
