@@ -117,6 +117,7 @@ def test_list_gives_names_and_descriptions(call: Call, what: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_run_only_then_the_rest_then_nothing(call: Call, tmp_path: Path) -> None:
     code, out, _ = call("run", "tiny.yaml", "--only", "method=lora", "--only", "r=4", "--out", "here")
     assert code == 0, out

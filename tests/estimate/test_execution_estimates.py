@@ -81,6 +81,8 @@ def test_states_in_8_bits() -> None:
     from harness.estimate.states import count, state_bytes
     from harness.measure.memory import optimizer_bytes
 
+    # Which parameters stay in 32 bits is a list of the whole process, and other tests have filled it.
+    bnb.optim.GlobalOptimManager.get_instance().initialize()
     model = torch.nn.Sequential(torch.nn.Linear(64, 128, bias=False), torch.nn.Linear(10, 10, bias=False))
     optimizer = bnb.optim.AdamW8bit(model.parameters(), lr=1e-3)
     for parameter in model.parameters():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -62,8 +63,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
         # Nothing is in it that is worth the half minute of an orderly end.
-        for process in (*below(head.pid), psutil.Process(head.pid)):
-            process.kill()
+        if head.poll() is None:
+            for process in (*below(head.pid), psutil.Process(head.pid)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         head.wait()
 
 

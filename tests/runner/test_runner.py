@@ -237,6 +237,7 @@ def test_two_drivers_share_one_ledger(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_kernel_that_does_not_start_is_started_again(tmp_path: Path) -> None:
     tiny.bench(tmp_path)
     # A sitecustomize that lets the first two kernels die before they answer.

@@ -97,6 +97,7 @@ def test_kernels_are_warm_and_end_in_every_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.long) for s in (signal.SIGINT, signal.SIGTERM))]
 )
+@pytest.mark.long
 def test_nobody_outlives_the_driver(tmp_path: Path, number: signal.Signals) -> None:
     bench(tmp_path, methods={"full": {"act": ["hang"]}})
     driver = start_and_hang(tmp_path)
