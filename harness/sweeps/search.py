@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 from harness import catalog
 from harness.execution import Execution
 from harness.results.selection import Ending, best_setting
+from harness.sweeps import executions
 from harness.sweeps.axes import ModelSpec, TaskSpec
 from harness.sweeps.plan import Later, Planned, facts
 from harness.trial import Trial
@@ -32,13 +33,9 @@ def not_begun(_trial_id: str) -> None:
     """The endings of a sweep of which nothing has run."""
 
 
-class Cell(Protocol):
+class Cell(executions.Cell, Protocol):
     """What is asked of a cell of the matrix."""
 
-    @property
-    def method(self) -> catalog.Method: ...
-    @property
-    def objective(self) -> catalog.Objective: ...
     @property
     def model(self) -> ModelSpec: ...
     @property
