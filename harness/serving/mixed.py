@@ -64,6 +64,7 @@ class Mixed:
         for (kind, layer), stack in self._stacks.items():
             if (slot := self._places[kind].slots.get(place)) is not None:
                 stack.put(slot, getattr(tenant, kind).get(layer))
+        self.forget()  # what was gathered is the tenant before
 
     def forget(self) -> None:
         """Drop what belongs to the batch that has been served."""

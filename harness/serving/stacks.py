@@ -101,7 +101,6 @@ class LowRanks(Stack[LowRank]):
             raise InputError(f"tenant: rank {rank} does not fit; valid: at most {self.down.shape[1]}")
         self.down[slot, :rank] = part.down.T
         self.up[slot, :rank] = part.up
-        self.forget()
 
     def change(self, route: Route, _module: nn.Module, x: Tensor, _output: Tensor) -> Tensor:
         """(touched, tokens, outputs)"""
@@ -160,7 +159,6 @@ class Bottlenecks(Stack[Bottleneck]):
         units = part.down.shape[1]
         down[slot, :, :units], down_bias[slot, :units] = part.down, part.down_bias
         up[slot, :units], up_bias[slot] = part.up, part.up_bias
-        self.forget()
 
     def change(self, route: Route, _module: nn.Module, _x: Tensor, output: Tensor) -> Tensor:
         """(touched, tokens, width)"""
@@ -217,7 +215,6 @@ class Shifts(Stack[Shift]):
         vectors = (None, None) if part is None else (part.bias, part.weight)
         for stored, vector in zip(self.tensors, vectors, strict=False):
             stored[slot] = 0 if vector is None else vector
-        self.forget()
 
     def change(self, route: Route, module: nn.Module, x: Tensor, _output: Tensor) -> Tensor:
         """(touched, tokens, ..., outputs)"""
