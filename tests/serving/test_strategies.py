@@ -151,6 +151,17 @@ def test_a_tenant_takes_the_place_of_another(base: Base, network: nn.Module, ten
         Batched(network, tenants, "all").replace(1, tenant_of(trained(base, "lora", 1, r=6), network, "wide"))
 
 
+def test_what_was_gathered_for_a_tenant_goes_with_it(base: Base, network: nn.Module, tenants: list[Tenant]) -> None:
+    rows, ids = [0, 0, 1], prompts(3)[:, :1]  # of single tokens, each row gets matrices of its own
+    strategy = Batched(network, tenants[:2], "both")
+    coming = tenant_of(trained(base, "lora", 77, r=1), network, "new")
+    before = logits(strategy, rows, ids)
+    strategy.replace(0, coming)
+    after = logits(strategy, rows, ids)
+    torch.testing.assert_close(after, logits(Batched(network, [coming, tenants[1]], "fresh"), rows, ids), **CLOSE)
+    assert not torch.allclose(after[:2], before[:2])
+
+
 def test_a_quantised_base_carries_lora_too(base: Base, network: nn.Module) -> None:
     rows = [1, 0]
     tuned = [trained(base, "qlora", seed, r=rank) for seed, rank in enumerate((2, 4))]
