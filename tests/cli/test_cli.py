@@ -41,6 +41,7 @@ def test_the_start_imports_nothing_heavy() -> None:
     assert shown.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_planning_imports_no_torch(tmp_path: Path) -> None:
     tiny.bench(tmp_path)
     code = "import sys\nfrom harness.sweeps import expand, spec\nimport harness.runner.run\n"

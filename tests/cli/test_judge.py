@@ -29,6 +29,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return partial(command_line.run, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 def test_answers_are_judged_once_and_the_report_says_by_whom(call: Call, results: Path) -> None:
     file = results / "tables" / "judgements.jsonl"
     with fake_judge() as judge:

@@ -104,6 +104,7 @@ def test_a_field_of_a_sweep(refused: Refused, given: str, says: str) -> None:
     refused("plan", "s.yaml", "--set", given, says=says)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "argument", "value", "says"), list(arguments("methods")))
 def test_an_argument_of_a_method(refused: Refused, method: str, argument: str, value: Any, says: str) -> None:
     given = json.dumps({method: {argument: value}})

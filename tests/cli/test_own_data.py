@@ -87,6 +87,7 @@ def test_a_dialogue_that_cannot_be_learnt_is_told_before_the_first_trial(
     assert "chat.jsonl: line 8: column 'turns': dialogue: role: unknown name 'usr'; did you mean 'user'?" in err
 
 
+@pytest.mark.slow
 def test_a_task_of_the_package_is_opened_where_its_data_is_here(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def are_parallel_and_apart(a: Text, b: Text, shift: float) -> bool:
     return bool(abs(shift) * math.sin(math.radians(slant)) >= height)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_is_cut_or_covered(name: str, everything: Tables) -> None:
     first = must_draw(name, tables_of(name, everything))
@@ -126,6 +127,7 @@ def test_no_text_is_cut_or_covered(name: str, everything: Tables) -> None:
     assert all(axes.get_title(loc="left") for axes in first.figure.axes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["score_vs_params", "learning_rate_regret", "training_curves"])
 def test_the_same_tables_give_the_same_bytes(name: str, everything: Tables, tmp_path: Path) -> None:
     figures = [must_draw(name, tables_of(name, everything)).figure for _ in range(2)]
@@ -161,6 +163,7 @@ ODD = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_odd_tables_draw_a_figure_without_faults_or_say_why_not(name: str, everything: Tables) -> None:
     drawn = draw(name, odd(tables_of(name, everything)))

@@ -70,6 +70,7 @@ def test_a_panel_per_task_each_with_a_finding_and_labelled_axes(name: str, sever
         assert axes.get_xlabel()
 
 
+@pytest.mark.slow
 def test_saved_as_png_and_svg_without_references(several: Tables, tmp_path: Path) -> None:
     drawn: Any = FIGURES["memory_by_method"](several)
     png, svg = save(drawn, tmp_path, "memory_by_method")
@@ -81,6 +82,7 @@ STRANGE = "a_$x^{2}$ $\\frac$ \x1b[2J\u202e <b>"
 WRITTEN = "a_$x^{2}$ $\\frac$ \\u001b[2J\\u202e <b>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["score_by_method", "score_vs_time", "training_curves"])
 def test_names_are_text_and_no_mathematics(name: str, several: Tables) -> None:
     trials = several["trials"]
@@ -114,6 +116,7 @@ def test_ticks_of_learning_rates_are_rates(several: Tables) -> None:
     assert all(re.fullmatch(r"[1-9]e-\d", text) for text in shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["score_vs_params", "score_vs_time"])
 def test_labels_do_not_cover_each_other(name: str, several: Tables) -> None:
     drawn: Any = FIGURES[name](several)
@@ -124,6 +127,7 @@ def test_labels_do_not_cover_each_other(name: str, several: Tables) -> None:
         assert not [1 for a, b in combinations(boxes, 2) if a.overlaps(b)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("sort", ["one method", "all failed", "nothing ran", "nothing measured"])
 def test_poor_sweeps_give_a_reason_and_no_crash(name: str, sort: str, several: Tables) -> None:

@@ -109,6 +109,7 @@ def step(trial_id: str, variant: str, batch: int, p50: float, p95: float | None 
             "phase": "decode", "p50_s": p50, "p95_s": 1.1 * p50 if p95 is None else p95}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_latency_says_what_unmerged_costs_and_nothing_when_it_is_unsteady() -> None:
     steady = [step("t0", "merged", 1, 0.02), step("t0", "unmerged", 1, 0.025),
               step("t0", "merged", 8, 0.04), step("t0", "unmerged", 8, 0.041)]  # fmt: skip

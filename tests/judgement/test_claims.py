@@ -88,6 +88,7 @@ def evidence(which: int) -> Evidence:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_claim_agrees_where_it_is_true_disagrees_where_it_is_false_and_may_be_undecided(name: str) -> None:
     verdicts = [ClaimVerdict.AGREES, ClaimVerdict.DISAGREES, ClaimVerdict.CANNOT_TELL]
@@ -128,6 +129,7 @@ def test_better_by_less_than_the_margin_is_no_difference() -> None:
     assert judged(check(margin=0.001), scored(*close)).verdict is ClaimVerdict.AGREES
 
 
+@pytest.mark.slow
 def test_many_places_are_corrected_for() -> None:
     """One of twenty places is behind by an amount that alone would be beyond chance."""
     of_seeds = [-0.02, -0.03, -0.04]

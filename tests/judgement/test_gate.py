@@ -241,6 +241,7 @@ def test_without_scores_of_examples_the_seeds_decide() -> None:
     assert only(answer, "lora", SCORE).change.basis == "3 seeds alone, on one example"
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.integers(0, 99),

@@ -130,6 +130,7 @@ def few_rows(seeds: int = 1, **columns: object) -> dict[str, pd.DataFrame]:
     return scored(Cell("lora", noisy(0.5, seeds, 4), {"task_kind": "generation", **columns}))
 
 
+@pytest.mark.slow
 def test_the_nearest_rows_are_those_of_the_model_then_of_the_nearest_size_then_of_the_kind_of_task() -> None:
     sizes = {"small": 1e8, "middle": 1e9, "large": 1e10}
     folders = {

@@ -203,6 +203,7 @@ def test_every_field_of_a_trial_is_changed_below() -> None:
     assert {name for one in EXECUTIONS for name in one.asked} == set(Execution.model_fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CHANGES, *BUDGETS])
 @settings(deadline=None, max_examples=7)
 @given(st.data(), st.integers(0, 1))

@@ -207,6 +207,7 @@ def _grab(folder: Path, seeds: range) -> list[int]:
     return won
 
 
+@pytest.mark.slow
 def test_many_takers_each_trial_once(tmp_path: Path) -> None:
     seeds = range(40)
     create(tmp_path, a_plan(*seeds))

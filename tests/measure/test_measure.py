@@ -97,6 +97,7 @@ def test_gradients_are_the_same_under_the_count() -> None:
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), plain, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_peak_of_the_process_sees_what_was_freed_before_the_end() -> None:
     with peak_memory(CPU) as idle:

@@ -114,6 +114,7 @@ ODD = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(ODD, st.booleans(), st.integers(1, 2), st.booleans())
 def test_no_sentence_is_false_on_odd_tables(

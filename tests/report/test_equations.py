@@ -26,6 +26,7 @@ def cells() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_every_equation_of_the_notebooks_is_drawn() -> None:
     equations = [(match[1] or match[2], bool(match[1])) for text in cells() for match in TEX.finditer(text)]
     assert len(equations) > 100

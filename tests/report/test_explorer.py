@@ -25,6 +25,7 @@ def points(explorer: Explorer) -> dict[str, Any]:
     return {point.tooltip: point for point in explorer.plot.children[1:]}
 
 
+@pytest.mark.slow
 def test_a_choice_changes_table_and_plot_together(folder: Path) -> None:
     explorer = Explorer(folder)
     assert len(points(explorer)) == 8
@@ -55,6 +56,7 @@ def test_a_metric_of_the_scores_table_is_an_axis(folder: Path) -> None:
     assert len(points(explorer)) == 4
 
 
+@pytest.mark.slow
 def test_a_click_on_a_point_opens_its_trial(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     explorer = Explorer(folder, tmp_path / "by_hand")

@@ -121,6 +121,7 @@ def test_rows_without_a_score_are_told_and_stand_in_no_card() -> None:
             (export.in_model_card if rows is None else export.in_latex)(odd)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 2), st.floats(-1, 1), st.sampled_from(["accuracy", "perplexity", "own"]))
 def test_every_form_takes_odd_tables(methods: int, seeds: int, shift: float, metric: str) -> None:

@@ -135,6 +135,7 @@ def test_data_for_the_script_does_not_end_it() -> None:
     assert documents(html) == [{"said": EVIL}]
 
 
+@pytest.mark.slow
 def test_forty_methods_with_long_answers_stay_small() -> None:
     names = [f"method{n}" for n in range(40)]
     stored = with_answers(run(1, names, seeds=1, examples=70), 70, size=3000)

@@ -146,6 +146,7 @@ def test_the_examples_of_a_method_and_a_metric_import_what_exists() -> None:
                 assert hasattr(module, alias.name), f"{statement.module} has no {alias.name}"
 
 
+@pytest.mark.slow
 def test_what_cleans_a_notebook_cleans_it(tmp_path: Path) -> None:
     script = CONTRIBUTING.split("<<'END'\n")[1].split("END\n")[0]
     dirty = tmp_path / "full_top_k.ipynb"

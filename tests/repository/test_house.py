@@ -147,6 +147,7 @@ def test_links_between_documents_lead_somewhere(document: str) -> None:
             assert (path.parent / target).exists(), f"{document} points to {target}"
 
 
+@pytest.mark.slow
 def test_planning_needs_no_torch() -> None:
     code = (
         "import sys, harness.cli, harness.sweeps.spec, harness.sweeps.expand, harness.catalog, harness.trial,"

@@ -186,6 +186,7 @@ def test_a_parent_that_is_excluded_on_a_seed_runs_on_it_for_its_child(load: Load
 STATUSES = st.sampled_from(["ok", "ok", "diverged", "oom"])
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ends=st.lists(st.tuples(STATUSES, st.floats(0, 1)), min_size=5, max_size=5),

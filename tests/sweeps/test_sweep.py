@@ -400,6 +400,7 @@ def test_parents_come_first_and_nothing_is_lost(picks: list[int], random: Any) -
     assert all(position[parent] < position[row.trial_id] for row in rows for parent in row.trial.parent_ids)
 
 
+@pytest.mark.slow
 def test_the_sweeps_that_come_along_can_be_planned() -> None:
     for name in sweep.names():
         assert matrix.plan(sweep.load(name)).runnable, name
@@ -411,6 +412,7 @@ def test_a_sweep_survives_its_own_yaml(plan: Planner, tmp_path: Path) -> None:
     assert sweep.load(tmp_path / "again.yaml").model_dump() == made.model_dump()
 
 
+@pytest.mark.slow
 def test_the_sweep_of_all_methods_leaves_none_out() -> None:
     made = matrix.plan(sweep.load("all_methods"))
     trials = [row.trial for row in made.runnable]

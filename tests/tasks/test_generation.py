@@ -53,6 +53,7 @@ def drawn(*lengths: int, seed: int = 1) -> list[list[int]]:
 METHODS = ["baseline", "full", "bitfit", "adapter", "prompt", "prefix", "llama_adapter", "lora"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shared", [0, 12])
 def test_the_same_answer_in_a_padded_batch_alone_and_by_forward_passes(method: str, shared: int) -> None:

@@ -281,6 +281,7 @@ def test_a_perplexity_outside_its_domain_is_none(nats: list[float], tokens: list
 # --- clusters --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [2, 5])
 @pytest.mark.parametrize("name", sorted(set(METRICS) - {"meteor"}))
 def test_copies_of_each_example_have_the_standard_error_of_one(name: str, copies: int) -> None:

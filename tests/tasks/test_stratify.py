@@ -78,6 +78,7 @@ def test_another_seed_draws_other_examples_in_the_same_proportion(tmp_path: Path
     assert first == {0, 1}, "which label comes first is the seed's"
 
 
+@pytest.mark.slow
 def test_sizes_of_a_series_lie_in_each_other_on_real_data() -> None:
     series = [data.load("trec", Budget(train_examples=n), seed=3).train for n in (32, 64, 128)]
     assert [len(some) for some in series] == [32, 64, 128]

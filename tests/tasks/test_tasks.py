@@ -159,6 +159,7 @@ def test_splits_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
     assert (one.train, one.validation, one.test) == (other.train, other.validation, other.test)
 
 
+@pytest.mark.slow
 def test_splits_do_not_depend_on_pythons_hash(tmp_path: Path) -> None:
     code = "import sys; from harness.tasks import data; print([e.prompt for e in data.load(sys.argv[1]).train])"
     path = own(tmp_path)
@@ -312,6 +313,7 @@ def test_every_task_says_what_it_is(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_planning_imports_no_torch() -> None:
     code = (
         "import sys, harness.sources.fetch, harness.models.spec, harness.tasks.data\n"
