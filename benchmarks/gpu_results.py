@@ -3,15 +3,14 @@
     python benchmarks/gpu_results.py OUT results/h200
 
 Takes every ``OUT/*.tar.gz`` and ``OUT/log.txt``. Each sweep gets its tables as CSV, its ``sweep.yaml`` and
-``plan.json``; the page ``README.md`` says on which card, with which versions, and joins to each row the memory that the
-plan had estimated. Rows that did not end well are in it with their reason.
+``plan.json``; the page ``README.md`` says on which card, with which versions, and how far each peak of memory was from
+the one that its plan expected. Rows that did not end well are in it with their reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import re
 import sys
 import tarfile
@@ -53,13 +52,10 @@ def unpack(archive: Path, out: Path) -> Path | None:
     return folder
 
 
-def with_estimates(folder: Path) -> pd.DataFrame:
-    """The trials of a sweep with ``estimated_bytes`` of their plan and the share of it that the peak was."""
+def read_trials(folder: Path) -> pd.DataFrame:
+    """The trials of a sweep, with the share of the expected peak that the measured one was."""
     trials = pd.read_csv(folder / "trials.csv")
-    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["trials"]
-    estimates = pd.DataFrame(plan, columns=["trial_id", "estimated_bytes"]).drop_duplicates("trial_id")
-    joined = trials.merge(estimates, on="trial_id", how="left", validate="one_to_one")
-    return joined.assign(peak_to_estimate=joined.peak_train_bytes / joined.estimated_bytes)
+    return trials.assign(peak_to_estimate=trials.peak_train_bytes / trials.estimated_bytes)
 
 
 def table(rows: pd.DataFrame) -> str:
@@ -114,7 +110,7 @@ def main() -> None:
     folders = [folder for path in sorted(args.source.glob("*.tar.gz")) if (folder := unpack(path, args.out))]
     if not folders:
         sys.exit(f"{args.source}: no archive with a table of trials; gpu.sh writes them")
-    sweeps = {folder.name: rows for folder in folders if len(rows := with_estimates(folder))}
+    sweeps = {folder.name: rows for folder in folders if len(rows := read_trials(folder))}
     if not sweeps:
         sys.exit(f"{args.source}: no trial has ended")
     log = args.source / "log.txt"

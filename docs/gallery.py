@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from helpers.figure_tables import figure_tables  # noqa: E402
 
-from harness.cli.figures import with_plan  # noqa: E402
+from harness.cli.figures import with_judgements  # noqa: E402
 from harness.figures import DESCRIPTIONS, FIGURES, Nothing, save_as  # noqa: E402
 from harness.figures.panels import title_of  # noqa: E402
 
@@ -44,7 +44,7 @@ This page is written by `python docs/gallery.py results/quick results/all_method
 
 def main(folders: list[Path]) -> None:
     """Write the page and the pictures."""
-    real = {folder: with_plan(folder) for folder in folders}
+    real = {folder: with_judgements(folder) for folder in folders}
     everything = figure_tables()
     parts = [HEAD]
     for name, description in DESCRIPTIONS.items():

@@ -34,7 +34,7 @@ def figures(
     from harness.figures import FIGURES, Nothing, save_as
 
     names = _wanted(only, kind)
-    tables = with_plan(folder)
+    tables = with_judgements(folder)
     place = out or Path("reports") / folder.resolve().name / "figures"
     for name in names:
         drawn = FIGURES[name](tables)
@@ -57,24 +57,13 @@ def _wanted(only: Sequence[str] | None, kind: str) -> list[str]:
     return [name for name in FIGURES if not only or name in only]
 
 
-def with_plan(folder: Path) -> Stored:
-    """The tables of ``folder``, following its records, and beside them what its plan estimated, if it has one."""
-    import pandas as pd
-
+def with_judgements(folder: Path) -> Stored:
+    """The tables of ``folder``, following its records, and beside them what a judge said of the answers."""
     from harness.cli.fresh import follow_records
-    from harness.errors import InputError
-    from harness.figures.estimated_memory import PLAN
     from harness.judgement.answer_pairs import add_judgements
-    from harness.ledger.documents import read_plan
     from harness.results.tables import read
 
     follow_records(folder)
     tables = read(folder)
     add_judgements(tables, folder)
-    try:
-        rows = read_plan(folder).rows
-    except (InputError, OSError):  # a folder of tables alone
-        return tables
-    known = [(row.trial_id, row.estimated_bytes) for row in rows if row.estimated_bytes is not None]
-    tables.put(PLAN, pd.DataFrame(known, columns=["trial_id", "estimated_bytes"]))
     return tables

@@ -300,6 +300,7 @@ class Ledger:
                 started_at=datetime.now(UTC),
                 task_kind=row.task_kind,
                 model_family=row.model_family,
+                estimated_bytes=row.estimated_bytes,
                 environment=self._environment,
             )
         )

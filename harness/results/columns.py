@@ -8,7 +8,9 @@ from typing import Literal
 import pyarrow as pa
 
 #: Raised when a column is added, removed or changes its meaning.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
+#: Tables since this version can be read: they lack at most columns that may be null, and the others mean the same.
+READABLE_VERSION = 6
 
 Kind = Literal["string", "int", "float", "bool", "timestamp"]
 

@@ -56,6 +56,8 @@ class Record(BaseModel):
     duration_s: float | None = None
     task_kind: str | None = None
     model_family: str | None = None
+    estimated_bytes: int | None = None
+    """What the plan expected the peak of training to be."""
     parents: dict[str, str] = Field(default_factory=dict)
     """Role -> id of the trial that filled it, of the candidates that the specification names."""
     environment: dict[str, str | bool | None] = Field(default_factory=dict)

@@ -294,6 +294,13 @@ TRIALS = Table(
                 "peak while training: allocated on the device, or resident in the process on CPU",
                 minimum=0,
             ),
+            _C(
+                "estimated_bytes",
+                "int",
+                "peak of training that the plan expected on the device, temporaries included, interpreter and "
+                "libraries left out; null where it was not estimated",
+                minimum=0,
+            ),
             _C("weights_bytes", "int", "weights and buffers, quantisation scales included", minimum=0),
             _C("gradients_bytes", "int", "gradients after a backward pass", minimum=0),
             _C("optimizer_bytes", "int", "optimiser states", minimum=0),

@@ -113,6 +113,7 @@ def _row(record: Record) -> dict[str, Any]:
         "device": trial.device,
         "model_family": record.model_family,
         "task_kind": record.task_kind,
+        "estimated_bytes": record.estimated_bytes,
         **record.environment,
         **{name: value for name, value in measured.items() if value is not None},
         "trial_id": record.trial_id,

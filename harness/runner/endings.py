@@ -109,6 +109,7 @@ def record_of(
         duration_s=duration_s,
         task_kind=row.task_kind,
         model_family=row.model_family,
+        estimated_bytes=row.estimated_bytes,
         parents=ledger.chosen_parents(row.trial),
         environment=environment(),
         outcome=outcome,

@@ -28,8 +28,7 @@ def test_a_figure_becomes_a_file_and_what_has_nothing_to_show_says_why(
     assert out.splitlines() == [
         f"{tmp_path / 'score_by_method.svg'}",
         "learning_rates: left out because one learning rate was tried for each method",
-        "estimated_memory: left out because these tables stand alone: the estimates are in the plan of the sweep's "
-        "folder",
+        "estimated_memory: left out because no trial has both an estimated and a measured peak of training",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["score_by_method.svg"]
     assert "<svg" in (tmp_path / "score_by_method.svg").read_text(encoding="utf-8")

@@ -55,6 +55,16 @@ def test_the_cheapest_that_reaches_the_target(rows: list[dict[str, Any]], said: 
     assert titles("time_to_target", *rows) == [said]
 
 
+def test_on_a_processor_the_tensors_count_and_not_the_interpreter() -> None:
+    held = {"weights_bytes": 50, "gradients_bytes": 20, "optimizer_bytes": None, "activations_bytes": 10}
+    row = {"method": "lora", "peak_train_bytes": 1000, "estimated_bytes": 100, **held}
+    unknown = {**row, "method": "full", "estimated_bytes": None}
+    said = "What was measured is {0} of the estimate, in the median {0}"
+    for device, share in (("cpu", "80 % to 80 %"), ("cuda:0", "1000 % to 1000 %")):
+        (title,) = titles("estimated_memory", {**row, "device": device}, {**unknown, "device": device})
+        assert said.split("{0}")[0] + share in title, title
+
+
 def test_regret_is_what_the_rate_lost_against_the_best_of_its_method() -> None:
     rows: list[dict[str, object]] = [
         {"trial_id": f"{method}{rate}{seed}", "method": method, "learning_rate": rate, "valid_score": score,

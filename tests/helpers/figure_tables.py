@@ -35,7 +35,6 @@ class _Rows:
     scores: list[dict[str, Any]] = field(default_factory=list)
     latency: list[dict[str, Any]] = field(default_factory=list)
     curves: list[dict[str, Any]] = field(default_factory=list)
-    plan: list[dict[str, Any]] = field(default_factory=list)
     example_scores: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, model: str, task: str, method: str, score: float, **columns: Any) -> Iterator[str]:
@@ -55,6 +54,7 @@ class _Rows:
                     "trainable_params": share * size, "trainable_share": share, "checkpoint_bytes": 4 * share * size,
                     "weights_bytes": 4 * size, "gradients_bytes": 4 * share * size, "optimizer_bytes": 8 * share * size,
                     "activations_bytes": 3 * size, "peak_train_bytes": peak if share else None,
+                    "estimated_bytes": peak * self.noise.uniform(0.85, 1.1) if share else None,
                     "train_tokens_per_s": 2e11 / size / step if share else None, "train_step_s_median": step,
                     "chain_train_s": 40 * step * size / 1e8 if share else None, "train_steps": 32,
                     "chain_energy_j": 4e3 * step * size / 1e8 if share else None, "parents": "{}",
@@ -62,8 +62,6 @@ class _Rows:
                     **columns,
                 }
             )  # fmt: skip
-            if share:
-                self.plan.append({"trial_id": trial_id, "estimated_bytes": peak * self.noise.uniform(0.85, 1.1)})
             yield trial_id
 
     def score(self, trial_id: str, split: str, metric: str, value: float) -> None:
@@ -74,7 +72,7 @@ class _Rows:
 
 
 def figure_tables(seeds: int = 3) -> Mapping[str, pd.DataFrame]:
-    """Tables by name, with the optional ones ``plan`` and ``serving``; the same for the same number of seeds."""
+    """Tables by name, with the optional one ``serving``; the same for the same number of seeds."""
     rows = _Rows(seeds, random.Random(7))  # noqa: S311 - numbers of a test
     for part in (_sizes, _examples, _lengths, _bits, _latency, _compressed, _preferences):
         part(rows)
@@ -85,7 +83,7 @@ def figure_tables(seeds: int = 3) -> Mapping[str, pd.DataFrame]:
         "example_scores": rows.example_scores,
     }
     frames = {name: pd.DataFrame(long.get(name, []), columns=[c.name for c in TABLES[name].columns]) for name in TABLES}
-    return {**frames, "trials": trials(*rows.trials), "plan": pd.DataFrame(rows.plan), "serving": _serving()}
+    return {**frames, "trials": trials(*rows.trials), "serving": _serving()}
 
 
 def _sizes(rows: _Rows) -> None:
