@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness import plain
 from harness.errors import InputError
 from harness.results.files import Tables
 from harness.results.schema import TRIALS
@@ -25,12 +26,24 @@ _LONGEST = 500
 def log(tables: Tables) -> tuple[int, int]:
     """Log every trial that is not there yet to where ``MLFLOW_TRACKING_URI`` says: how many, and how many were there.
 
-    The experiment has the name of the sweep. Raises :class:`InputError` without MLflow.
+    The experiment has the name of the sweep. Raises :class:`InputError` without MLflow, and where MLflow cannot log.
     """
     try:
         mlflow: Any = importlib.import_module("mlflow")
     except ImportError as error:
         raise InputError("--to mlflow: MLflow is not installed; pip install 'tunebench[mlflow]'") from error
+    try:
+        return _log_all(mlflow, tables)
+    except ImportError as error:  # a store's own requirement, such as alembic
+        raise InputError(f"--to mlflow: {error}; pip install 'tunebench[mlflow]'") from error
+    except mlflow.exceptions.MlflowException as error:
+        what = plain.bounded(str(error).splitlines()[0])
+        raise InputError(
+            f"--to mlflow: {what}; set MLFLOW_TRACKING_URI, such as sqlite:///mlflow.db or http://host:5000"
+        ) from error
+
+
+def _log_all(mlflow: Any, tables: Tables) -> tuple[int, int]:
     logged = there = 0
     for sweep, trials in tables["trials"].groupby("sweep", sort=False):
         experiment = mlflow.set_experiment(str(sweep))

@@ -134,10 +134,18 @@ def test_every_form_takes_odd_tables(methods: int, seeds: int, shift: float, met
 class FakeMlflow:
     """What :mod:`harness.report.mlflow` calls of MLflow."""
 
-    def __init__(self) -> None:
+    class Refused(Exception):
+        """What MLflow calls MlflowException."""
+
+    exceptions = SimpleNamespace(MlflowException=Refused)
+
+    def __init__(self, failure: Exception | None = None) -> None:
         self.runs: list[dict[str, Any]] = []
+        self.failure = failure
 
     def set_experiment(self, name: str) -> SimpleNamespace:
+        if self.failure is not None:
+            raise self.failure
         return SimpleNamespace(experiment_id=name)
 
     def search_runs(self, experiments: list[str], output_format: str) -> list[SimpleNamespace]:
@@ -179,6 +187,33 @@ def test_mlflow_gets_each_trial_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert full["tags"] == {"tunebench.trial_id": row.trial_id, "status": "ok"}
     assert ("train.loss", 1) in full["metrics"] and ("train.loss", 2) in full["metrics"]
     assert set(stored) == set(TABLES)
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (
+            FakeMlflow.Refused("The file store is in maintenance mode.\nSee the manual."),
+            "error: --to mlflow: The file store is in maintenance mode.; set MLFLOW_TRACKING_URI, such as",
+        ),
+        (
+            ModuleNotFoundError("No module named 'alembic'"),
+            "error: --to mlflow: No module named 'alembic'; pip install",
+        ),
+    ],
+)
+def test_what_mlflow_refuses_is_one_line(
+    failure: Exception,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tables.write(records(1, 1, rates=1, curve_steps=2), tmp_path)
+    monkeypatch.setitem(sys.modules, "mlflow", FakeMlflow(failure))
+    code, out, err = command_line.run(monkeypatch, capsys, "export", str(tmp_path), "--to", "mlflow")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(says)
 
 
 def test_the_command_prints_or_says_in_one_line_what_is_wrong(
