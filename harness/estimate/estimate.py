@@ -151,6 +151,18 @@ def estimate(
     )
 
 
+def check(model: str, method: str, method_args: Mapping[str, Any], dtype: str, labels: int, *, scalar: bool) -> None:
+    """Raise :class:`CannotApply` where ``model`` does not take these arguments of ``method``; nothing is traced.
+
+    ``labels`` as of :func:`estimate`; with ``scalar`` the network ends in a single number.
+    """
+    spec = at_path(model)
+    base = replace(meta_base(spec, dtype, tuple(map(str, range(labels)))), master_weights=True, scalar=scalar)
+    with warnings.catch_warnings(), _own_configuration(spec):
+        warnings.simplefilter("ignore")
+        _apply(method, base, method_args)
+
+
 def _peak(step: Trace, how: Execution, tokens: int) -> int:
     """The highest amount beside weights and optimiser states, in a part of ``tokens`` tokens."""
     peak = max(step.forward_peak_bytes, step.backward_start_peak_bytes, step.backward_end_peak_bytes)

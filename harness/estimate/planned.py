@@ -9,8 +9,9 @@ Decisions that are worth knowing:
   the libraries, and the source of the rooms that estimate. A changed method is estimated anew.
 * A step is that of the whole batch at the budget's full length with a loss on every token. Shorter texts need less:
   ``--force`` runs trials that would be skipped.
-* A trial without an estimate is never skipped. There is none for objectives whose step is more than one pass over
-  the batch, for methods that train nothing or cannot be traced, and for optimisers whose states may leave the device.
+* A trial without an estimate is never skipped for its size. There is none for objectives whose step is more than one
+  pass over the batch, for methods that train nothing or cannot be traced, and for optimisers whose states may leave the
+  device. Whether the model takes the method's arguments is asked of all that trains.
 """
 
 from __future__ import annotations
@@ -92,14 +93,18 @@ class Setting:
     """How it trains, as JSON: the fields that are not usual."""
     method_version: str | None = None
     """Of an own file, a digest; None for a method of the package, whose source :func:`_code` covers."""
+    has_step: bool = True
+    """False: its step cannot be estimated, and the question is whether the model takes the arguments."""
+    scalar: bool = False
+    """Whether the network ends in a single number."""
 
     @classmethod
     def of(cls, trial: Trial) -> Setting | None:
-        """The setting of a trial; None if the estimate cannot judge it."""
-        judged = catalog.method_of_row(trial.method).trains and trial.objective in ONE_PASS
-        leaves = trial.execution.optimizer.startswith("paged")
-        if not judged or leaves or trial.method_args.get("optimizer", _ADAMW) != _ADAMW:
+        """The setting of a trial; None if nothing is trained."""
+        if not catalog.method_of_row(trial.method).trains:
             return None
+        leaves = trial.execution.optimizer.startswith("paged")
+        has_step = trial.objective in ONE_PASS and not leaves and trial.method_args.get("optimizer", _ADAMW) == _ADAMW
         return cls(
             model=trial.address("model"),
             method=trial.address("method"),
@@ -110,6 +115,8 @@ class Setting:
             labels=_labels(trial.address("task")),
             execution=trial.execution.model_dump_json(),
             method_version=trial.method_version,
+            has_step=has_step,
+            scalar=catalog.objective(trial.objective).scalar,
         )
 
     def key(self) -> str:

@@ -14,15 +14,19 @@ from harness.execution import Execution
 
 
 def step_of(setting: Mapping[str, Any]) -> tuple[int, int] | str | None:
-    """Peak bytes and FLOPs of a training step; None for what cannot be traced; why, where the method refuses arguments.
+    """Peak bytes and FLOPs of a training step; None without an estimate; why, where the method refuses arguments.
 
     Arguments that only the method's notebook takes, such as how much of a spectrum to draw, are left out.
     """
-    from harness.estimate.estimate import CannotApply, estimate
+    from harness.estimate.estimate import CannotApply, check, estimate
 
     known = methods.arguments(setting["method"])
     args = {name: value for name, value in json.loads(setting["method_args"]).items() if name in known}
     try:
+        if not setting["has_step"]:
+            model, method, dtype, labels = (setting[name] for name in ("model", "method", "dtype", "labels"))
+            check(model, method, args, dtype, labels, scalar=setting["scalar"])
+            return None
         step = estimate(
             setting["model"],
             setting["method"],

@@ -243,7 +243,7 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
     axes |= _axes(cell, sweep.methods.get(method.name, {}), of_method, of_function, f"methods.{method.name}")
     if method.trains:
         of_objective = (sweep.objectives or {}).get(objective.name, {})
-        wanted = _axes(cell, of_objective, declared, of_fit, f"objectives.{objective.name}")
+        wanted = _axes(cell, of_objective, given.of_objective(objective), of_fit, f"objectives.{objective.name}")
         axes |= {name: wanted.pop(name) for name in given.TRIAL_FIELDS if name in wanted}
         objective_axes |= wanted
     axes = {name: values for name, values in axes.items() if name not in objective_axes}

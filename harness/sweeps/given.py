@@ -41,6 +41,26 @@ def parameters(method: catalog.Method) -> dict[str, Any]:
     return {**notebooks.parameters(method.notebook), **{name: argument.default for name, argument in own.items()}}
 
 
+def of_objective(objective: catalog.Objective) -> dict[str, Any]:
+    """Parameter -> default of what a sweep may give under the name of ``objective``.
+
+    Without a notebook of its own it takes the :data:`TRIAL_FIELDS` alone: what its methods take stands under theirs.
+    """
+    return dict.fromkeys(TRIAL_FIELDS) if objective.notebook is None else notebooks.parameters(objective.notebook)
+
+
+def _check_objectives(sweep: Sweep) -> None:
+    """Also those that nothing in the sweep trains with."""
+    for name, args in (sweep.objectives or {}).items():
+        objective, where = catalog.objective(name), f"{sweep.where}: objectives.{name}"
+        for argument in args:
+            if objective.notebook is None and argument in arguments.declared("objectives", name):
+                by_hand = f"notebooks/objectives/{name}.ipynb does, run by hand ('tunebench lab')"
+                instead = f"write execution.{argument}" if argument in FIELDS else by_hand
+                raise InputError(f"{where}.{argument}: a sweep does not set it here; {instead}")
+        as_axes(args, of_objective(objective), kinds(objective=name), where)
+
+
 def as_axes(
     given: Arguments, declared: Mapping[str, Any], kinds: Mapping[str, Any], where: str
 ) -> dict[str, list[JsonValue]]:
@@ -105,14 +125,15 @@ def budgets(merged: Mapping[str, Any], where: str) -> list[Budget]:
 
 
 def check(sweep: Sweep, methods: Mapping[str, catalog.Method]) -> None:
-    """Check what no trial of ``sweep`` may come to use: ``defaults``, ``exclude`` and ``overrides``.
+    """Check what no trial of ``sweep`` may come to use: ``objectives``, ``defaults``, ``exclude`` and ``overrides``.
 
     ``methods`` are those of the sweep by their names.
 
-    Raises :class:`InputError` for a default that no notebook takes, for a filter by what no trial has, and for an
-    override with an invalid value.
+    Raises :class:`InputError` for an argument that an objective does not take, for a default that no notebook takes,
+    for a filter by what no trial has, and for an override with an invalid value.
     """
     probes.check(sweep.probes, f"{sweep.where}: probes")
+    _check_objectives(sweep)
     books = {book for name in sweep.objectives or () if (book := catalog.OBJECTIVES[name].notebook)}
     taken = {name for book in books for name in notebooks.parameters(book)}
     taken = {*taken, *(name for method in methods.values() for name in parameters(method))} - RESERVED
