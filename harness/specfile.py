@@ -64,7 +64,10 @@ def _put_words(value: Any, node: yaml.Node, error: ValidationError) -> bool:
         holder, name, here, place = None, None, node, value
         for part in detail["loc"]:  # some parts name a kind of source, and no place in the file
             if isinstance(here, yaml.MappingNode) and isinstance(place, dict) and part in place:
-                following = next(v for k, v in here.value if k.value == part)
+                several = [v for k, v in here.value if k.value == part]
+                if not several:  # ``complete`` writes keys in its own way
+                    continue
+                following = several[-1]  # merged keys stand in front of a mapping's own
             elif isinstance(here, yaml.SequenceNode) and isinstance(part, int) and part < len(here.value):
                 following = here.value[part]
             else:

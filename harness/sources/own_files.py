@@ -42,7 +42,7 @@ def may_be_of_hub(name: str) -> bool:
 
 def is_task_path(name: str) -> bool:
     """Whether ``name`` is meant as the YAML file of a task: it ends like one."""
-    return name.endswith((".yaml", ".yml"))
+    return name.lower().endswith((".yaml", ".yml"))
 
 
 _IS_PATH = {"model": is_model_path, "task": is_task_path, "method": own_method.is_path}

@@ -21,6 +21,7 @@ from harness.errors import InputError
 from harness.tasks import delimited, read
 from harness.tasks.encodings import content_of, decoded
 from harness.tasks.reader import COMPRESSED, FORMATS, Reader
+from harness.tasks.templates import FILLED_IN
 from harness.tasks.turns import are_turns
 
 #: Pairs of columns that people call so: what is read, and what answers it.
@@ -151,7 +152,7 @@ def _recognised(path: Path, reader: str, _modified: int, _size: int) -> Recognis
     given = Reader.model_validate_json(reader)
     added = _reader_of(path, given)
     whole = specfile.parse(Reader, {**json.loads(reader), **added}, f"{path}: reader")
-    file = _file(read.table(path, whole).rows)
+    file = _file(read.table(path, whole).rows, whole.missing)
     by_name = next((one for form in _FORMS if (one := form(file)) is not None), None)
     candidates = [by_name] if by_name is not None else list(_readings(file))
     names = ", ".join(repr(column.name) for column in file.columns) or "none"
@@ -178,11 +179,11 @@ def _reader_of(path: Path, given: Reader) -> dict[str, Any]:
     return {}
 
 
-def _file(rows: Sequence[read.SourceRow]) -> _File:
+def _file(rows: Sequence[read.SourceRow], missing: Sequence[str]) -> _File:
     names = list(dict.fromkeys(name for row in rows for name in row.values))
     columns = []
     for name in names:
-        texts = [text for row in rows if (text := row.values.get(name, "").strip())]
+        texts = [text for row in rows if (text := row.values.get(name, "").strip()) and text not in missing]
         nested = [row.nested[name] for row in rows if name in row.nested]
         columns.append(_Column(name, texts, nested))
     return _File(rows, [column for column in columns if column.known_as not in _IDS and column.texts])
@@ -270,7 +271,8 @@ def _readings(file: _File) -> Iterator[Recognised]:
     for column in numbers:
         for of_text in [two] if two else [[text] for text in (named if len(named) == 1 else texts)]:
             yield _numbered(file, of_text, column)
-    if not (labels or numbers or of_answers) and (len(texts) == 1 or len(named) == 1):
+    one_label = any(column.known_as in _LABELS and len(column.distinct) == 1 for column in file.columns)
+    if not (labels or numbers or of_answers or one_label) and (len(texts) == 1 or len(named) == 1):
         yield _plain(file, (named if len(named) == 1 else texts)[0])
 
 
@@ -338,11 +340,11 @@ class _Keys:
 
     def field(self, column: _Column) -> str:
         """The name of the field with the column."""
-        if column.name.isidentifier():
+        if column.name.isidentifier() and column.name not in FILLED_IN.values():
             return column.name
         known = {other.name for other in self._file.columns} - {column.name}
         name = re.sub(r"\W+", "_", column.name).strip("_").lower() or "column"
-        name = name if name.isidentifier() and name not in known else f"column_{name}"
+        name = name if name.isidentifier() and name not in {*known, *FILLED_IN.values()} else f"column_{name}"
         self._fields[name] = column.name
         return name
 

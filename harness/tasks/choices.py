@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 from harness.errors import InputError
+from harness.tasks import keys
 from harness.tasks.templates import placeholders
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def right(spec: TaskSpec, row: Row, where: str = "row") -> int:
         first = json.loads(row[spec.choices])[0] if isinstance(spec.choices, str) else spec.choices[0].format_map(row)
         return several.index(first.strip())
     count = len(several)
-    keys = json.loads(row[spec.choice_keys]) if isinstance(spec.choice_keys, str) else spec.choice_keys
-    keys = list(keys) or list(map(str, range(count)))
-    key = re.sub(r"^([-+]?\d+)\.0+$", r"\1", row[spec.label])
-    if key not in keys[:count]:
-        valid = ", ".join(f"'{one}'" for one in keys[:count])
+    given = json.loads(row[spec.choice_keys]) if isinstance(spec.choice_keys, str) else spec.choice_keys
+    several_keys = (list(given) or list(map(str, range(count))))[:count]
+    key = keys.named(row[spec.label], several_keys)
+    if key is None:
+        valid = ", ".join(f"'{one}'" for one in several_keys)
         hint = "" if spec.choice_keys else "; name them in 'choice_keys' if they are not counted from 0"
         raise InputError(f"{where}: '{row[spec.label]}' is none of the {count} choices; valid: {valid}{hint}")
-    return keys.index(key)
+    return several_keys.index(key)

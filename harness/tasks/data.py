@@ -31,8 +31,9 @@ from harness.sources import fetch
 from harness.tasks import choices
 from harness.tasks.read import Row
 from harness.tasks.scale import Scale
-from harness.tasks.spec import FILLED_IN, TaskSpec, load_spec
+from harness.tasks.spec import TaskSpec, load_spec
 from harness.tasks.stratify import stratified
+from harness.tasks.templates import FILLED_IN
 from harness.tasks.usable import Notice, UsableRow, notices, usable_rows
 from harness.trial import Budget
 
@@ -229,9 +230,9 @@ def _in_order(spec: TaskSpec, file: _File, keys: Iterable[str]) -> list[str]:
 
 
 def because(notices: Iterable[Notice]) -> str:
-    """The left-out rows, for a message about too few inputs."""
-    lost = "; ".join(str(notice) for notice in notices if notice.lost)
-    return f"; {lost}" if lost else ""
+    """The rows that are no examples, for a message about too few inputs."""
+    told = "; ".join(map(str, notices))
+    return f"; {told}" if told else ""
 
 
 def _file(spec: TaskSpec, root: Path, file: str | None) -> _File:

@@ -32,7 +32,7 @@ _NOT_TEXT = (
     (b"PK\x03\x04", "it is a zip archive or an Excel workbook; unpack it, or save the sheet as CSV"),
     (b"\xd0\xcf\x11\xe0", "it is an Excel workbook; save the sheet as CSV"),
     (b"PAR1", "it is a Parquet file; set reader.format: parquet"),
-    (b"ARROW1", "it is an Arrow file, of which only streams can be read; write it as Parquet"),
+    (b"ARROW1", "it is an Arrow file; set reader.format: arrow"),
     (b"\x28\xb5\x2f\xfd", "it is compressed with Zstandard; unpack it"),
     (b"%PDF", "it is a PDF; save its text"),
     (b"version https://git-lfs", "it is a pointer of Git LFS and not the data; run 'git lfs pull'"),
@@ -71,7 +71,8 @@ def decoded(content: bytes, encoding: str) -> str:
     if reason := next((reason for mark, reason in _NOT_TEXT if content.startswith(mark)), None):
         raise ValueError(reason)
     try:
-        text = content.decode(marked).removeprefix("\ufeff")
+        # A byte order mark in front of every part of a file that was put together.
+        text = content.decode(marked).lstrip("\ufeff").replace("\n\ufeff", "\n")
     except UnicodeDecodeError as error:
         place = f"byte {error.start} is not {marked}"
         raise UnicodeError(f"{place}; set reader.encoding: {_likely(content, error.start)}") from error

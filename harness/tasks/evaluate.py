@@ -222,15 +222,19 @@ def _of_numbers(
 
 def _of_choices(tuned: Tuned, data: TaskData, split: str, examples: Sequence[Example], max_length: int) -> Evaluation:
     picks = dict(zip(("accuracy", "accuracy_norm"), pick_choices(tuned, examples, max_length), strict=True))
-    expected = [str(e.label) for e in examples]
-    outputs = [e.candidates[pick] for e, pick in zip(examples, picks[data.spec.primary_metric], strict=True)]
+    # By their texts: a list may hold the right one twice.
+    expected = [e.candidates[e.label or 0] for e in examples]
+    texts = {
+        metric: [e.candidates[pick] for e, pick in zip(examples, several, strict=True)]
+        for metric, several in picks.items()
+    }
     prompts = [prompt_text(tuned.base.tokenizer, e.prompt) for e in examples]
     return Evaluation(
         split=split,
         scores=_primary_first(
-            data, [score(one, picks[one], expected, clusters(examples)) for one in data.spec.metrics]
+            data, [score(one, texts[one], expected, clusters(examples)) for one in data.spec.metrics]
         ),
-        answers=tuple(map(Answer, prompts, outputs, [e.references for e in examples])),
+        answers=tuple(map(Answer, prompts, texts[data.spec.primary_metric], [e.references for e in examples])),
         examples=example_ids(examples),
     )
 

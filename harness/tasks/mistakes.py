@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.errors import unknown
+from harness.tasks import keys
 from harness.tasks.metrics import metric_info
 from harness.tasks.templates import placeholders
 
@@ -75,6 +76,8 @@ def _check_labels(spec: TaskSpec) -> None:
         raise ValueError("labels: a label's word is empty; give each label a word")
     if len(set(words)) < len(words):
         raise ValueError("labels: two labels have the same word")
+    if len(set(map(keys.plain, spec.labels))) < len(spec.labels):
+        raise ValueError("labels: two keys are one and the same label, such as 1 and 1.0")
     if spec.positive is not None and spec.positive not in spec.labels:
         raise unknown("positive", spec.positive, spec.labels)
     if "f1" in spec.metrics and spec.positive is None and len(spec.labels) > 2:
@@ -96,12 +99,19 @@ def _check_number(spec: TaskSpec) -> None:
     _check_hidden(spec, "number")
 
 
-def _check_hidden(spec: TaskSpec, filled_in: str) -> None:
-    """Nothing that a model reads may hold the label, or what is filled in for it."""
-    for part in ("prompt", "text", "input"):
-        shown = spec.input if part == "input" else placeholders(getattr(spec, part) or "")
-        if spec.label in shown or filled_in in shown:
-            raise ValueError(f"{part}: it gives the label away; leave '{spec.label}' to 'label'")
+def _check_hidden(spec: TaskSpec, filled_in: str, what: str = "label") -> None:
+    """Nothing that a model reads may hold the label, or what is filled in for it; nor may what all answers share."""
+    column = spec.fields.get(spec.label or "", spec.label)
+    copies = {spec.label or "", *(name for name, of in spec.fields.items() if of == column)}
+    for part in ("prompt", "text", "input", "completion"):
+        shown = {*(spec.input if part == "input" else placeholders(getattr(spec, part) or ""))}
+        if part != "completion" and filled_in in shown:
+            raise ValueError(
+                f"{part}: {{{filled_in}}} is what the right answer is filled into; if a column is called so, give it "
+                f"another name, as in fields: {{other: {filled_in}}}"
+            )
+        if shared := shown & copies:
+            raise ValueError(f"{part}: it gives the {what} away; leave '{min(shared)}' to 'label'")
 
 
 def _check_choices(spec: TaskSpec) -> None:
@@ -121,8 +131,8 @@ def _check_choices(spec: TaskSpec) -> None:
         raise ValueError("choice_keys: a key is there twice")
     if "choice" not in placeholders(spec.completion):
         raise ValueError("completion: it must hold {choice}, the text of a choice")
-    if spec.label is not None and spec.label in placeholders(spec.prompt):
-        raise ValueError(f"prompt: it gives the answer away; leave '{spec.label}' to 'label'")
+    if spec.label is not None:
+        _check_hidden(spec, "choice", "answer")
 
 
 def _check_texts(spec: TaskSpec) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from harness.errors import InputError
 from harness.tasks import delimited, markup, text_files
 from harness.tasks.encodings import check_regular, content_of, decoded, told
+from harness.tasks.keys import one_form
 from harness.tasks.reader import Reader
 from harness.tasks.values import NOTHING, at, lists_inside, print_in
 
@@ -35,9 +36,11 @@ class SourceRow:
     values: Row
     """Each value as text: empty if it is missing, ``true`` and ``false``, lists and objects as JSON."""
     nested: Mapping[str, Any] = field(default_factory=dict)
-    """The list and object values, unchanged."""
+    """The values that are lists, objects or bytes of no text, unchanged."""
     printed: frozenset[str] = frozenset()
     """Columns whose list is a text in the file."""
+    remarks: tuple[str, ...] = ()
+    """What readers of the results should know about the row, each as the end of a sentence about several."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (dict, list, tuple)):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def lookup(row: SourceRow, column: str) -> Any:
@@ -123,8 +126,19 @@ def lookup(row: SourceRow, column: str) -> Any:
 
 
 def _row(place: str, values: Mapping[str, Any]) -> SourceRow:
-    nested = {str(name): value for name, value in values.items() if isinstance(value, (dict, list, tuple))}
-    return SourceRow(place, {str(name): as_text(value) for name, value in values.items()}, nested)
+    named = {one_form(str(name)): value for name, value in values.items()}
+    nested = {name: value for name, value in named.items() if is_no_text(value)}
+    return SourceRow(place, {name: as_text(value) for name, value in named.items()}, nested)
+
+
+def is_no_text(value: Any) -> bool:
+    """Whether ``value`` is a list, an object, or bytes such as those of an image."""
+    if isinstance(value, bytes):
+        try:
+            value.decode("utf-8")
+        except UnicodeDecodeError:
+            return True
+    return isinstance(value, (dict, list, tuple))
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -166,13 +180,22 @@ def _jsonl(content: bytes, reader: Reader) -> Sequence[Placed]:
 
 def _json_value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except RecursionError as error:
         raise ValueError("lists or objects are nested too deeply") from error
     except ValueError as error:
-        if isinstance(error, json.JSONDecodeError):
+        if "digits" not in str(error):
             raise
         raise ValueError("a number has too many digits; write it as a text") from error
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two values under one key, ``json`` alone would keep the last."""
+    whole = dict(pairs)
+    if len(whole) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(name for name in names if names.count(name) > 1)}' is given twice")
+    return whole
 
 
 def _json(content: bytes, reader: Reader) -> Sequence[Placed]:
@@ -288,13 +311,23 @@ def _parquet(content: bytes, reader: Reader) -> Sequence[Placed]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return _numbered(pq.read_table(pa.BufferReader(content)).to_pylist())
+    source = pq.ParquetFile(pa.BufferReader(content))
+    _check_once(source.schema_arrow.names)
+    return _numbered(source.read().to_pylist())
 
 
 def _arrow(content: bytes, reader: Reader) -> Sequence[Placed]:
     import pyarrow as pa
 
-    return _numbered(pa.ipc.open_stream(content).read_all().to_pylist())
+    opener = pa.ipc.open_file if content.startswith(b"ARROW1") else pa.ipc.open_stream
+    table = opener(content).read_all()
+    _check_once(table.column_names)
+    return _numbered(table.to_pylist())
+
+
+def _check_once(columns: Sequence[str]) -> None:
+    if twice := next((name for name in columns if columns.count(name) > 1), None):
+        raise ValueError(f"the column '{twice}' is there twice")
 
 
 def _whole_numbers(rows: Sequence[Placed]) -> Sequence[Placed]:

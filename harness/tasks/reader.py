@@ -21,6 +21,7 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".arrow": "arrow",
+    ".feather": "arrow",
     ".xml": "xml",
 }
 
@@ -57,8 +58,8 @@ class Reader(Frozen):
 
     format: Literal["csv", "tsv", "json", "jsonl", "lines", "text", "parquet", "arrow", "xml"] | None = Field(
         None,
-        description="null: told by the file's ending. 'arrow' is an Arrow stream; 'text' takes each text file of a "
-        "folder as one row; files compressed with gzip, xz or bzip2 are read as they are",
+        description="null: told by the file's ending. 'arrow' is an Arrow stream or file (Feather); 'text' takes each "
+        "text file of a folder as one row; files compressed with gzip, xz or bzip2 are read as they are",
     )
     file: str | None = Field(None, description="file that splits without one of their own are drawn from")
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"

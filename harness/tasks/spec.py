@@ -21,9 +21,10 @@ from harness.sources.fetch import LocalSource, Source
 from harness.tasks import auto, choices, mistakes, sql, text_files
 from harness.tasks.encodings import check_regular
 from harness.tasks.joined import Join
+from harness.tasks.keys import in_one_form
 from harness.tasks.metrics import METRICS
 from harness.tasks.reader import Reader
-from harness.tasks.templates import Expression, Template, placeholders
+from harness.tasks.templates import FILLED_IN, Expression, Template, placeholders
 from harness.trial import Frozen
 
 _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
@@ -35,10 +36,6 @@ _DEFAULT_METRICS: dict[str | None, tuple[str, ...]] = {
     "preference": ("accuracy", "rouge_l"),
     "corpus": ("perplexity", "bits_per_byte"),
 }
-
-
-#: The field of a completion that the task's own answers fill in.
-FILLED_IN = {"classification": "label_word", "regression": "number", "multiple_choice": "choice"}
 
 
 def _default_prompt(given: dict[str, Any]) -> str:
@@ -340,6 +337,14 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.yaml")))
 
 
+def _in_one_form(document: Any) -> Any:
+    """A task's document with its words in the form in which rows name their columns; paths stay as they are."""
+    paths = ("source", "reader", "splits")
+    if not isinstance(document, dict):
+        return document
+    return {key: value if key in paths else in_one_form(value) for key, value in document.items()}
+
+
 def load_spec(name: str) -> TaskSpec:
     """The task called ``name``, or the one in a YAML file when ``name`` is a path to one.
 
@@ -352,7 +357,7 @@ def load_spec(name: str) -> TaskSpec:
         if not path.is_file():
             raise InputError(f"task: there is no file '{name}'")
         told: list[str] = []
-        spec = specfile.read(TaskSpec, path, lambda document: auto.filled(path, document, told.append))
+        spec = specfile.read(TaskSpec, path, lambda document: auto.filled(path, _in_one_form(document), told.append))
         fetch.check_own(spec.source, str(path))
         if isinstance(spec.source, LocalSource):
             local = LocalSource(local=str(path.resolve().parent / Path(spec.source.local).expanduser()))

@@ -31,6 +31,8 @@ def spoken(spec: TaskSpec, row: SourceRow, where: str) -> SourceRow:
         turns = _turns(row.nested.get(name, row.values[name]), name, where)
         history, answer = up_to_last_answer(turns)
         row = replace(row, values={**row.values, "history": as_prompt(history), "answer": answer})
+        if len(turns) > len(history) + 1:
+            row = replace(row, remarks=("have turns behind the last answer, which are not read",))
     answers = {name for part in (spec.completion, spec.rejected) for name in placeholders(part or "")}
     for name in sorted((spec.used_fields | answers) & row.nested.keys() - set(GIVEN)):
         if name != spec.references and are_turns(row.nested[name]):

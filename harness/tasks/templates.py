@@ -8,6 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+#: Kind of task -> the field of a completion that its own answers fill in.
+FILLED_IN = {"classification": "label_word", "regression": "number", "multiple_choice": "choice"}
+
 
 def placeholders(template: str) -> tuple[str, ...]:
     """Names of the fields in a template.

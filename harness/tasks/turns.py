@@ -68,8 +68,9 @@ def _not_turns(value: Any) -> InputError:
 def _turn(turn: Any) -> Turn:
     if not isinstance(turn, Mapping):
         raise _not_turns(turn)
+    # Typed tables give every turn every key.
     role = turn.get("role") or turn.get("from")
-    content = _text(turn["content"] if "content" in turn else turn.get("value"))
+    content = _text(turn.get("value") if turn.get("content") is None else turn["content"])
     if role is None or content is None:
         raise _not_turns(turn)
     if str(role).lower() not in _ROLES:
@@ -79,8 +80,10 @@ def _turn(turn: Any) -> Turn:
 
 def _text(content: Any) -> str | None:
     """What a turn says; the parts of a list of ``{"type": "text", "text": …}`` joined. None if it is no text."""
-    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        content = "".join(str(part.get("text", "")) for part in content)
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+        texts = [text for text in parts if isinstance(text, str)]
+        return "".join(texts) if len(texts) == len(content) else None
     return content if isinstance(content, str) else None
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, unknown
-from harness.tasks import choices, read, sql, values
+from harness.tasks import choices, keys, read, sql, values
 from harness.tasks.columns import check_columns
 from harness.tasks.read import Row, SourceRow
 from harness.tasks.spec import TaskSpec
 from harness.tasks.spoken import spoken
+
+#: The squares of larger numbers, summed, are more than a float holds.
+_MOST_NUMBER = 1e100
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
         check_columns(spec, path, table)
     rows = []
     lost: dict[str, list[str]] = {}
-    foreign: dict[str, list[str]] = {}
+    told: dict[str, list[str]] = {}
     for source in table.rows:
         if (column := _foreign(spec, source)) is not None:
-            foreign.setdefault(f"do not belong to the task by '{column}'", []).append(source.place)
+            told.setdefault(f"do not belong to the task by '{column}'", []).append(source.place)
             continue
         where = f"task '{spec.name}': {path.name}: {source.place}"
         row = spoken(spec, _opened(spec, _renamed(spec, source), where), where)
@@ -78,12 +80,17 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
         if (reason := _lacks(spec, row, whole)) is not None:
             lost.setdefault(reason, []).append(row.place)
             continue
-        for one in _each_reference(spec, whole, where):
-            rows.append(UsableRow(one.place, _checked(spec, one, where)))
+        answers = [UsableRow(one.place, _checked(spec, one, where)) for one in _each_reference(spec, whole, where)]
+        if not answers:
+            lost.setdefault(f"are left out: '{spec.references}' is empty or missing", []).append(row.place)
+        for remark in row.remarks:
+            told.setdefault(remark, []).append(row.place)
+        rows += answers
+    told |= _doubtful(spec, rows)
     if table.unread:
         lost[table.unread_because] = list(table.unread)
     total = len(table.rows) + len(table.unread)
-    about = (*notices(path.name, total, lost, lost=True), *notices(path.name, total, foreign, lost=False))
+    about = (*notices(path.name, total, lost, lost=True), *notices(path.name, total, told, lost=False))
     return Usable(rows, total, about)
 
 
@@ -97,7 +104,8 @@ def notices(file: str, of_rows: int, places: Mapping[str, Sequence[str]], *, los
 
 def _foreign(spec: TaskSpec, row: SourceRow) -> str | None:
     """The first column of ``where`` that has another value in this row."""
-    return next((column for column, valid in spec.where.items() if row.values.get(column) not in valid), None)
+    has = row.values
+    return next((c for c, valid in spec.where.items() if c not in has or keys.named(has[c], valid) is None), None)
 
 
 def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
@@ -108,14 +116,17 @@ def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
     texts = {**row.values, **{name: read.as_text(value) for name, value in new.items()}}
     nested = {
         **{name: value for name, value in row.nested.items() if name not in new},
-        **{name: value for name, value in new.items() if isinstance(value, (dict, list, tuple))},
+        **{name: value for name, value in new.items() if read.is_no_text(value)},
     }
     for name in spec.join.keys() & nested.keys():
         texts[name] = spec.join[name].text(nested.pop(name))
-    blank = {
-        name: "" for name, value in texts.items() if value in spec.reader.missing and not _is_label(spec, name, value)
-    }
-    return replace(row, values={**texts, **blank}, nested=nested)
+    missing = [name for name, text in texts.items() if _is_missing(spec, text) and not _is_label(spec, name, text)]
+    return replace(row, values={**texts, **dict.fromkeys(missing, "")}, nested=nested)
+
+
+def _is_missing(spec: TaskSpec, text: str) -> bool:
+    """Whether ``text`` stands for a missing value."""
+    return text.strip() in spec.reader.missing
 
 
 def _paths(spec: TaskSpec) -> Collection[str]:
@@ -163,7 +174,7 @@ def _lacks(spec: TaskSpec, row: SourceRow, whole: SourceRow) -> str | None:
     lacking = sorted(
         name
         for name in spec.used_fields - spec.may_be_empty
-        if not whole.values.get(name, "").strip() or row.nested.get(name, whole) in ([], {})
+        if keys.is_blank(whole.values.get(name, "")) or row.nested.get(name, whole) in ([], {})
     )
     for name in lacking:
         source = next((field for field, expression in spec.extract.items() if f"(?P<{name}>" in expression), None)
@@ -172,16 +183,39 @@ def _lacks(spec: TaskSpec, row: SourceRow, whole: SourceRow) -> str | None:
         return f"are left out: '{name}' is empty or missing"
     for name in choices.list_fields(spec):
         several = row.nested.get(name)
-        if not isinstance(several, (list, tuple)) or len(several) < 2 or not all(map(read.as_text, several)):
+        texts = list(map(read.as_text, several)) if isinstance(several, (list, tuple)) else []
+        if len(texts) < 2 or any(map(keys.is_blank, texts)):
             return f"are left out: '{name}' is no list of at least two texts"
     inputs = spec.input_fields
-    if inputs and not any(whole.values.get(name, "").strip() for name in inputs):
+    if inputs and all(keys.is_blank(whole.values.get(name, "")) for name in inputs):
         return f"are left out: {' and '.join(inputs)} are empty or missing"
     return None
 
 
-def _each_reference(spec: TaskSpec, row: SourceRow, where: str) -> Iterable[SourceRow]:
-    """``row`` once for each right answer, if the task names a field with a list of them."""
+def _doubtful(spec: TaskSpec, rows: Sequence[UsableRow]) -> dict[str, list[str]]:
+    """Remarks on answers that may not be meant so, with the places of their rows.
+
+    No model can rate one of two equal answers higher. And if ``answer_pattern`` takes the same from all answers, it may
+    hold the mark before the answer in its first parentheses: then whatever has the mark is right.
+    """
+    if spec.rejected is None and spec.answer_pattern is None:
+        return {}
+    answers = [spec.completion.format_map(row.fields).strip() for row in rows]
+    told = {}
+    if spec.rejected is not None:
+        pairs = zip(answers, rows, strict=True)
+        equal = [row.place for answer, row in pairs if spec.rejected.format_map(row.fields).strip() == answer]
+        told["have the same better and worse answer, so none of the two can be rated higher"] = equal
+    parts = set(map(spec.scored_part, answers))
+    if spec.answer_pattern is not None and len(parts) == 1 < len(set(answers)):
+        part = next(iter(parts))[:60]
+        reason = f"have the same scored part, {part!r}: do the first parentheses of answer_pattern hold the answer?"
+        told[reason] = [row.place for row in rows]
+    return told
+
+
+def _each_reference(spec: TaskSpec, row: SourceRow, where: str) -> Sequence[SourceRow]:
+    """``row`` once for each right answer that is not missing, if the task names a field with a list of them."""
     name = spec.references
     if name is None:
         return [row]
@@ -192,9 +226,9 @@ def _each_reference(spec: TaskSpec, row: SourceRow, where: str) -> Iterable[Sour
         return [row]
     if isinstance(answers, Mapping):
         raise InputError(f"{where}: '{name}' must be a list, not {values.shown(answers)}{values.hint(name, answers)}")
-    texts = [_answer(name, answer, where) for answer in answers]
+    texts = [text for answer in answers if not _is_missing(spec, text := _answer(name, answer, where))]
     rest = {other: value for other, value in row.nested.items() if other != name}
-    return [replace(row, values={**row.values, name: text}, nested=rest) for text in texts if text.strip()]
+    return [replace(row, values={**row.values, name: text}, nested=rest) for text in texts if not keys.is_blank(text)]
 
 
 def _list_of_no_texts(text: str, name: str, where: str) -> Any:
@@ -218,7 +252,7 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
     """The fields of a usable row, with the label as the task names it."""
     fields = {**dict.fromkeys(spec.may_be_empty, ""), **row.values}
     for name in sorted(spec.used_fields & row.nested.keys()):
-        kind = "an object" if isinstance(row.nested[name], dict) else "a list"
+        kind = values.kind(row.nested[name])
         shown, hint = values.shown(row.nested[name]), values.hint(spec.fields.get(name, name), row.nested[name])
         if name in row.printed:
             hint += "; reader.lists_as_text: true takes it for a text"
@@ -247,13 +281,15 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
 
 
 def _number(value: str, where: str) -> str:
-    """``value`` if it is a finite number."""
+    """``value`` if it is a number of which a mean of squares can be taken."""
     try:
-        if math.isfinite(float(value)) and "_" not in value:
+        if abs(float(value)) < _MOST_NUMBER and "_" not in value:
             return value.strip()
     except ValueError:
         pass
-    raise InputError(f"{where}: {value[:60]!r} is no number; valid: digits with a point, such as 3.5")
+    raise InputError(
+        f"{where}: {value[:60]!r} is no number; valid: digits with a point, such as 3.5, below {_MOST_NUMBER:g}"
+    )
 
 
 def _check_query(spec: TaskSpec, row: Row, where: str) -> None:
@@ -265,15 +301,9 @@ def _check_query(spec: TaskSpec, row: Row, where: str) -> None:
 
 
 def _label(spec: TaskSpec, value: str, where: str) -> str:
-    """The key of ``spec.labels`` that ``value`` is: also 1.0 for 1, and a file's own true for True."""
-    if value in spec.labels:
-        return value
-    number = re.fullmatch(r"([-+]?\d+)\.0+", value)
-    if number and number[1] in spec.labels:
-        return number[1]
-    truths = [key for key in spec.labels if key.casefold() == value.casefold()] if value in ("true", "false") else []
-    if len(truths) == 1:
-        return truths[0]
+    """The key of ``spec.labels`` that ``value`` is (:mod:`harness.tasks.keys`)."""
+    if (key := keys.named(value, spec.labels)) is not None:
+        return key
     error = unknown(where, value, spec.labels)
     valid = ", ".join(f"'{key}'" for key in spec.labels)
     near = [key for key in spec.labels if key.strip().casefold() == value.strip().casefold()]

@@ -100,6 +100,11 @@ def lists_inside(value: Any, depth: int = 3) -> dict[str, int]:
     return paths
 
 
+def kind(value: Any) -> str:
+    """What a value is that is no text, for a message."""
+    return "an object" if isinstance(value, Mapping) else "bytes" if isinstance(value, bytes) else "a list"
+
+
 def shown(value: Any) -> str:
     """The beginning of a value, for a message."""
     return json.dumps(value, ensure_ascii=False, default=str)[:60]
