@@ -33,12 +33,11 @@ the primary metric of a model that gives one answer to everything, the best one,
 the hub and those below `TUNEBENCH_DATA` have no sizes here where their data was not on the machine that made this page.
 
 *Zero-shot* is the primary metric of `{model}` before any training, ± its standard error, on {examples} test examples
-(all of them where a split has fewer) with prompts of at most {length} tokens, made by
-`python benchmarks/tasks.py --zero-shot`
-and kept in `benchmarks/zero_shot.csv`. A task without it had no data on that machine. Encoders have no such score: until
-it trains, the head that answers has random weights.
+(all of them where a split has fewer) with texts of at most {length} tokens. `python benchmarks/tasks.py --zero-shot`
+measures it where the data is on the machine and `benchmarks/zero_shot.csv` lacks it; {measured} tasks have it. Encoders
+have no such score: until it trains, the head that answers has random weights.
 
-| task | what | kind | train | validation | test | primary metric | reads nothing | zero-shot | source | licence of the data |
+| task | what | kind | train | validation | test | primary metric | reads nothing | zero-shot | source | data licence |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
 
@@ -78,10 +77,17 @@ def source(spec: TaskSpec) -> str:
             return f"package `{getattr(other, 'package', '')}`"
 
 
-def head() -> str:
-    """What stands above the table, and its first two lines."""
+def head(measured: int) -> str:
+    """What stands above the table, and its first two lines; ``measured`` tasks have a zero-shot score."""
     budget = zero_shot.BUDGET
-    return HEAD.format(model=zero_shot.MODEL, examples=budget.eval_examples, length=budget.max_length)
+    numbers = {"examples": budget.eval_examples, "length": budget.max_length, "measured": measured}
+    return HEAD.format(model=zero_shot.MODEL, **numbers)
+
+
+def page() -> str:
+    """The whole page."""
+    untrained = zero_shot.read()
+    return head(len(untrained)) + "".join(row(name, untrained) for name in names()) + probes()
 
 
 def row(name: str, untrained: Mapping[str, zero_shot.ZeroShot]) -> str:
@@ -120,8 +126,7 @@ def main() -> None:
     if options.zero_shot:
         zero_shot.measure()
     if options.out:
-        untrained = zero_shot.read()
-        options.out.write_text(head() + "".join(row(name, untrained) for name in names()) + probes(), encoding="utf-8")
+        options.out.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

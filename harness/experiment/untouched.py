@@ -77,7 +77,7 @@ def _read(document: Mapping[str, Any]) -> Evaluation:
 
 def _key(base: Base, data: TaskData, split: str, max_length: int, checkpoint: Path | None) -> str:
     examples = [dataclasses.asdict(example) for example in getattr(data, split)]
-    # A fresh head, and random weights, follow from the seed; the scale of an encoder's numbers, from the training split.
+    # The seed draws a fresh head and random weights; the scale of an encoder's numbers is that of the training split.
     drawn = base.spec.is_random or base.has_head
     scale = dataclasses.asdict(data.scale) if base.learns_number else None
     parts = {

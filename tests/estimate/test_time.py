@@ -151,7 +151,7 @@ def test_earlier_rows_of_the_same_cell_are_the_estimate_and_others_correct_it() 
     assert estimated(planned(), row(10.0), row(40.0), row(11.0)) == 11.0
     other = {"method_args": '{"r": 4}', "train_examples": 32}
     assert estimated(planned(), row(3 * _cold(32), **other)) == pytest.approx(3 * alone)
-    of_others = row(2 * _cold(16), method="full"), row(2 * _cold(16), method="bitfit", model="gemma3-270m")
+    of_others = row(2 * _cold(16), method="dora"), row(2 * _cold(16), method="ia3", model="gemma3-270m")
     assert estimated(planned(), of_others[0]) == pytest.approx(2 * alone)
     assert estimated(planned(), row(5 * _cold(32), **other), of_others[0]) == pytest.approx(5 * alone)
 
