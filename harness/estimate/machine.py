@@ -35,6 +35,8 @@ VARIABLE = "TUNEBENCH_FLOPS_PER_S"
 #: How long a measurement counts: a month, or a day where other work disturbed it.
 _QUIET_S, _DISTURBED_S = 30 * 86400.0, 86400.0
 _PATIENCE_S = 120.0
+#: How long one thread is measured where all together were disturbed.
+_PROBE_S = 1.0
 
 
 def flops_per_s(device: str, dtype: str) -> float | None:
@@ -108,7 +110,7 @@ def _peak(device: torch.device, dtype: torch.dtype) -> tuple[float, bool]:
         return peaks.flops_per_s, True
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    return max(peaks.flops_per_s, threads * measure_roofline(device, dtype).flops_per_s), False
+    return max(peaks.flops_per_s, threads * measure_roofline(device, dtype, _PROBE_S).flops_per_s), False
 
 
 if __name__ == "__main__":
