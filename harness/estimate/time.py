@@ -88,6 +88,8 @@ class Work:
     """Tokens of an answer; 0 where none is written."""
     longest: int
     """Tokens of the longest answer."""
+    speaks: bool = False
+    """Whether the latency is measured in writing tokens too, whatever the task asks."""
     networks: int = 1
     """Those whose latency is measured: two where a change can be folded into the weights."""
     probed: float = 0.0
@@ -102,12 +104,9 @@ class Work:
         training = self.steps * (_STEP_S + step_s)
         batches = math.ceil(self.scored / _READ_TOGETHER)
         reading = (self.scored * self.read + self.probed) * token_s + batches * (_BATCH_S + unpacking_s)
-        latency = _LATENCY_READ * token_s
-        writing = 0.0
-        if self.written:
-            passes = math.ceil(self.scored / _WRITTEN_TOGETHER) * self.longest
-            writing = self.scored * self.written * token_s + passes * pass_s
-            latency += _LATENCY_WRITTEN * pass_s
+        passes = math.ceil(self.scored / _WRITTEN_TOGETHER) * self.longest if self.written else 0
+        writing = self.scored * self.written * token_s + passes * pass_s
+        latency = _LATENCY_READ * token_s + (_LATENCY_WRITTEN * pass_s if self.speaks else 0.0)
         return _START_S + training + reading + writing + self.networks * latency
 
 
@@ -278,6 +277,7 @@ def _work(model: str, budget: Budget, texts: Texts, step: _Step, trains: bool) -
         scored=scored,
         written=written if texts.writes else 0.0,
         longest=longest,
+        speaks=not _is_encoder(model),
         networks=step.networks,
         probed=0.0 if _is_encoder(model) else sum(map(_probe_tokens, budget.probes)),
     )

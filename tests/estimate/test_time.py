@@ -68,9 +68,11 @@ def test_the_formula_by_hand() -> None:
     reading = 64 * 42 * TOKEN_S + 2 * 0.02
     latency = 256 * TOKEN_S
     assert WORK.seconds(PEAK) == pytest.approx(3.0 + 10 * (0.05 + 1.0) + reading + latency)
-    writes = dataclasses.replace(WORK, written=5)
-    added = 64 * 5 * TOKEN_S + 8 * ALONE_S + 46 * ALONE_S
-    assert writes.seconds(PEAK) - WORK.seconds(PEAK) == pytest.approx(added), "8 passes write a batch of 64"
+    speaks = dataclasses.replace(WORK, speaks=True)
+    assert speaks.seconds(PEAK) - WORK.seconds(PEAK) == pytest.approx(46 * ALONE_S)
+    writes = dataclasses.replace(speaks, written=5)
+    added = 64 * 5 * TOKEN_S + 8 * ALONE_S
+    assert writes.seconds(PEAK) - speaks.seconds(PEAK) == pytest.approx(added), "8 passes write a batch of 64"
     full = dataclasses.replace(writes, scored=65)
     assert full.seconds(PEAK) - writes.seconds(PEAK) == pytest.approx((42 + 5) * TOKEN_S + 0.02 + 8 * ALONE_S)
 
@@ -79,7 +81,7 @@ def test_what_moves_numbers_takes_time_too() -> None:
     extra_s = [dataclasses.replace(WORK, **more).seconds(PEAK) - WORK.seconds(PEAK)
                for more in ({"updated": 10**9}, {"unpacked": 10**9}, {"networks": 2})]  # fmt: skip
     assert extra_s == pytest.approx([10 * 0.7, 10 * 1.5 + 2 * 0.2, 256 * TOKEN_S])
-    writes = dataclasses.replace(WORK, written=5)
+    writes = dataclasses.replace(WORK, written=5, speaks=True)
     packed = dataclasses.replace(writes, unpacked=10**9)
     assert packed.seconds(PEAK) - writes.seconds(PEAK) == pytest.approx(10 * 1.5 + (2 + 8 + 46) * 0.2)
     both_ways = dataclasses.replace(writes, networks=2)
@@ -110,12 +112,13 @@ def test_the_work_of_a_trial_follows_its_budget_and_its_texts() -> None:
     assert work is not None and (work.steps, work.scored, work.written) == (2, 8 + 10, 10)
     assert work.step_flops == pytest.approx(0.52 * 10**12), "1.3 x (30 + 10) of 100 tokens"
     assert work.forward_flops == 2 * 134515008 and work.read == pytest.approx(39)
-    assert (work.longest, work.networks) == (24, 2), "LoRA can be merged"
+    assert (work.longest, work.networks, work.speaks) == (24, 2, True), "LoRA can be merged"
     plain = time.work_of(planned(method="full"))
     assert plain is not None and plain.networks == 1
     encoder = time.work_of(planned(model="minilm-l6-22m"))
     assert encoder is not None and encoder.forward_flops == 2 * (22713216 - 30522 * 384)
     assert encoder.read == pytest.approx(26) and encoder.step_flops == pytest.approx(0.26 * 10**12)
+    assert not encoder.speaks
     untrained = time.work_of(planned(method="baseline", learning_rate=None))
     assert untrained is not None and (untrained.steps, untrained.written) == (0, 20)
     long = time.work_of(planned(budget=Budget(max_length=16, max_new_tokens=4)))

@@ -26,7 +26,7 @@ def zero_shot(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def columns_of_page() -> dict[str, dict[str, str]]:
     lines = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8").splitlines()
-    header, _, *rows = (line.strip("| ").split(" | ") for line in lines if line.startswith("|"))
+    header = next(line.strip("| ").split(" | ") for line in lines if line.startswith("|"))
     rows = [re.split(r" \| ?", line[2:].removesuffix(" |")) for line in lines if line.startswith("| `")]
     return {row[0].strip("`"): dict(zip(header, row, strict=True)) for row in rows}
 
@@ -61,7 +61,8 @@ def made_up(module: ModuleType, task: str, score: str = "0.5", stderr: str = "0.
 
 @pytest.mark.parametrize(
     ("score", "stderr", "cell"),
-    [("0.5", "0.0125", "0.500 ± 0.013"), ("23.456", "1.25", "23.5 ± 1.2"), ("-0.02", "", "-0.020"), ("", "", "no value")],
+    [("0.5", "0.0125", "0.500 ± 0.013"), ("23.456", "1.25", "23.5 ± 1.2"), ("-0.02", "", "-0.020"),
+     ("", "", "no value")],
 )  # fmt: skip
 def test_a_score_as_a_cell(zero_shot: ModuleType, score: str, stderr: str, cell: str) -> None:
     assert str(made_up(zero_shot, "trec", score, stderr)) == cell
