@@ -33,7 +33,7 @@ def columns_of_page() -> dict[str, dict[str, str]]:
 
 def test_the_page_says_what_the_table_holds(zero_shot: ModuleType) -> None:
     table, page = zero_shot.read(), columns_of_page()
-    assert list(page) == names()
+    assert tuple(page) == tuple(names())
     assert {name: row["zero-shot"] for name, row in page.items() if row["zero-shot"]} == {
         name: str(row) for name, row in table.items()
     }
