@@ -1,16 +1,20 @@
-"""The tasks of the package as a table: split sizes, licence, and what a model gets that reads nothing.
+"""The tasks of the package as a table: split sizes, licence, and what a model gets that reads nothing or is untrained.
 
+    python benchmarks/tasks.py --zero-shot
     python benchmarks/tasks.py --out docs/tasks.md
 
 Sizes are counted by opening the data. A task whose data is not on this machine and comes from no package stands there
-without them.
+without them. The untrained model's scores come from ``zero_shot.csv``, to which ``--zero-shot`` adds what it lacks.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import zero_shot
 
 from harness.errors import InputError
 from harness.sources.fetch import HubSource, LocalSource
@@ -28,8 +32,13 @@ A number of inputs stands for a split; a plain one is drawn, one in italics is t
 the primary metric of a model that gives one answer to everything, the best one, or picks a choice at random. Tasks of
 the hub and those below `TUNEBENCH_DATA` have no sizes here where their data was not on the machine that made this page.
 
-| task | what | kind | train | validation | test | primary metric | reads nothing | source | licence of the data |
-|---|---|---|---|---|---|---|---|---|---|
+*Zero-shot* is the primary metric of `{model}` before any training, ± its standard error, on {examples} test examples
+(all of them where a split has fewer) with texts of at most {length} tokens. `python benchmarks/tasks.py --zero-shot`
+measures it where the data is on the machine and `benchmarks/zero_shot.csv` lacks it; {measured} tasks have it. Encoders
+have no such score: until it trains, the head that answers has random weights.
+
+| task | what | kind | train | validation | test | primary metric | reads nothing | zero-shot | source | data licence |
+|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -68,8 +77,21 @@ def source(spec: TaskSpec) -> str:
             return f"package `{getattr(other, 'package', '')}`"
 
 
-def row(name: str) -> str:
-    """One line of the table."""
+def head(measured: int) -> str:
+    """What stands above the table, and its first two lines; ``measured`` tasks have a zero-shot score."""
+    budget = zero_shot.BUDGET
+    numbers = {"examples": budget.eval_examples, "length": budget.max_length, "measured": measured}
+    return HEAD.format(model=zero_shot.MODEL, **numbers)
+
+
+def page() -> str:
+    """The whole page."""
+    untrained = zero_shot.read()
+    return head(len(untrained)) + "".join(row(name, untrained) for name in names()) + probes()
+
+
+def row(name: str, untrained: Mapping[str, zero_shot.ZeroShot]) -> str:
+    """One line of the table; ``untrained`` are the rows of the table of zero-shot scores, by task."""
     spec = load_spec(name)
     sizes, nothing = ["", "", ""], ""
     try:
@@ -87,16 +109,24 @@ def row(name: str) -> str:
         nothing = "" if trivial is None else f"{trivial:.3f}"
     kind = spec.kind.replace("_", " ")
     licence = spec.license.data if spec.license else ""
-    cells = [f"`{name}`", spec.description, kind, *sizes, f"`{spec.primary_metric}`", nothing, source(spec), licence]
+    score = str(untrained.get(name, ""))
+    metric = f"`{spec.primary_metric}`"
+    cells = [f"`{name}`", spec.description, kind, *sizes, metric, nothing, score, source(spec), licence]
     return f"| {' | '.join(cells)} |\n"
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page, or measure what the table of zero-shot scores lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="write the page there")
+    parser.add_argument("--zero-shot", action="store_true", help="measure what zero_shot.csv lacks")
     options = parser.parse_args()
-    options.out.write_text(HEAD + "".join(map(row, names())) + probes(), encoding="utf-8")
+    if not (options.out or options.zero_shot):
+        parser.error("one of --out and --zero-shot is needed")
+    if options.zero_shot:
+        zero_shot.measure()
+    if options.out:
+        options.out.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

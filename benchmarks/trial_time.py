@@ -1,9 +1,11 @@
-"""How good the estimate of time is: rows of tables on this machine against what would have been planned for them.
+"""How good the estimate of time is: what a plan says of a sweep's trials against what they took on this machine.
 
-    python benchmarks/trial_time.py results/quick/tables/trials.parquet [--peak 3.3e11]
+    python benchmarks/trial_time.py results/quick [--peak 3.3e11]
 
-Three ways: without any earlier row, with those of the other methods, and with all other rows. The share within a factor
-of 1.5 is what counts. ``--peak`` is the machine's FLOPs per second; without it, it is measured.
+The folder is that of a sweep with its tables. Three ways: without any earlier row, as a plan on a new machine; with the
+rows of the other methods; and with all other rows. The share within a factor of 1.5 is what counts. Rows marked with *
+shared the machine with other work for a while, and are counted apart, too. ``--peak`` is the machine's FLOPs per
+second; without it, it is measured.
 """
 
 from __future__ import annotations
@@ -16,70 +18,79 @@ from unittest import mock
 
 import pyarrow.parquet as pq
 
-from harness.estimate import machine, time
+from harness.errors import InputError
+from harness.estimate import machine, planned, time
+from harness.ledger.documents import read_plan
 from harness.sweeps.plan import Planned
-from harness.trial import Budget, Trial
 
 WITHIN = 1.5
 Row = Mapping[str, Any]
+#: What rows of a sweep may answer for another row, by the name of the way.
+WAYS: Mapping[str, Callable[[Row, Row], bool]] = {
+    "no rows": lambda _row, _other: False,
+    "other methods": lambda row, other: other["method"] != row["method"],
+    "all other rows": lambda row, other: other["trial_id"] != row["trial_id"],
+}
 
 
-def planned(row: Row) -> Planned:
-    """The row of a plan that the trial had; its FLOPs are those of a step at full length."""
-    names = [name for name in Budget.model_fields if row[name] is not None]
-    trial = Trial(
-        notebook=row["notebook"],
-        method=row["method"],
-        objective=row["objective"],
-        model=row["model"],
-        task=row["task"],
-        seed=row["seed"],
-        learning_rate=row["learning_rate"],
-        budget=Budget(**{name: row[name] for name in names}),
-        dtype=row["dtype"],
-        device=row["requested_device"],
-    )
-    return Planned(trial, None)
+def ended(folder: Path) -> list[tuple[Planned, Row]]:
+    """Each trial of the sweep in ``folder`` that ended well, as a plan knows it, and its row."""
+    table = folder / "tables" / "trials.parquet"
+    if not table.is_file():
+        raise InputError(f"{folder}: has no tables/trials.parquet; tunebench tables {folder} makes it")
+    plan = planned.judge(read_plan(folder), lambda _device: None).by_id
+    rows = [row for row in pq.read_table(table).to_pylist() if row["status"] == "ok"]
+    return [(plan[row["trial_id"]], row) for row in rows if row["trial_id"] in plan]
 
 
-def compare(rows: Sequence[Row], others: Callable[[Row, Row], bool], peak: time.PeakOf) -> list[float | None]:
-    """Estimated over real seconds of each row, from the rows that are ``others`` to it."""
+def compare(
+    trials: Sequence[tuple[Planned, Row]], others: Callable[[Row, Row], bool], peak: time.PeakOf
+) -> list[float | None]:
+    """Estimated over real seconds of each trial, from the rows that are ``others`` to its own."""
     answers: list[float | None] = []
-    for row in rows:
-        known = [other for other in rows if others(row, other)]
+    for trial, row in trials:
+        known = [other for _, other in trials if others(row, other)]
         with (
             mock.patch("platform.node", lambda row=row: row["hostname"]),
-            mock.patch.object(time, "work_of", lambda _planned, row=row: time.work_of_row(row)),
-            mock.patch.object(time, "_cell", id),
-        ):  # no row may answer for itself
-            seconds = time._Earlier(known, peak).seconds(planned(row))
+            mock.patch.object(time, "_cell", id),  # no row may answer for one of its own cell
+        ):
+            seconds = time.estimated(trial, known, peak)
         answers.append(None if seconds is None else seconds / row["duration_s"])
     return answers
+
+
+def is_disturbed(row: Row) -> bool:
+    """Whether the trial shared the machine."""
+    return bool(row["disturbed"] or row["concurrent_trials"])
+
+
+def share(ratios: Sequence[float | None]) -> str:
+    """How many of ``ratios`` are within the factor."""
+    known = [ratio for ratio in ratios if ratio is not None]
+    hits = sum(1 / WITHIN <= ratio <= WITHIN for ratio in known)
+    return f"{hits} of {len(known)} within a factor of {WITHIN}, {len(ratios) - len(known)} without estimate"
 
 
 def main() -> None:
     """Print a line for each row and the shares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("tables", nargs="+", type=Path)
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--peak", type=float)
     given = parser.parse_args()
-    rows = [row for file in given.tables for row in pq.read_table(file).to_pylist() if row["status"] == "ok"]
+    try:
+        trials = ended(given.folder)
+    except InputError as error:
+        parser.error(str(error))
     peak = (lambda *_: given.peak) if given.peak else machine.flops_per_s
-    ways = {
-        "no rows": lambda _row, _other: False,
-        "other methods": lambda row, other: other["method"] != row["method"],
-        "all other rows": lambda row, other: other["trial_id"] != row["trial_id"],
-    }
-    answers = {name: compare(rows, others, peak) for name, others in ways.items()}
-    for number, row in enumerate(rows):
-        shown = "  ".join(f"{ratios[number]:.2f}" if ratios[number] else "-" for ratios in answers.values())
-        print(f"{row['method']:14} {row['model']:14} {row['task']:16} {row['duration_s']:7.1f} s  {shown}")
+    answers = {name: compare(trials, others, peak) for name, others in WAYS.items()}
+    print(f"{'method':14} {'model':14} {'task':16} {'took':>8}   estimated over real: {', '.join(WAYS)}")
+    for (_, row), *ratios in zip(trials, *answers.values(), strict=True):
+        shown = "  ".join("   -" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+        mark = "*" if is_disturbed(row) else " "
+        print(f"{row['method']:14} {row['model']:14} {row['task']:16} {row['duration_s']:6.1f} s {mark} {shown}")
     for name, ratios in answers.items():
-        known = [ratio for ratio in ratios if ratio is not None]
-        hits = sum(1 / WITHIN <= ratio <= WITHIN for ratio in known)
-        print(
-            f"{name}: {hits} of {len(known)} within a factor of {WITHIN}, {len(ratios) - len(known)} without estimate"
-        )
+        quiet = [ratio for (_, row), ratio in zip(trials, ratios, strict=True) if not is_disturbed(row)]
+        print(f"{name}: {share(ratios)}; undisturbed: {share(quiet)}")
 
 
 if __name__ == "__main__":

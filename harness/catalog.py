@@ -66,6 +66,8 @@ class Method:
     """Trials whose artefact it starts from; planned by themselves, and shared between children."""
     shards: bool = False
     """Several processes can train it together, each with a part of every layer."""
+    merges: bool = False
+    """Its change can be folded into the weights, with most of its arguments; its latency is measured both ways."""
     file: str | None = None
     """The user's own Python file with ``apply``; None: the package's."""
     function: str | None = None
@@ -183,6 +185,7 @@ METHODS = _methods(
         "low-rank update BA beside frozen linear layers; can be merged",
         "Hu et al. 2021, arXiv:2106.09685",
         "methods/lora",
+        merges=True,
         shards=True,
     ),
     Method(
@@ -190,12 +193,14 @@ METHODS = _methods(
         "LoRA on the direction of each matrix, a vector of its own for the magnitude",
         "Liu et al. 2024, arXiv:2402.09353",
         "methods/dora",
+        merges=True,
     ),
     Method(
         "ia3",
         "vectors that rescale keys, values and inner activations",
         "Liu et al. 2022, arXiv:2205.05638",
         "methods/ia3",
+        merges=True,
     ),
     Method(
         "qlora",
@@ -211,12 +216,14 @@ METHODS = _methods(
         objectives=("classification", "regression", "sft"),
         objectives_because="its scales learn from the logits of a full fine-tune, so a loss of its own has no say",
         parents=(Parent("full", method="full"),),
+        merges=True,
     ),
     Method(
         "peft",
         "any other method of PEFT by its type: AdaLoRA, LN tuning, OFT, VeRA, LoKr, MiSS and more",
         "Mangrulkar et al. 2022, github.com/huggingface/peft",
         "methods/peft",
+        merges=True,
     ),
 )
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,16 @@ LOG_FILE = "log.txt"
 
 #: In the folder of a checkpoint: what ``sha256sum -c`` reads.
 CHECKSUMS_FILE = "SHA256SUMS"
+
+
+def source_digest(rooms: Iterable[str]) -> str:
+    """The SHA-256 of the source of some rooms of the package, such as 'models', with all below them."""
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for room in rooms:
+        for file in sorted((package / room).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def part_of(path: Path) -> Path:

@@ -1,4 +1,9 @@
-"""This machine's speed for an estimate of time, measured once in a process of its own: planning imports no torch."""
+"""This machine's speed for an estimate of time, measured once in a process of its own: planning imports no torch.
+
+It is the peak that trials measure too (:mod:`harness.measure.roofline`), for as many threads as a trial started here
+would have. Where others have the processors meanwhile, the threads of a product wait for one another, and what is
+measured may be a tenth of the peak: then it is the peak of one thread, which finds undisturbed moments, times threads.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +16,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import InputError
 from harness.files import write_atomically
 from harness.processes.tied import tied
 from harness.sources import cache
 
+if TYPE_CHECKING:
+    import torch
+
 #: Raised when what is measured changes; older files are not read then.
-VERSION = 1
+VERSION = 2
 
 #: This environment variable has the speed of the machine that trials will run on, and overrules the measurement.
 VARIABLE = "TUNEBENCH_FLOPS_PER_S"
@@ -26,6 +35,8 @@ VARIABLE = "TUNEBENCH_FLOPS_PER_S"
 #: How long a measurement counts: a month, or a day where other work disturbed it.
 _QUIET_S, _DISTURBED_S = 30 * 86400.0, 86400.0
 _PATIENCE_S = 120.0
+#: How long one thread is measured where all together were disturbed.
+_PROBE_S = 1.0
 
 
 def flops_per_s(device: str, dtype: str) -> float | None:
@@ -58,8 +69,13 @@ def _number(text: str) -> float:
 
 
 def _file(device: str, dtype: str) -> Path:
-    name = f"v{VERSION}_{platform.node()}_{device.replace(':', '-')}_{dtype}.json"
+    name = f"v{VERSION}_{platform.node()}_{device.replace(':', '-')}_{_threads()}_{dtype}.json"
     return cache.root() / "machine" / name
+
+
+def _threads() -> str:
+    """How many threads a trial would compute with, as far as the environment says."""
+    return os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count())
 
 
 def _measured(device: str, dtype: str) -> dict[str, float | bool] | None:
@@ -76,12 +92,25 @@ def main() -> None:
     """Measure for the device and number format on the command line, and print the result as JSON."""
     import torch
 
-    from harness.measure.roofline import measure_roofline
     from harness.models.load import pick_device
 
     device, dtype = sys.argv[1:]
-    peaks = measure_roofline(pick_device(device), getattr(torch, dtype))
-    print(json.dumps({"flops_per_s": peaks.flops_per_s, "undisturbed": peaks.undisturbed}))
+    peak, undisturbed = _peak(pick_device(device), getattr(torch, dtype))
+    print(json.dumps({"flops_per_s": peak, "undisturbed": undisturbed}))
+
+
+def _peak(device: torch.device, dtype: torch.dtype) -> tuple[float, bool]:
+    """FLOPs per second, and whether all threads were measured at once, with the processors to themselves."""
+    import torch
+
+    from harness.measure.roofline import measure_roofline, roofline
+
+    peaks = roofline(device, dtype)
+    if peaks.undisturbed:
+        return peaks.flops_per_s, True
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return max(peaks.flops_per_s, threads * measure_roofline(device, dtype, _PROBE_S).flops_per_s), False
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from harness import catalog
 from harness.errors import InputError
 from harness.estimate.fits import GB, parse_bytes
 from harness.estimate.limit import MemoryLimit, limit_of
-from harness.files import write_atomically
+from harness.files import source_digest, write_atomically
 from harness.processes.tied import tied
 from harness.sources import cache
 from harness.sweeps.plan import Plan, Planned
@@ -68,6 +68,10 @@ class Step(NamedTuple):
     """Its peak."""
     flops: int
     """Operations of a whole batch at the full length, forward and backward."""
+    updated_params: int = 0
+    """Parameters that train."""
+    unpacked_params: int = 0
+    """Weights that are kept in fewer bits than they are computed with."""
 
 
 #: The step of a setting; None where it cannot be traced; a text says why the method refuses its arguments.
@@ -149,7 +153,7 @@ def judge(plan: Plan, limit: LimitOf = limit_of, estimator: Estimator | None = N
                 refused.append(estimate)
             else:
                 if estimate is not None:
-                    row = replace(row, estimated_bytes=estimate.bytes, estimated_flops=estimate.flops)
+                    row = _with(row, estimate)
                 row = replace(row, reason=_lost_parent(row, skipped) or _too_large(row, limit))
         if row.reason is not None:
             skipped.add(row.trial_id)
@@ -170,6 +174,16 @@ def limits(memory: str | None = None, *, force: bool = False, elsewhere: bool = 
     if given is None and not elsewhere and not force:
         return limit_of
     return lambda device: None if force else given
+
+
+def _with(row: Planned, step: Step) -> Planned:
+    return replace(
+        row,
+        estimated_bytes=step.bytes,
+        estimated_flops=step.flops,
+        updated_params=step.updated_params,
+        unpacked_params=step.unpacked_params,
+    )
 
 
 def _too_large(row: Planned, limit: LimitOf) -> str | None:
@@ -256,7 +270,7 @@ def _cached(file: Path) -> list[Peak]:
 
 
 def _peak(answer: Any) -> Peak:
-    """A step as JSON writes it: [bytes, FLOPs]."""
+    """A step as JSON writes it: a list."""
     return Step(*answer) if isinstance(answer, list) else answer
 
 
@@ -289,12 +303,7 @@ def _shape(model: str) -> str:
 @once
 def _code() -> list[str]:
     """Versions of the libraries, and a digest of the rooms that estimate."""
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for room in _ROOMS:
-        for file in sorted((package / room).glob("*.py")):
-            digest.update(file.read_bytes())
-    return [*map(_version, _LIBRARIES), digest.hexdigest()]
+    return [*map(_version, _LIBRARIES), source_digest(_ROOMS)]
 
 
 def _version(library: str) -> str:

@@ -1,10 +1,12 @@
 """The time of a trial before it runs: from its FLOPs, this machine's speed, and what earlier rows on it took.
 
 A trial starts, trains, answers the validation and the test split and what probes ask, and measures its latency. Matrix
-products run at a share of the measured peak, writing a token has to read every weight once, and a step of any size
-costs a little. The shares are those of ``sweeps/quick.yaml`` on two cores (benchmarks/trial_time.py); what this misses
-on a machine, its own rows correct: an estimate is multiplied by what rows like it took over what was estimated for
-them, those of the same method before those of the same model and task.
+products run at a share of the measured peak. What moves numbers instead is counted in the operations that the peak
+does meanwhile: an update reads and writes a parameter, its gradient and its states; weights of fewer bits are unpacked
+in every pass; and a pass that writes one more token has to read every weight. A step of any size costs a little. The
+constants are those of ``sweeps/quick.yaml`` on two cores (benchmarks/trial_time.py); what this misses on a machine, its
+own rows correct: an estimate is multiplied by what rows like it took over what was estimated for them, those of the
+same method before those of the same model and task, and undisturbed ones before others.
 
 Without rows of the same cell there is no estimate where a step is more than one pass over the batch
 (:data:`harness.estimate.planned.ONE_PASS`). What is planned later takes as long as the planned trials of its cell.
@@ -20,21 +22,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import catalog
 from harness.errors import InputError
 from harness.estimate import machine
+from harness.estimate.unpacked import unpacked_params
 from harness.sweeps.plan import Later, Plan, Planned
 from harness.trial import Budget, Trial
 
-#: Share of the peak in training and reading; in writing tokens side by side; and in writing one text alone, which waits
-#: for the weights.
-_READING, _WRITING, _ALONE = 0.42, 0.13, 0.02
-#: Seconds that any step costs, that any batch of answers costs, and of a start: kernel, libraries, checkpoint.
-_STEP_S, _BATCH_S, _START_S = 0.05, 0.02, 4.5
-#: Texts that are answered side by side, tokens that the latency is measured on (read, written), and characters a token.
-_SIDE_BY_SIDE, _LATENCY_READ, _LATENCY_WRITTEN, _CHARACTERS = 32, 256, 48, 4
+#: Share of the peak in training and reading, and in writing one text alone, which waits for the weights.
+_READING, _ALONE = 0.42, 0.016
+#: Operations of the peak in the time of one parameter's update; of unpacking a weight in a step, and in another pass.
+_UPDATING, _UNPACKING_TO_TRAIN, _UNPACKING = 700, 1500, 200
+#: Seconds that any step costs, that any batch of answers costs, and of a start: kernel, checkpoint, saved and reloaded.
+_STEP_S, _BATCH_S, _START_S = 0.05, 0.02, 3.0
+#: Texts that are read and written side by side.
+_READ_TOGETHER, _WRITTEN_TOGETHER = 32, 64
+#: Tokens that the latency is measured on (read, written), and characters a token.
+_LATENCY_READ, _LATENCY_WRITTEN, _CHARACTERS = 256, 46, 4
 #: A batch is as long as its longest text.
 _PADDED = 1.3
 
@@ -56,7 +62,9 @@ class Texts:
     scored: Sequence[int]
     """Examples of validation and test."""
     writes: bool
-    """Whether an answer is written token by token."""
+    """Whether an answer is written token by token …"""
+    longest: int
+    """… and the tokens that the task allows it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,10 @@ class Work:
     steps: int
     step_flops: float
     """Of an average step, with texts as long as they are."""
+    updated: int
+    """Parameters that a step updates."""
+    unpacked: float
+    """Weights that every pass unpacks from fewer bits."""
     forward_flops: float
     """Of one token through the network."""
     read: float
@@ -74,24 +86,39 @@ class Work:
     """Examples of both splits."""
     written: float
     """Tokens of an answer; 0 where none is written."""
+    longest: int
+    """Tokens of the longest answer."""
+    speaks: bool = False
+    """Whether the latency is measured in writing tokens too, whatever the task asks."""
+    networks: int = 1
+    """Those whose latency is measured: two where a change can be folded into the weights."""
     probed: float = 0.0
     """Tokens of all that the probes ask after training. The untouched base is asked once for all trials."""
 
     def seconds(self, peak: float) -> float:
         """The time at ``peak`` FLOPs per second."""
-        training = self.steps * (_STEP_S + self.step_flops / (_READING * peak))
-        token = self.forward_flops / peak
-        batches = math.ceil(self.scored / _SIDE_BY_SIDE)
-        reading = (self.scored * self.read + self.probed) * token / _READING + batches * _BATCH_S
-        writing = self.written * token * (batches / _ALONE + self.scored / _WRITING)
-        latency = _LATENCY_READ * token / _READING + (_LATENCY_WRITTEN * token / _ALONE if self.written else 0.0)
-        return _START_S + training + reading + writing + latency
+        step_s = (self.step_flops / _READING + _UPDATING * self.updated + _UNPACKING_TO_TRAIN * self.unpacked) / peak
+        token_s = self.forward_flops / peak / _READING
+        unpacking_s = _UNPACKING * self.unpacked / peak
+        pass_s = self.forward_flops / peak / _ALONE + unpacking_s
+        training = self.steps * (_STEP_S + step_s)
+        batches = math.ceil(self.scored / _READ_TOGETHER)
+        reading = (self.scored * self.read + self.probed) * token_s + batches * (_BATCH_S + unpacking_s)
+        passes = math.ceil(self.scored / _WRITTEN_TOGETHER) * self.longest if self.written else 0
+        writing = self.scored * self.written * token_s + passes * pass_s
+        latency = _LATENCY_READ * token_s + (_LATENCY_WRITTEN * pass_s if self.speaks else 0.0)
+        return _START_S + training + reading + writing + self.networks * latency
 
 
 def judge(plan: Plan, rows: Iterable[Mapping[str, Any]] = (), peak_of: PeakOf = machine.flops_per_s) -> Plan:
     """``plan`` with the estimated seconds of each trial that can run; ``rows`` are earlier ones, of any machine."""
     earlier = _Earlier(rows, peak_of)
     return replace(plan, rows=tuple(replace(row, estimated_s=earlier.seconds(row)) for row in plan.rows))
+
+
+def estimated(planned: Planned, rows: Iterable[Mapping[str, Any]], peak_of: PeakOf) -> float | None:
+    """Seconds of one trial, as :func:`judge` gives them."""
+    return _Earlier(rows, peak_of).seconds(planned)
 
 
 def total_s(plan: Plan) -> tuple[float, int]:
@@ -122,45 +149,59 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+class _Rows:
+    """What some rows took: those of each cell, and over what is estimated for them, those that are alike."""
+
+    def __init__(self) -> None:
+        self._took: dict[tuple[Any, ...], list[float]] = {}
+        self._ratios: dict[tuple[str, ...], list[float]] = {}
+
+    def add(self, row: Mapping[str, Any], estimated_s: float | None) -> None:
+        """Count a row, for which ``estimated_s`` is estimated without any row."""
+        self._took.setdefault(_cell(row), []).append(row["duration_s"])
+        if estimated_s is not None:
+            for names in _LIKE:
+                self._ratios.setdefault(_key(row, names), []).append(row["duration_s"] / estimated_s)
+
+    def seconds(self, facts: Mapping[str, Any], estimated_s: float | None) -> float | None:
+        """What a trial with ``facts`` takes by these rows; None where they say nothing of it."""
+        if (same := self._took.get(_cell(facts))) is not None:
+            return statistics.median(same)
+        if estimated_s is not None:
+            for names in _LIKE:
+                if ratios := self._ratios.get(_key(facts, names)):
+                    return statistics.median(ratios) * estimated_s
+        return None
+
+
 class _Earlier:
-    """What rows on this machine took, over what is estimated for them."""
+    """What rows on this machine took, over what is estimated for them.
+
+    Rows that had the machine to themselves come first: the others tell how busy it was.
+    """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]], peak_of: PeakOf) -> None:
         self._peak_of = peak_of
-        self._ratios: dict[tuple[str, ...], list[float]] = {}
-        self._took: dict[tuple[Any, ...], list[float]] = {}
+        self._quiet, self._disturbed = _Rows(), _Rows()
         for row in rows:
             if row.get("status") == "ok" and row.get("hostname") == platform.node() and row.get("duration_s"):
-                self._add(row)
-
-    def _add(self, row: Mapping[str, Any]) -> None:
-        self._took.setdefault(_cell(row), []).append(row["duration_s"])
-        peak = self._peak_of(str(row.get("requested_device") or "auto"), str(row.get("dtype")))
-        work = work_of_row(row)
-        if work is None or peak is None:
-            return
-        for names in _LIKE:
-            key = tuple(str(row.get(name)) for name in names)
-            self._ratios.setdefault((str(len(names)), *key), []).append(row["duration_s"] / work.seconds(peak))
+                device, dtype = str(row.get("requested_device") or "auto"), str(row.get("dtype"))
+                shared = row.get("disturbed") or row.get("concurrent_trials")
+                (self._disturbed if shared else self._quiet).add(row, self._alone(work_of_row(row), device, dtype))
 
     def seconds(self, planned: Planned) -> float | None:
         """The estimate for a row of a plan; None for a skipped one, and where too little is known."""
         trial = planned.trial
         if planned.reason is not None:
             return None
-        facts = _facts(trial)
-        if (same := self._took.get(_cell(facts))) is not None:
-            return statistics.median(same)
-        work = work_of(planned)
-        peak = self._peak_of(trial.device, trial.dtype) if work is not None else None
-        return None if work is None or peak is None else self._ratio(facts) * work.seconds(peak)
+        facts, alone = _facts(trial), self._alone(work_of(planned), trial.device, trial.dtype)
+        by_rows = (rows.seconds(facts, alone) for rows in (self._quiet, self._disturbed))
+        return next((seconds for seconds in by_rows if seconds is not None), alone)
 
-    def _ratio(self, facts: Mapping[str, Any]) -> float:
-        for names in _LIKE:
-            ratios = self._ratios.get((str(len(names)), *(str(facts[name]) for name in names)))
-            if ratios:
-                return statistics.median(ratios)
-        return 1.0
+    def _alone(self, work: Work | None, device: str, dtype: str) -> float | None:
+        """The estimate without any row; None where the work or the machine's peak is not known."""
+        peak = None if work is None else self._peak_of(device, dtype)
+        return None if work is None or peak is None else work.seconds(peak)
 
 
 def work_of(planned: Planned) -> Work | None:
@@ -177,8 +218,9 @@ def work_of(planned: Planned) -> Work | None:
         return None
     learnt = texts.by_head if _is_encoder(trial.address("model")) else texts.prompt + texts.answer
     slots = min(1.0, _PADDED * learnt / trial.budget.max_length)
-    step_flops = slots * (planned.estimated_flops or 0)
-    return _work(trial.address("model"), trial.budget, texts, step_flops, trains)
+    flops, networks = slots * (planned.estimated_flops or 0), _networks(trial.method)
+    step = _Step(flops, planned.updated_params, planned.unpacked_params, networks)
+    return _work(trial.address("model"), trial.budget, texts, step, trains)
 
 
 def work_of_row(row: Mapping[str, Any]) -> Work | None:
@@ -191,26 +233,52 @@ def work_of_row(row: Mapping[str, Any]) -> Work | None:
         asked = tuple(row["probes"].split(", ")) if row.get("probes") else ()
         budget = Budget(**{name: row[name] for name in names}, probes=asked)
         texts = _texts(row["task"])
-        return None if texts is None else _work(row["model"], budget, texts, row.get("train_flops") or 0.0, trains)
+        return None if texts is None else _work(row["model"], budget, texts, _step_of_row(row), trains)
     except (InputError, ValueError, LookupError):  # an own model or task, or a row of another version
         return None
 
 
-def _work(model: str, budget: Budget, texts: Texts, step_flops: float, trains: bool) -> Work | None:
+class _Step(NamedTuple):
+    """What a training step does; of :class:`Work`."""
+
+    flops: float
+    updated: int
+    unpacked: int
+    networks: int
+
+
+def _networks(method: str) -> int:
+    return 2 if catalog.method_of_row(method).merges else 1
+
+
+def _step_of_row(row: Mapping[str, Any]) -> _Step:
+    total, stored = row.get("total_params"), row.get("weights_bytes")
+    unpacked = unpacked_params(total, stored, row["dtype"]) if total and stored else 0
+    updated = row.get("trainable_params") or 0
+    return _Step(row.get("train_flops") or 0.0, updated, unpacked, _networks(row["method"]))
+
+
+def _work(model: str, budget: Budget, texts: Texts, step: _Step, trains: bool) -> Work | None:
     forward_flops = _forward_flops(model)
     if forward_flops is None:
         return None
     most = budget.eval_examples
     scored = sum(size if most is None else min(size, most) for size in texts.scored)
-    # What was not trained to stop writes on to the end.
-    written = min(texts.answer if trains else 2 * texts.answer, budget.max_new_tokens or math.inf)
+    longest = min(texts.longest, budget.max_new_tokens or texts.longest)
+    # What was not trained to stop writes on.
+    written = min(texts.answer if trains else 2 * texts.answer, longest)
     return Work(
         steps=budget.train_steps if trains else 0,
-        step_flops=step_flops,
+        step_flops=step.flops,
+        updated=step.updated,
+        unpacked=step.unpacked,
         forward_flops=forward_flops,
         read=min(_PADDED * (texts.by_head if _is_encoder(model) else texts.prompt), budget.max_length),
         scored=scored,
         written=written if texts.writes else 0.0,
+        longest=longest,
+        speaks=not _is_encoder(model),
+        networks=step.networks,
         probed=0.0 if _is_encoder(model) else sum(map(_probe_tokens, budget.probes)),
     )
 
@@ -257,6 +325,7 @@ def _texts(task: str) -> Texts | None:
         answer=0.0 if spec.is_corpus else _tokens(example.completion for example in some),
         scored=(len(loaded.validation), len(loaded.test)),
         writes=spec.kind in ("generation", "preference"),
+        longest=spec.max_new_tokens,
     )
 
 
@@ -278,6 +347,10 @@ def _probe_tokens(name: str) -> float:
 def _tokens(texts: Iterable[str]) -> float:
     """Tokens of an average text."""
     return statistics.fmean(map(len, texts)) / _CHARACTERS
+
+
+def _key(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    return str(len(names)), *(str(row.get(name)) for name in names)
 
 
 def _facts(trial: Trial) -> dict[str, Any]:

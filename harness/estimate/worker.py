@@ -10,11 +10,14 @@ from typing import Any
 
 from harness import methods
 from harness.estimate.start import quick_start
+from harness.estimate.unpacked import unpacked_params
 from harness.execution import Execution
 
 
-def step_of(setting: Mapping[str, Any]) -> tuple[int, int] | str | None:
-    """Peak bytes and FLOPs of a training step; None without an estimate; why, where the method refuses arguments.
+def step_of(setting: Mapping[str, Any]) -> tuple[int, ...] | str | None:
+    """The fields of a :class:`harness.estimate.planned.Step`.
+
+    None for what cannot be traced; why, where the method refuses its arguments.
 
     Arguments that only the method's notebook takes, such as how much of a spectrum to draw, are left out.
     """
@@ -44,7 +47,8 @@ def step_of(setting: Mapping[str, Any]) -> tuple[int, int] | str | None:
         # Any library may refuse any combination in any way. A plan without an estimate is right; one that ends here
         # is not.
         return None
-    return step.total_bytes, step.flops
+    unpacked = unpacked_params(step.total_params, step.weights_bytes, step.dtype)
+    return step.total_bytes, step.flops, step.trainable_params, unpacked
 
 
 def main() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness import catalog, methods, objectives
-from harness.experiment import Experiment, alignment
+from harness.experiment import Experiment, alignment, untouched
 from harness.methods import load
 from harness.models.load import Base
 from harness.networks.tuned import Tuned
 from harness.objectives.reward import scorer
 from harness.tasks.answer_display import SHOWN_ANSWERS, first_reference, html_lines, html_table, shortened
-from harness.tasks.evaluate import Evaluation, evaluate
+from harness.tasks.evaluate import Evaluation
 from harness.tasks.metrics import Score
 from harness.training.rollouts import Reference, Reward
 from harness.training.trainer import Settings
@@ -74,9 +75,9 @@ class Comparison:
         self._tuned = run.applied()
         self._reference = _ReferenceOnDisk(self._tuned)
         self._judge = _Judge(run, judge)
-        self.before = evaluate(load_parent(run, "sft", opponent), run.data, "test", run.budget.max_length)
+        self.before = self._once("sft", opponent, partial(load_parent, run, "sft", opponent))
         run.add_scores("base", self._mean_reward(self.before))
-        of_pairs = evaluate(self._judge.network(), run.data, "test", run.budget.max_length).primary
+        of_pairs = self._once("reward", judge, self._judge.network).primary
         run.add_scores("test", dataclasses.replace(of_pairs, metric="reward_accuracy"))
         self.release_judge()
 
@@ -121,6 +122,11 @@ class Comparison:
         """The same for Jupyter."""
         rows = self._answers()
         return html_lines(self._scores()) + (html_table(_SIDES, rows) if rows else "")
+
+    def _once(self, objective: str, folder: str | Path, network: Callable[[], Tuned]) -> Evaluation:
+        """What a parent answers on test; it is evaluated for the first of the trials that share it."""
+        base, length = _base(self._run, objective), self._run.budget.max_length
+        return untouched.evaluation(base, self._run.data, "test", length, network, Path(folder))
 
     def _scores(self) -> list[str]:
         recorded = self._run.scores

@@ -27,7 +27,7 @@ import torch
 
 from harness import catalog, methods, objectives
 from harness.execution import Execution, of_trial
-from harness.experiment import quiet, rows
+from harness.experiment import quiet, rows, untouched
 from harness.experiment.parallel import launch
 from harness.experiment.probes import Probes
 from harness.experiment.stored import StoredBytes
@@ -189,6 +189,17 @@ class Experiment:
             self.evaluations |= evaluate_splits(self.applied(), self.data, names, self._max_length)
         self.eval_s = (self.eval_s or 0.0) + time.perf_counter() - start
         return self.evaluations[names[-1]]
+
+    def evaluate_base(self, split: str = "test") -> Evaluation:
+        """What the untouched base answers, from the cache if another trial asked it: it is no part of the record.
+
+        Call it before :meth:`apply`, so that the two networks are not in memory together.
+        """
+        self._tell("evaluate the base")
+        try:
+            return untouched.evaluation(self.base, self.data, split, self._max_length)
+        finally:
+            untouched.release(self.base.device)
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[Peak]:

@@ -10,32 +10,23 @@ itself, so how hard it is does not count.
 from __future__ import annotations
 
 import dataclasses
-import gc
-import hashlib
-import json
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from functools import cache as once
 from typing import Any
 
-import torch
-import transformers
-
 from harness import methods
-from harness.measure.environment import accelerator
+from harness.experiment import untouched
 from harness.models.load import Base
 from harness.networks.tuned import Tuned
-from harness.sources import cache
 from harness.tasks import data as tasks
 from harness.tasks.evaluate import evaluate
 from harness.tasks.metrics import Score, mean_score
 from harness.tasks.probes import SUITES, Suite, check
 from harness.tasks.spec import TaskSpec, load_spec
-from harness.trial import PROTOCOL_VERSION, Budget
+from harness.trial import Budget
 
 #: The scores of each task that was asked, by its name, the primary metric first.
 Answers = dict[str, list[Score]]
-#: File of a cached :data:`Answers`.
-_FILE = "scores.json"
 
 
 class Probes:
@@ -65,9 +56,8 @@ class Probes:
         """Ask the untouched base, unless an earlier trial with the same base did: its answers are in the cache."""
         for suite in self._suites:
             self._before[suite.name] = self._of_base(suite)
-        if self._suites and self._base.device.type == "cuda":
-            gc.collect()  # networks hold themselves by their hooks
-            torch.cuda.empty_cache()  # what is measured from here on is the trial's own
+        if self._suites:
+            untouched.release(self._base.device)
 
     def after(self, tuned: Tuned) -> None:
         """Ask the trial's model, once."""
@@ -138,14 +128,15 @@ class Probes:
         }
 
     def _of_base(self, suite: Suite) -> Answers:
-        def ask(folder: Path) -> None:
-            answers = self._answers(suite, methods.apply("baseline", self._base))
-            document = {task: [dataclasses.asdict(score) for score in several] for task, several in answers.items()}
-            (folder / _FILE).write_text(json.dumps(document), encoding="utf-8")
+        @once
+        def network() -> Tuned:
+            return methods.apply("baseline", self._base)
 
-        folder = cache.build_once(cache.root() / "probes" / f"{suite.name}-{_key(suite, self._base)}", ask)
-        document = json.loads((folder / _FILE).read_bytes())
-        return {task: [Score(**score) for score in several] for task, several in document.items()}
+        asked = {task: self._task(suite, task) for task in suite.tasks}
+        return {
+            task: list(untouched.evaluation(self._base, data, "test", suite.max_length, network).scores)
+            for task, data in asked.items()
+        }
 
 
 def change(before: Score, after: Score, clusters: Sequence[str] | None = None) -> Score:
@@ -177,15 +168,3 @@ def _unable(base: Base) -> str | None:
     if base.kind != "decoder":
         return f"the probes ask language models, and '{base.spec.name}' is {base.kind}"
     return "a model with one number as its output predicts no text" if base.scalar else None
-
-
-def _key(suite: Suite, base: Base) -> str:
-    """Digits that follow from everything that the base's answers depend on."""
-    parts = {
-        "suite": dataclasses.asdict(suite),
-        "tasks": {task: load_spec(task).full_version() for task in suite.tasks},
-        "model": [base.spec.address, base.spec.revision(), str(base.dtype)],
-        "device": [str(base.device), accelerator(base.device), torch.get_num_threads()],
-        "versions": [PROTOCOL_VERSION, torch.__version__, transformers.__version__],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -28,6 +28,10 @@ class Planned:
     """Peak memory of a training step (:mod:`harness.estimate.planned`); None if it was not estimated."""
     estimated_flops: int | None = None
     """Operations of a training step at the budget's full length; None if they were not estimated."""
+    updated_params: int = 0
+    """Parameters that a training step updates, as far as they were estimated."""
+    unpacked_params: int = 0
+    """Weights that every pass unpacks from fewer bits, as far as they were estimated."""
     estimated_s: float | None = None
     """Seconds of the trial (:mod:`harness.estimate.time`); None if they were not estimated."""
 

@@ -145,11 +145,14 @@ def test_a_plan_keeps_the_states_in_the_weights_format_and_leaves_out_what_the_m
 
     def one(*args: Any, **settings: Any) -> Namespace:
         asked.append((args, settings))
-        return Namespace(total_bytes=77, flops=5)
+        return Namespace(
+            total_bytes=77, flops=5, trainable_params=3, total_params=100, weights_bytes=365, dtype="float32"
+        )
 
     monkeypatch.setattr(estimates, "estimate", one)
     setting = {"model": "m", "method": "lora", "method_args": '{"r": 4, "spectrum": 3}', "batch_size": 2, "length": 9}
-    assert worker.step_of({**setting, "dtype": "float32", "labels": 5, "execution": '{"loss":"chunked"}'}) == (77, 5)
+    step = worker.step_of({**setting, "dtype": "float32", "labels": 5, "execution": '{"loss":"chunked"}'})
+    assert step == (77, 5, 3, 10)
     sizes: dict[str, Any] = {"batch_size": 2, "length": 9, "dtype": "float32", "optimizer_dtype": None, "labels": 5}
     sizes["execution"] = Execution(loss="chunked")
     assert asked == [(("m", "lora", {"r": 4}), sizes)]

@@ -83,6 +83,14 @@ def test_rows_that_share_a_setting_are_estimated_once_and_the_next_plan_asks_for
     assert again.asked == []
 
 
+def test_a_row_has_what_its_step_does(made: Callable[..., Plan]) -> None:
+    def estimator(settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
+        return dict.fromkeys(settings, planned.Step(7, 5, 3, 2))
+
+    for row in (*planned.judge(made(), at(GB), estimator).rows, *planned.judge(made(), at(GB), Stub()).rows):
+        assert (row.estimated_bytes, row.estimated_flops, row.updated_params, row.unpacked_params) == (7, 5, 3, 2)
+
+
 @pytest.mark.parametrize(("size", "skipped"), [(2 * GB, 0), (2 * GB - 1, 6)])
 def test_what_does_not_fit_is_skipped_with_the_estimate_and_the_limit(
     made: Callable[..., Plan], size: int, skipped: int
@@ -194,7 +202,7 @@ def test_the_process_traces_what_can_be_traced_and_says_why_for_the_rest(made: C
     found = planned._in_processes([setting, drawn, refused])
     arguments = {"batch_size": 8, "length": 128, "dtype": "float32", "optimizer_dtype": None}
     step = estimate("tiny-llama", "lora", {"r": 4}, **arguments)  # type: ignore[arg-type]
-    size = planned.Step(step.total_bytes, step.flops)
+    size = planned.Step(step.total_bytes, step.flops, step.trainable_params)
     # The notebook's other arguments stand at their defaults, which are the method's.
     assert str(found.pop(refused)).startswith("llama_adapter: PEFT's ADAPTION_PROMPT on bert: ")
     assert found == {setting: size, drawn: size}

@@ -12,11 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from harness.cli import console_tables
 from harness.errors import InputError
 from harness.estimate import machine, time
 from harness.estimate.time import Texts, Work
+from harness.estimate.unpacked import unpacked_params
+from harness.measure import roofline
 from harness.sweeps.plan import Later, Plan, Planned
 from harness.trial import Budget, Trial
 
@@ -34,7 +37,7 @@ TRIAL = Trial(
 
 @pytest.fixture(autouse=True)
 def texts(monkeypatch: pytest.MonkeyPatch) -> Texts:
-    answer = Texts(prompt=30, by_head=20, answer=10, scored=(8, 40), writes=True)
+    answer = Texts(prompt=30, by_head=20, answer=10, scored=(8, 40), writes=True, longest=24)
     monkeypatch.setattr(time, "_texts", lambda _task: answer)
     return answer
 
@@ -55,13 +58,53 @@ def estimated(plan: Planned, *rows: dict[str, Any], peak: float | None = PEAK) -
     return time.judge(Plan("s", (plan,)), rows, lambda _device, _dtype: peak).rows[0].estimated_s
 
 
+WORK = Work(steps=10, step_flops=4.2e11, updated=0, unpacked=0, forward_flops=1e9, read=42, scored=64, written=0,
+            longest=8)  # fmt: skip
+#: A token through the network of WORK, in a batch and alone.
+TOKEN_S, ALONE_S = 1e-3 / 0.42, 1e-3 / 0.016
+
+
 def test_the_formula_by_hand() -> None:
-    work = Work(steps=10, step_flops=4.2e11, forward_flops=1e9, read=42, scored=64, written=0)
-    reading = 64 * 42 * 1e-3 / 0.42 + 2 * 0.02 + 256 * 1e-3 / 0.42
-    assert work.seconds(PEAK) == pytest.approx(4.5 + 10 * (0.05 + 1.0) + reading)
-    writes = dataclasses.replace(work, written=5)
-    writing = 5 * 1e-3 * (2 / 0.02 + 64 / 0.13) + 48 * 1e-3 / 0.02
-    assert writes.seconds(PEAK) == pytest.approx(4.5 + 10 * (0.05 + 1.0) + reading + writing)
+    reading = 64 * 42 * TOKEN_S + 2 * 0.02
+    latency = 256 * TOKEN_S
+    assert WORK.seconds(PEAK) == pytest.approx(3.0 + 10 * (0.05 + 1.0) + reading + latency)
+    speaks = dataclasses.replace(WORK, speaks=True)
+    assert speaks.seconds(PEAK) - WORK.seconds(PEAK) == pytest.approx(46 * ALONE_S)
+    writes = dataclasses.replace(speaks, written=5)
+    added = 64 * 5 * TOKEN_S + 8 * ALONE_S
+    assert writes.seconds(PEAK) - speaks.seconds(PEAK) == pytest.approx(added), "8 passes write a batch of 64"
+    full = dataclasses.replace(writes, scored=65)
+    assert full.seconds(PEAK) - writes.seconds(PEAK) == pytest.approx((42 + 5) * TOKEN_S + 0.02 + 8 * ALONE_S)
+
+
+def test_what_moves_numbers_takes_time_too() -> None:
+    extra_s = [dataclasses.replace(WORK, **more).seconds(PEAK) - WORK.seconds(PEAK)
+               for more in ({"updated": 10**9}, {"unpacked": 10**9}, {"networks": 2})]  # fmt: skip
+    assert extra_s == pytest.approx([10 * 0.7, 10 * 1.5 + 2 * 0.2, 256 * TOKEN_S])
+    writes = dataclasses.replace(WORK, written=5, speaks=True)
+    packed = dataclasses.replace(writes, unpacked=10**9)
+    assert packed.seconds(PEAK) - writes.seconds(PEAK) == pytest.approx(10 * 1.5 + (2 + 8 + 46) * 0.2)
+    both_ways = dataclasses.replace(writes, networks=2)
+    assert both_ways.seconds(PEAK) - writes.seconds(PEAK) == pytest.approx(256 * TOKEN_S + 46 * ALONE_S)
+
+
+@pytest.mark.parametrize(
+    ("total", "stored", "dtype", "packed"),
+    [(1000, 4000, "float32", 0), (1000, 4000 - 350, "float32", 100), (1000, 2000 - 150, "bfloat16", 100),
+     (1000, 2400, "bfloat16", 0)],
+)  # fmt: skip
+def test_packed_weights_follow_from_the_size_of_all(total: int, stored: int, dtype: str, packed: int) -> None:
+    assert unpacked_params(total, stored, dtype) == packed
+
+
+def test_a_row_and_its_plan_do_the_same_work() -> None:
+    stepped = dataclasses.replace(planned(), updated_params=7, unpacked_params=100)
+    of_row = row(9.0, trainable_params=7, total_params=1000, weights_bytes=4000 - 350)
+    assert time.work_of(stepped) == time.work_of_row(of_row)
+    assert time.work_of(planned()) != time.work_of(stepped)
+    untrained = row(9.0, method="baseline", train_steps=0, train_flops=None)
+    as_planned = dataclasses.replace(planned(method="baseline", learning_rate=None), estimated_flops=None)
+    assert time.work_of(as_planned) == time.work_of_row(untrained)
 
 
 def test_the_work_of_a_trial_follows_its_budget_and_its_texts() -> None:
@@ -69,13 +112,19 @@ def test_the_work_of_a_trial_follows_its_budget_and_its_texts() -> None:
     assert work is not None and (work.steps, work.scored, work.written) == (2, 8 + 10, 10)
     assert work.step_flops == pytest.approx(0.52 * 10**12), "1.3 x (30 + 10) of 100 tokens"
     assert work.forward_flops == 2 * 134515008 and work.read == pytest.approx(39)
+    assert (work.longest, work.networks, work.speaks) == (24, 2, True), "LoRA can be merged"
+    plain = time.work_of(planned(method="full"))
+    assert plain is not None and plain.networks == 1
     encoder = time.work_of(planned(model="minilm-l6-22m"))
     assert encoder is not None and encoder.forward_flops == 2 * (22713216 - 30522 * 384)
     assert encoder.read == pytest.approx(26) and encoder.step_flops == pytest.approx(0.26 * 10**12)
+    assert not encoder.speaks
     untrained = time.work_of(planned(method="baseline", learning_rate=None))
     assert untrained is not None and (untrained.steps, untrained.written) == (0, 20)
     long = time.work_of(planned(budget=Budget(max_length=16, max_new_tokens=4)))
-    assert long is not None and (long.step_flops, long.read, long.written) == (10**12, 16, 4)
+    assert long is not None and (long.step_flops, long.read, long.written, long.longest) == (10**12, 16, 4, 4)
+    allowed = time.work_of(planned(budget=Budget(max_new_tokens=99)))
+    assert allowed is not None and allowed.longest == 24, "a budget allows no more than the task"
 
 
 def test_probes_are_read_by_decoders_after_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +154,7 @@ def test_earlier_rows_of_the_same_cell_are_the_estimate_and_others_correct_it() 
     assert estimated(planned(), row(10.0), row(40.0), row(11.0)) == 11.0
     other = {"method_args": '{"r": 4}', "train_examples": 32}
     assert estimated(planned(), row(3 * _cold(32), **other)) == pytest.approx(3 * alone)
-    of_others = row(2 * _cold(16), method="full"), row(2 * _cold(16), method="bitfit", model="gemma3-270m")
+    of_others = row(2 * _cold(16), method="dora"), row(2 * _cold(16), method="ia3", model="gemma3-270m")
     assert estimated(planned(), of_others[0]) == pytest.approx(2 * alone)
     assert estimated(planned(), row(5 * _cold(32), **other), of_others[0]) == pytest.approx(5 * alone)
 
@@ -114,6 +163,17 @@ def _cold(examples: int) -> float:
     work = time.work_of(planned(budget=TRIAL.budget.model_copy(update={"train_examples": examples})))
     assert work is not None
     return work.seconds(PEAK)
+
+
+@pytest.mark.parametrize("shared", [{"disturbed": True}, {"concurrent_trials": 1}])
+def test_rows_that_shared_the_machine_count_where_no_others_do(shared: dict[str, Any]) -> None:
+    alone = estimated(planned())
+    assert alone is not None
+    assert estimated(planned(), row(100.0, **shared)) == 100
+    assert estimated(planned(), row(100.0, **shared), row(40.0, disturbed=False, concurrent_trials=0)) == 40
+    quiet = row(3 * _cold(32), train_examples=32)
+    assert estimated(planned(), row(100.0, **shared), quiet) == pytest.approx(3 * alone)
+    assert estimated(dataclasses.replace(planned(), estimated_flops=None), row(100.0, **shared), quiet) == 100
 
 
 @pytest.mark.parametrize("changes", [{"hostname": "other"}, {"status": "failed"}, {"duration_s": None}])
@@ -165,6 +225,42 @@ def test_the_machine_is_measured_once_and_a_disturbed_measurement_again_the_next
     assert [machine.flops_per_s("auto", "float32") for _ in range(2)] == [2e9, 2e9]
     now += 20 * 86400
     assert machine.flops_per_s("auto", "float32") == 2e9 and answers == []
+
+
+def test_another_number_of_threads_is_another_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TUNEBENCH_FLOPS_PER_S", raising=False)
+    monkeypatch.setenv("TUNEBENCH_CACHE", str(tmp_path))
+    speeds = {"1": 1e9, "2": 2e9}
+    monkeypatch.setattr(
+        machine, "_measured", lambda *_: {"flops_per_s": speeds[machine._threads()], "undisturbed": True}
+    )
+    for threads in ("1", "2", "1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert machine.flops_per_s("cpu", "float32") == speeds[threads]
+
+
+@pytest.mark.parametrize(
+    ("all_threads", "share", "one_thread", "expected"),
+    [(300.0, 1.0, 200.0, (300.0, True)), (28.0, 0.2, 170.0, (340.0, False)), (350.0, 0.8, 150.0, (350.0, False))],
+)
+def test_a_peak_that_others_disturbed_is_that_of_one_thread_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+    all_threads: float,
+    share: float,
+    one_thread: float,
+    expected: tuple[float, bool],
+) -> None:
+    now = [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: now.__setitem__(0, threads))
+
+    def measured(*_: object) -> roofline.Roofline:
+        flops = all_threads if now[0] == 2 else one_thread
+        return roofline.Roofline("x", "float32", flops, 1.0, share)
+
+    monkeypatch.setattr(roofline, "roofline", measured)
+    monkeypatch.setattr(roofline, "measure_roofline", measured)
+    assert machine._peak(torch.device("cpu"), torch.float32) == expected
 
 
 def test_a_variable_says_the_speed_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:

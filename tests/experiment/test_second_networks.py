@@ -6,6 +6,7 @@ import dataclasses
 import gc
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,21 @@ from helpers.lengths import long_after
 from transformers import LlamaModel
 
 from harness import methods
-from harness.experiment import Experiment, chain
+from harness.experiment import Experiment, chain, untouched
+from harness.networks.tuned import Tuned
+from harness.sources import cache
 
 pytestmark = pytest.mark.slow
 
 BUDGET = {"train_examples": 4, "batch_size": 2, "max_length": 64, "eval_examples": 2, "max_new_tokens": 2}
 METHODS: dict[str, dict[str, Any]] = {"full": {}, "lora": {"r": 2}}
+
+
+@pytest.fixture(autouse=True)
+def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer of an earlier test is in the cache: the networks that give them have to be loaded."""
+    of_test = Namespace(root=lambda: tmp_path / "cache", build_once=cache.build_once)
+    monkeypatch.setattr(untouched, "cache", of_test)
 
 
 def comparison(folder: Path, objective: str, method: str) -> tuple[Experiment, chain.Comparison]:
@@ -66,6 +76,23 @@ def test_neither_judge_nor_opponent_nor_reference_is_alive(
     assert seen == [(1, tensors)] * 2
     against.record()
     assert alive()[0] == networks + 1
+
+
+def test_the_trials_that_share_a_judge_and_an_opponent_ask_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    load = chain.load_parent
+
+    def counted(run: Experiment, objective: str, folder: str | Path) -> Tuned:
+        loaded.append(objective)
+        return load(run, objective, folder)
+
+    monkeypatch.setattr(chain, "load_parent", counted)
+    runs, comparisons = zip(*(comparison(tmp_path, objective, "lora") for objective in ("dpo", "kto")), strict=True)
+    assert loaded == ["sft", "reward", "reward"], "the second time, the judge is there for the rewards alone"
+    assert comparisons[0].before == comparisons[1].before
+    assert runs[0].scores == runs[1].scores and {*runs[0].scores} == {"base", "test"}
 
 
 @pytest.mark.long
