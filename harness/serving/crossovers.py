@@ -14,6 +14,10 @@ PAIRS = (
     ("batched LoRA", "unmerged, one at a time"),
     ("batched LoRA", "PEFT's mixed batch"),
     ("batched BitDelta", "copies"),
+    ("batched BitDelta", "batched LoRA"),
+    ("merged, swapped", "copies"),
+    ("unmerged, one at a time", "copies"),
+    ("unmerged, one at a time", "merged, swapped"),
 )
 
 
@@ -52,22 +56,36 @@ def sentences(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _sentence(both: pd.DataFrame, one: str, other: str, quantity: Quantity) -> str:
-    less = both[one] < both[other]
     fewest, most = both.index[0], both.index[-1]
-    last = f"{quantity.text(both[one].iloc[-1])} against {quantity.text(both[other].iloc[-1])} with {_tenants(most)}"
+    last = _last(both, one, other, quantity)
     measured = _tenants(most) if fewest == most else f"{fewest} to {_tenants(most)}"
     if (both[one] == both[other]).all():
         return f"{one} and {other} need the same {quantity.what} ({measured}): {last}."
-    if less.all():
-        return f"{one} needs less {quantity.what} than {other} at all numbers measured ({measured}): {last}."
-    if not less.any():
-        return f"{one} never needs less {quantity.what} than {other} ({measured}): {last}."
-    first = next((count for count in both.index if less.loc[count:].all()), None)
-    if first is None:
-        return (
-            f"{one} needs less {quantity.what} than {other} at some numbers ({measured}), but not at the last: {last}."
-        )
-    return f"From {_tenants(first)} on, {one} needs less {quantity.what} than {other}: {last}."
+    for less, more in ((one, other), (other, one)):
+        first = _overtakes(both[less] < both[more])
+        if first == fewest:
+            seen = "there is no range to cross in" if fewest == most else "a crossing is not seen in this range"
+            return (
+                f"{less} needs less {quantity.what} than {more} at all numbers measured ({measured}; {seen}): "
+                f"{_last(both, less, more, quantity)}."
+            )
+        if first is not None:
+            before = both.index[both.index < first][-1]
+            return (
+                f"From {_tenants(first)} on, {less} needs less {quantity.what} than {more} (not with "
+                f"{_tenants(before)}): {_last(both, less, more, quantity)}."
+            )
+    return f"{one} and {other} need the same {quantity.what} at the last number, but not at all ({measured}): {last}."
+
+
+def _overtakes(less: pd.Series) -> int | None:
+    """The number of tenants from which on ``less`` holds; None where it does not hold at the last."""
+    return next((count for count in less.index if less.loc[count:].all()), None)
+
+
+def _last(both: pd.DataFrame, one: str, other: str, quantity: Quantity) -> str:
+    end = both.iloc[-1]
+    return f"{quantity.text(end[one])} against {quantity.text(end[other])} with {_tenants(both.index[-1])}"
 
 
 def _tenants(count: int) -> str:

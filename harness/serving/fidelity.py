@@ -2,11 +2,13 @@
 
 "Merged models lose their quality" is a usual complaint. A merge rounds the sum of weight and change to the format of
 the weights. In 32 bits that is nothing, in 16 bits the small part of a change falls off, and a base that is quantised
-again rounds change and weight alike.
+again rounds change and weight alike. LoRA on a base in 4 bits (QLoRA) is merged into that base dequantised, because it
+learnt beside its rounded weights and not beside those of the checkpoint.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
+from peft import PeftModel
+from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +27,8 @@ from harness.errors import InputError
 from harness.measure.memory import weights_bytes
 from harness.models.load import Base, quiet
 from harness.networks.tuned import Tuned
+from harness.serving.strategies import merge
+from harness.serving.tenant import tenant_of
 from harness.serving.workshop import checkpoints, generates
 
 #: Formats of :mod:`harness.methods.quantized` that a merged model is stored in again.
@@ -75,7 +82,7 @@ def fidelity(tuned: Tuned, ids: Tensor, mask: Tensor, new_tokens: int) -> Iterat
     ``ids`` (texts, tokens) are prompts, padded on the left where ``mask`` is 0. Raises
     :class:`harness.errors.InputError` for a method that cannot be merged.
     """
-    if tuned.merge is None:
+    if tuned.merge is None and not _stands_on_four_bits(tuned.model):
         raise InputError(f"fidelity: {tuned.method} cannot be merged; valid: a method that folds into the weights")
     wanted, answers = _logits(tuned.model, ids, mask), _answers(tuned.model, ids, mask, new_tokens)
     for name, merged in _merged(tuned):
@@ -103,13 +110,36 @@ def divergence(wanted: Tensor, logits: Tensor) -> float:
     return max(0.0, float(mean))
 
 
+def _stands_on_four_bits(model: nn.Module) -> bool:
+    return isinstance(model, PeftModel) and bool(_four_bit_layers(model))
+
+
+def _four_bit_layers(model: PeftModel) -> dict[str, Linear4bit]:
+    """The layers in 4 bits, by their names in the plain network."""
+    layers = model.get_base_model().named_modules()
+    return {name.removesuffix(".base_layer"): layer for name, layer in layers if isinstance(layer, Linear4bit)}
+
+
+@torch.no_grad()
+def merged_four_bits(tuned: Tuned) -> nn.Module:
+    """A plain network with the dequantised weights of the 4-bit base under ``tuned``, and its LoRA merged into them.
+
+    Raises :class:`harness.errors.InputError` for a change that is no plain LoRA.
+    """
+    network = tuned.base.build()
+    tenant = tenant_of(tuned, network, tuned.method)
+    for name, layer in _four_bit_layers(tuned.model).items():
+        weight = network.get_submodule(name).weight
+        weight.copy_(dequantize_module_weight(layer))
+    return merge(network, tenant)
+
+
 def _merged(tuned: Tuned) -> Iterator[tuple[str, nn.Module]]:
     """Format -> the merged network; each is gone when the next is asked for."""
-    assert tuned.merge is not None  # noqa: S101 - the caller has looked
     base = tuned.base
     own = str(base.dtype).removeprefix("torch.")
     with tempfile.TemporaryDirectory() as folder:
-        with tuned.merge() as network:
+        with tuned.merge() if tuned.merge else contextlib.nullcontext(merged_four_bits(tuned)) as network:
             yield own, network
             with quiet():
                 network.save_pretrained(folder)

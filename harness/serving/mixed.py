@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.measure.memory import storage_bytes
+from harness.serving.low_ranks import LowRanks
 from harness.serving.routing import route
-from harness.serving.stacks import Bottlenecks, LowRanks, OneBits, Place, Shifts, Stack
+from harness.serving.siblings import read_together
+from harness.serving.stacks import Bottlenecks, OneBits, Place, Shifts, Stack
 from harness.serving.tenant import Tenant
 
 #: Kind of change -> its stack, in the order in which they act on a layer: an adapter reads what the others leave.
@@ -42,15 +44,23 @@ class Mixed:
         self._prompt = [_as(like, tenant.prompt) for tenant in tenants]
         self._places: dict[str, Place] = {}
         self._stacks: dict[tuple[str, str], Stack[Any]] = {}
-        layers = dict(self.network.named_modules())
-        for kind, make in _STACKS.items():
+        changed = [layer for kind in _STACKS for tenant in tenants for layer in getattr(tenant, kind)]
+        groups = read_together(self.network, list(dict.fromkeys(changed)))
+        for kind in _STACKS:
             members = [place for place, tenant in enumerate(tenants) if getattr(tenant, kind)]
-            place = self._places[kind] = Place({tenant: slot for slot, tenant in enumerate(members)})
-            parts = [getattr(tenants[member], kind) for member in members]
-            for layer in dict.fromkeys(name for part in parts for name in part):
-                stack = make(place, [part.get(layer) for part in parts], like)
-                layers[layer].register_forward_hook(stack)
-                self._stacks[kind, layer] = stack
+            self._places[kind] = Place({tenant: slot for slot, tenant in enumerate(members)})
+            self._stack(kind, [getattr(tenants[member], kind) for member in members], groups)
+
+    def _stack(self, kind: str, parts: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[str]]) -> None:
+        """Hook what ``parts``, one for each tenant of a kind, add to the layers that stand in ``groups``."""
+        changed = {layer for part in parts for layer in part}
+        for group in groups:
+            if own := [layer for layer in group if layer in changed]:
+                of_layers = [[part.get(layer) for part in parts] for layer in own]
+                stacks = _STACKS[kind].side_by_side(self._places[kind], of_layers, self._like)
+                for layer, stack in zip(own, stacks, strict=True):
+                    self.network.get_submodule(layer).register_forward_hook(stack)
+                    self._stacks[kind, layer] = stack
 
     def choose(self, tenants: Sequence[int | None]) -> None:
         """The rows of the next passes belong to these tenants."""

@@ -41,6 +41,12 @@ class Route:
         """Add to the touched rows of ``output``, in place: the others keep every bit."""
         return output.add_(change) if self.rows is None else output.index_add_(0, self.rows, change)
 
+    def add_product(self, output: Tensor, x: Tensor, matrices: Tensor) -> Tensor:
+        """Add ``x`` (touched, tokens, width) times ``matrices`` (touched, width, outputs), as :meth:`add` does."""
+        if self.rows is None:
+            return output.baddbmm_(x, matrices)
+        return output.index_add_(0, self.rows, torch.bmm(x, matrices))
+
     def by_runs(self, tokens: int) -> bool:
         """Whether one product for each run is faster than one matrix for each row, with ``tokens`` in a row."""
         return len(self.runs) == 1 or tokens * len(self.slots) >= TOKENS_OF_A_RUN * len(self.runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
@@ -32,14 +32,25 @@ def test_the_notebook_takes_what_the_study_takes() -> None:
     assert declared["strategies"] == list(study.STRATEGIES)
 
 
-def test_the_built_in_sweep_plans_every_popularity_once() -> None:
-    rows = plan(load("serving")).rows
-    args = [row.trial.method_args for row in rows]
-    assert {(one["popularity"], tuple(cast(list[int], one["tenants"]))) for one in args} == {
-        ("distinct", (1, 4, 16)), ("uniform", (16,)), ("zipf", (16,)), ("identical", (16,)),
-    }  # fmt: skip
-    assert all(row.trial.notebook == "studies/serving" and row.reason is None for row in rows)
-    assert work_of(rows[0]) is None and work_of_row({"method": "serving"}) is None, "no time is promised"
+def test_the_built_in_sweep_covers_tenants_batches_and_popularities_in_six_trials() -> None:
+    sweep = plan(load("serving"))
+    settings = [
+        (
+            args["popularity"],
+            *(tuple(cast(list[Any], args[name])) for name in ("tenants", "requests", "merged_methods")),
+        )
+        for args in (row.trial.method_args for row in sweep.rows)
+    ]
+    merged, none = ("lora", "qlora", "dora"), ()
+    assert sorted(settings) == sorted([
+        ("distinct", (1, 4, 16), none, merged), ("distinct", (64,), none, none), ("distinct", (16,), (1, 4, 64), none),
+        *((popularity, (16,), none, none) for popularity in ("uniform", "zipf", "identical")),
+    ])  # fmt: skip
+    every = [row.trial.method_args["strategies"] for row in sweep.rows if row.trial.method_args["merged_methods"]]
+    assert every == [list(study.STRATEGIES)]
+    assert all(count for _, count in sweep.excluded), "an entry of exclude that matches nothing"
+    assert all(row.trial.notebook == "studies/serving" and row.reason is None for row in sweep.rows)
+    assert work_of(sweep.rows[0]) is None and work_of_row({"method": "serving"}) is None, "no time is promised"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,15 @@ from hypothesis import strategies as some
 from torch import Tensor, nn
 
 from harness.errors import InputError
+from harness.measure.memory import storage_bytes
 from harness.methods.bitdelta import pack_signs
-from harness.serving import routing, stacks
+from harness.models.load import load as load_base
+from harness.serving import low_ranks, routing
+from harness.serving.low_ranks import LowRanks
 from harness.serving.requests import tenants_of
 from harness.serving.routing import route
-from harness.serving.stacks import Bottlenecks, LowRanks, Place, normalised, times_signs
+from harness.serving.siblings import read_together
+from harness.serving.stacks import Bottlenecks, Place, normalised, times_signs
 from harness.serving.tenant import Bottleneck, LowRank
 
 pytestmark = pytest.mark.slow
@@ -84,7 +88,7 @@ def test_grouped_products_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     place.route = route([2, 0, 2, 0], CPU)
     x, plain = torch.randn(4, 40, 8), torch.zeros(4, 40, 16)
     usual = stack(nn.Identity(), (x,), plain.clone())
-    monkeypatch.setattr(stacks, "has_grouped_products", lambda _x: True)
+    monkeypatch.setattr(low_ranks, "has_grouped_products", lambda _x: True)
     torch.testing.assert_close(stack(nn.Identity(), (x,), plain.clone()), usual)
 
 
@@ -152,3 +156,77 @@ def test_popularities() -> None:
     assert tenants_of("zipf", 4, 9, seed=1) == tenants_of("zipf", 4, 9, seed=1) != tenants_of("zipf", 4, 9, seed=2)
     with pytest.raises(InputError, match="valid: distinct, identical, uniform, zipf"):
         tenants_of("usual", 4, 9)  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    slots=some.lists(some.sampled_from([None, 0, 1]), min_size=1, max_size=6),
+    order=some.lists(some.integers(0, 2), min_size=1, max_size=6),
+    tokens=some.integers(1, 3),
+    threshold=some.sampled_from([1, 10**6]),
+)
+def test_layers_that_share_a_product_add_what_each_adds_alone(
+    slots: list[int | None], order: list[int], tokens: int, threshold: int
+) -> None:
+    """In whatever ``order`` they run, however often, and where one of them reads another tensor after all."""
+    draw = torch.Generator().manual_seed(7)
+    layers = [
+        [LowRank(torch.randn(4, r, generator=draw), torch.randn(r, 5, generator=draw)) for r in ranks]
+        for ranks in ((2, 1), (1, 3), (2, 2))
+    ]
+    place = Place({})
+    shared = LowRanks.side_by_side(place, layers, torch.zeros(()))
+    place.route = route(slots, CPU)
+    x, other = (torch.randn(len(slots), tokens, 4, generator=draw) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routing, "TOKENS_OF_A_RUN", threshold)
+        for turn, number in enumerate(order):
+            read = other if turn == 2 else x
+            plain = torch.randn(len(slots), tokens, 5, generator=draw)
+            alone = LowRanks(place, layers[number], torch.zeros(()))(nn.Identity(), (read,), plain.clone())
+            together = shared[number](nn.Identity(), (read,), plain.clone())
+            assert (alone is None) == (together is None) == (place.route is None)
+            if together is not None:
+                torch.testing.assert_close(together, alone)
+
+
+def test_layers_that_share_a_product_multiply_once_and_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [[LowRank(torch.randn(4, 2), torch.randn(2, 5)) for _ in range(2)] for _ in range(3)]
+    place = Place({})
+    shared = LowRanks.side_by_side(place, layers, torch.zeros(()))
+    place.route = route([1, 0, 1], CPU)
+    products: list[Tensor] = []
+    product = low_ranks.Downs._product
+    monkeypatch.setattr(low_ranks.Downs, "_product", lambda self, way, x: products.append(x) or product(self, way, x))
+    x = torch.randn(3, 1, 4)
+    for stack in shared:
+        stack(nn.Identity(), (x,), torch.zeros(3, 1, 5))
+    assert len(products) == 1
+    assert shared[0]._downs._latest is None, "the inputs are free behind the last layer"  # type: ignore[attr-defined]
+    of_a_tenant = 4 * 3 * (4 * 2 + 2 * 5)
+    assert storage_bytes(tensor for stack in shared for tensor in stack.held()) == (2 + 3) * of_a_tenant
+    for stack in shared:
+        stack.forget()
+    assert storage_bytes(tensor for stack in shared for tensor in stack.held()) == 2 * of_a_tenant
+
+
+def test_layers_that_read_the_same_tensor_are_seen() -> None:
+    network = load_base("tiny-llama", device="cpu").build()
+    layers = [name for name, module in network.named_modules() if name.endswith("_proj")]
+    names = [[layer.rsplit(".", 1)[1] for layer in group] for group in read_together(network, layers[::-1])]
+    assert names == [["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]] * 2
+    assert read_together(network, ["model.layers.1.mlp.up_proj"]) == [["model.layers.1.mlp.up_proj"]]
+    assert not any(module._forward_pre_hooks for module in network.modules())
+
+
+def test_a_layer_that_the_pass_leaves_out_stands_alone() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused, self.again = (nn.Linear(2, 2) for _ in range(3))
+
+        def forward(self, input_ids: Tensor) -> Tensor:
+            x = input_ids.new_zeros(1, 1, 2, dtype=torch.float32)
+            return self.again(self.again(x)) + self.used(x)
+
+    assert read_together(Gated(), ["unused", "used", "again"]) == [["again", "used"], ["unused"]]
