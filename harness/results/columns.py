@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 
 #: Raised when a column is added, removed or changes its meaning.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 Kind = Literal["string", "int", "float", "bool", "timestamp"]
 
