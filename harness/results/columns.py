@@ -10,6 +10,9 @@ import pyarrow as pa
 #: Raised when a column is added, removed or changes its meaning.
 SCHEMA_VERSION = 7
 
+#: Tables of this version and later ones are read: what was added since is null there.
+OLDEST_READABLE = 6
+
 Kind = Literal["string", "int", "float", "bool", "timestamp"]
 
 _ARROW: dict[Kind, pa.DataType] = {

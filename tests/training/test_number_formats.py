@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 def trained(
     dtype: torch.dtype, spoilt: tuple[int, ...] = (), objective: str = "sft", **how: Any
 ) -> tuple[History, Tuned, list[dict[str, torch.Tensor]]]:
-    """Train the toy network for four steps, those of the ``spoilt`` ones overflow; with the gradients of each update."""
+    """Four steps of the toy network, of which the ``spoilt`` ones overflow; with the gradients of each update."""
     tuned = methods.apply("full", toy.base(dtype=dtype))
     seen: list[dict[str, torch.Tensor]] = []
     calls = iter(range(1, 1000))
