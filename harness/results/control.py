@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.results.baseline import BASELINE
-
-FULL = "full"
+from harness.results.baseline import BASELINE, FULL
 
 #: Columns in which rows agree whose times one control is about: the same base on the same machine.
 PLACE = (

@@ -1,4 +1,4 @@
-"""The pictures of the execution study: every way in its row, with its factor, and nothing where nothing was measured."""
+"""The pictures of the execution study: each way in its row with its factor, nothing where nothing was measured."""
 
 from __future__ import annotations
 

@@ -182,7 +182,9 @@ def test_a_format_that_was_not_active_is_no_row_under_its_name() -> None:
 @pytest.mark.slow
 def test_the_estimate_knows_the_formats() -> None:
     sizes = {
-        name: estimate("tiny-llama", dtype=name, optimizer_dtype=None, batch_size=2, length=16).total_bytes
+        name: estimate(
+            "tiny-llama", "lora", {"r": 2}, dtype=name, optimizer_dtype=None, batch_size=2, length=16
+        ).total_bytes
         for name in ("float32", "tf32", "bfloat16", "float16")
     }
     assert sizes["tf32"] == sizes["float32"] > sizes["bfloat16"] == sizes["float16"]
