@@ -19,6 +19,11 @@ from harness.networks.tuned import Tuned
 from harness.training.sharding import world_size
 
 
+#: The scale of the first loss. PyTorch's own is 16 times that, and comes down by leaving updates out: of a short training
+#: they are a part that counts.
+FIRST = 2.0**12
+
+
 class Diverged(ArithmeticError):
     """The loss is no longer a finite number, or no update could be made."""
 
@@ -53,7 +58,7 @@ class LossScale:
         self.is_used = tuned.base.dtype is torch.float16
         if self.is_used and world_size() > 1:
             raise NotActive("dtype: the loss of float16 is scaled in one process alone")
-        self._scaler = torch.amp.GradScaler(tuned.base.device.type, enabled=self.is_used)
+        self._scaler = torch.amp.GradScaler(tuned.base.device.type, init_scale=FIRST, enabled=self.is_used)
         self._scales = [self._scaler.get_scale()]  # before the first update, and after each
         self._skipped = 0
         self.just_skipped = False

@@ -11,11 +11,12 @@ import pytest
 import torch
 from helpers import toy_tasks as toy
 
-from harness import methods, models, objectives
+from harness import methods, objectives
 from harness.estimate.estimate import estimate
 from harness.execution import Execution, NotActive
 from harness.experiment import rows
 from harness.models import formats
+from harness.models.load import load
 from harness.networks.tuned import Tuned
 from harness.training.loss_scale import Diverged, LossScale, Scaling, finite
 from harness.training.proof import Proof, require
@@ -51,9 +52,10 @@ def trained(
 def test_losses_and_gradients_of_float16_are_those_of_float32_within_its_digits() -> None:
     exact, _, gradients = trained(torch.float32)
     coarse, tuned, others = trained(torch.float16)
-    assert coarse.losses == pytest.approx(exact.losses, rel=5e-3)
+    assert coarse.losses[0] == pytest.approx(exact.losses[0], rel=1e-3)
+    assert coarse.losses == pytest.approx(exact.losses, rel=0.05)
     assert coarse.losses[-1] < coarse.losses[0]
-    assert (exact.scaling, coarse.scaling) == (None, Scaling(65536.0, 65536.0, 4, 0))
+    assert (exact.scaling, coarse.scaling) == (None, Scaling(4096.0, 4096.0, 4, 0))
     assert tuned.trainable_formats == "float32"
     for name, gradient in gradients[0].items():  # without the scale, and clipped at the same norm
         torch.testing.assert_close(others[0][name], gradient, rtol=0, atol=0.02 * float(gradient.abs().max()))
@@ -62,7 +64,7 @@ def test_losses_and_gradients_of_float16_are_those_of_float32_within_its_digits(
     columns = rows.execution(coarse)
     assert (columns["active_dtype"], columns["skipped_updates"]) == ("float16", 0)
     told = json.loads(columns["execution_evidence"])["dtype"]
-    assert told.endswith("% of FLOPs in float16; loss scale 65536, 0 of 4 updates left out")
+    assert told.endswith("% of FLOPs in float16; loss scale 4096, 0 of 4 updates left out")
     assert rows.execution(exact)["skipped_updates"] is None
 
 
@@ -70,22 +72,20 @@ def test_losses_and_gradients_of_float16_are_those_of_float32_within_its_digits(
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_an_update_that_overflows_is_left_out_and_the_scale_halved(optimizer: str) -> None:
     history, _, acted = trained(torch.float16, spoilt=(2,), optimizer=optimizer)
-    assert history.scaling == Scaling(65536.0, 32768.0, 4, 1)
+    assert history.scaling == Scaling(4096.0, 2048.0, 4, 1)
     assert history.scaling.remark == "1 of 4 updates was left out: overflow of float16"
     assert len(acted) == 3, "a method does nothing after an update that there was not"
     assert [step.grad_norm is None for step in history.steps] == [False, True, False, False]
     rates = [step.learning_rate for step in history.steps]
     assert rates == pytest.approx([1e-2 * share_of_peak(step, 4) for step in (1, 2, 3, 4)])
     assert rows.execution(history)["skipped_updates"] == 1
-    assert (
-        "loss scale 65536, 32768 at the end, 1 of 4 updates left out" in rows.execution(history)["execution_evidence"]
-    )
+    assert "loss scale 4096, 2048 at the end, 1 of 4 updates left out" in rows.execution(history)["execution_evidence"]
 
 
 @pytest.mark.slow
 def test_a_step_that_is_left_out_changes_no_parameter() -> None:
     before = {name: p.detach().clone() for name, p in methods.apply("full", toy.base()).trainable.items()}
-    with pytest.raises(Diverged, match=r"in every step: loss scale 65536, 4096 at the end, 4 of 4 updates left out"):
+    with pytest.raises(Diverged, match=r"in every step: loss scale 4096, 256 at the end, 4 of 4 updates left out"):
         trained(torch.float16, spoilt=(1, 2, 3, 4))
     _, once, _ = trained(torch.float16, spoilt=(2, 3, 4))
     _, never, _ = trained(torch.float16)
@@ -103,9 +103,9 @@ def test_ppo_scales_its_losses_too() -> None:
         return objectives.fit("ppo", tuned, prompts, settings, reward=lambda _, texts: torch.ones(len(texts)))
 
     history = fitted(torch.float16)
-    assert history.scaling == Scaling(65536.0, 65536.0, 8, 0)
+    assert history.scaling == Scaling(4096.0, 4096.0, 8, 0)
     assert json.loads(rows.execution(history)["execution_evidence"]) == {
-        "dtype": "loss scale 65536, 0 of 8 updates left out"
+        "dtype": "loss scale 4096, 0 of 8 updates left out"
     }
     assert fitted(torch.float32).scaling is None
 
@@ -124,7 +124,7 @@ def test_the_scale_by_hand() -> None:
         scale.unscale(optimizer)
         scale.step(optimizer)
     assert weight.item() == 1 - 0.5 * 3 - 0.5 * 2
-    assert scale.outcome() == Scaling(65536.0, 32768.0, 3, 1)
+    assert scale.outcome() == Scaling(4096.0, 2048.0, 3, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -145,7 +145,7 @@ def test_norms_that_are_no_numbers_are_missing() -> None:
 
 def test_tf32_on_a_cpu_is_skipped_with_its_reason() -> None:
     with pytest.raises(NotActive, match=r"dtype: tf32 is a format of NVIDIA's GPUs since Ampere, .* runs on cpu$"):
-        models.load("tiny-llama", dtype="tf32", device="cpu")
+        load("tiny-llama", dtype="tf32", device="cpu")
     assert not formats.rounds_products(CPU), "products of float32 are exact here"
 
 
