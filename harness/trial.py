@@ -25,7 +25,7 @@ from harness.execution import Execution
 #: Raised whenever a change makes new rows incomparable with old ones; it is part of every trial's id.
 PROTOCOL_VERSION = 4
 
-DType = Literal["float32", "bfloat16", "float16"]
+DType = Literal["float32", "bfloat16", "float16", "tf32"]
 
 
 #: More than any budget; sizes beyond it overflow.

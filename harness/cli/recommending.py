@@ -13,6 +13,7 @@ from harness.errors import InputError
 from harness.judgement.nearest import Basis, nearest
 from harness.judgement.quantities import QUANTITIES
 from harness.judgement.recommendation import GOALS, GOOD, Choice, Costs, choose, names
+from harness.judgement.timings import why_untimed
 from harness.judgement.verdicts import is_trained
 from harness.results.files import read
 
@@ -198,7 +199,21 @@ def _remarks(
     if choice.not_good:
         who = _listed(choice.not_good, called)
         said.append(f"keeps less than {GOOD:.0%} of the best one's gain over the untrained model: {who}")
-    return said + _of_choice(basis, choice, called)
+    return [*said, *_of_times(basis, choice), *_of_choice(basis, choice, called)]
+
+
+def _of_times(basis: Basis, choice: Choice) -> list[str]:
+    """Why times of the rows do not count, where the goal is a time and they do not."""
+    if choice.goal not in _TIMED:
+        return []
+    ids = {trial_id for several in basis.comparison.rows.trial_ids for trial_id in several}
+    trials = basis.tables["trials"]
+    doubt = why_untimed(trials[trials.trial_id.isin(ids)], "")
+    return [doubt] if doubt else []
+
+
+#: Goals that are about how long something takes.
+_TIMED = ("speed", "latency")
 
 
 def _extrapolation(basis: Basis, model: str, task: str) -> list[str]:

@@ -19,6 +19,7 @@ from harness.estimate.states import state_bytes
 from harness.estimate.trace import Trace, trace
 from harness.execution import Execution
 from harness.models.configuration import refused
+from harness.models.formats import torch_dtype
 from harness.models.spec import ModelSpec, at_path
 from harness.networks.tuned import Tuned
 from harness.trial import DType
@@ -124,7 +125,7 @@ def estimate(
         warnings.simplefilter("ignore")
         with _own_configuration(spec):
             step_trace = _whole_or_along(base, applied, traced)
-    size = torch.finfo(getattr(torch, optimizer_dtype)).bits // 8 if optimizer_dtype else None
+    size = torch.finfo(torch_dtype(optimizer_dtype)).bits // 8 if optimizer_dtype else None
     if size is None:  # states are of the format of what trains
         size = step_trace.gradients_bytes // max(step_trace.trained_elements, 1)
     optimizer = state_bytes(how.optimizer, step_trace.trained, size)

@@ -90,12 +90,13 @@ def _measured(device: str, dtype: str) -> dict[str, float | bool] | None:
 
 def main() -> None:
     """Measure for the device and number format on the command line, and print the result as JSON."""
-    import torch
-
+    from harness.models import formats
     from harness.models.load import pick_device
 
     device, dtype = sys.argv[1:]
-    peak, undisturbed = _peak(pick_device(device), getattr(torch, dtype))
+    place = pick_device(device)
+    formats.use(dtype, place)
+    peak, undisturbed = _peak(place, formats.torch_dtype(dtype))
     print(json.dumps({"flops_per_s": peak, "undisturbed": undisturbed}))
 
 

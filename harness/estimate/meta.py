@@ -10,6 +10,7 @@ import transformers
 from torch import nn
 from transformers import BitsAndBytesConfig, PretrainedConfig
 
+from harness.models.formats import torch_dtype
 from harness.models.load import Base
 from harness.models.shape import from_shape
 from harness.models.spec import ModelSpec
@@ -60,7 +61,7 @@ def meta_base(
         spec=spec,
         tokenizer=tokenizer,
         checkpoint=None,
-        dtype=getattr(torch, dtype),
+        dtype=torch_dtype(dtype),
         device=torch.device("meta"),
         seed=0,
         labels=labels if spec.kind == "encoder" else None,

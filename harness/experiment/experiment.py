@@ -328,7 +328,8 @@ class Experiment:
         """The remarks for a reader of the row: on method and model, rows left out, metrics without a value."""
         scores = [score for evaluation in self.evaluations.values() for score in evaluation.scores]
         unscored = dict.fromkeys(f"{score.metric} has no value: {score.reason}" for score in scores if score.reason)
-        given = filter(None, (tuned.note, self.base.spec.remark, self._together))
+        skipped = self.history.scaling.remark if self.history and self.history.scaling else None
+        given = filter(None, (tuned.note, self.base.spec.remark, self._together, skipped))
         return [*given, *self.data.left_out, *unscored, *self.probes.remarks]
 
     def _utilisation(self, history: History) -> dict[str, float]:
@@ -340,7 +341,7 @@ class Experiment:
         if (repeated := history.repeated_share) is not None:
             columns["recomputed_flops"] = repeated * columns["train_flops"]
         if speed(steps) is not None:
-            peak = roofline(self.base.device, self.base.dtype)
+            peak = roofline(self.base.device, self.base.dtype, self.base.number_format)
             mfu = utilisation(steps, flops_per_slot, peak.flops_per_s) if peak.undisturbed else None
             # A peak below what training reached is none: the machine was busy, or throttled, when it was measured.
             if mfu is not None and mfu <= 1:
@@ -358,7 +359,7 @@ class Experiment:
         columns = {"needed_flops": needed * tokens / len(history.steps)}
         peaks = {
             "mfu_of_measured_peak": measured.flops_per_s if measured.undisturbed else None,
-            "mfu_of_data_sheet": data_sheet_flops_per_s(accelerator(self.base.device), self.base.dtype),
+            "mfu_of_data_sheet": data_sheet_flops_per_s(accelerator(self.base.device), self.base.number_format),
         }
         shares = {name: needed * fast.tokens_per_s / peak for name, peak in peaks.items() if peak}
         return columns | {name: share for name, share in shares.items() if share <= 1}

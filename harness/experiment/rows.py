@@ -37,11 +37,17 @@ def curves(history: History | None) -> Rows:
 
 def execution(history: History) -> dict[str, Any]:
     """Columns of the trials table: how training ran, and how that is known."""
-    if history.proof is None:
+    evidence = {} if history.proof is None else dict(history.proof.evidence)
+    if history.scaling is not None:
+        evidence["dtype"] = "; ".join(filter(None, (evidence.get("dtype"), history.scaling.evidence)))
+    if not evidence:
         return {}
-    evidence = json.dumps(dict(history.proof.evidence), sort_keys=True)
-    columns = {"execution_evidence": evidence, "compile_s": history.compile_s}
-    return columns | {active(name): value for name, value in history.proof.active.items()}
+    columns = {
+        "execution_evidence": json.dumps(evidence, sort_keys=True),
+        "compile_s": history.compile_s,
+        "skipped_updates": None if history.scaling is None else history.scaling.skipped,
+    }
+    return columns | {active(name): value for name, value in (history.proof.active if history.proof else {}).items()}
 
 
 def memory(history: History | None, weights: int | None, load_peak: int | None, evaluate_peak: int | None) -> Rows:

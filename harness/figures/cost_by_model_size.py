@@ -15,7 +15,6 @@ from harness.figures.published_panels import lines_view
 from harness.figures.style import bytes_text, count_text, seconds_text
 from harness.figures.words import leading
 from harness.judgement.statistics import select
-from harness.judgement.timings import undisturbed
 from harness.results.selection import CELL, SETTING
 
 _TOKENS = 1e6
@@ -29,7 +28,7 @@ _COSTS = {
 
 def draw(tables: Tables) -> Figure | Nothing:
     """Time for a million training tokens, and peak memory, against the size of the base model; a line per method."""
-    trials = trained(select(undisturbed(tables["trials"])))
+    trials = trained(select(tables["trials"]))
     groups = trials.groupby([*CELL, *SETTING], dropna=False, sort=False)
     chosen = groups[["model_params", "train_tokens_per_s", "peak_train_bytes"]].median().reset_index()
     chosen = chosen.assign(speed_s=_TOKENS / chosen.train_tokens_per_s.where(chosen.train_tokens_per_s > 0))

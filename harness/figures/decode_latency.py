@@ -9,7 +9,7 @@ from harness.figures.bars import dots
 from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import seconds_text
 from harness.judgement.statistics import select
-from harness.judgement.timings import UNSTEADY, undisturbed, why_untimed
+from harness.judgement.timings import TOLERANCE, UNSTEADY, distrust, undisturbed, why_untimed
 from harness.results.baseline import BASELINE
 from harness.results.files import where
 from harness.results.selection import CELL
@@ -24,7 +24,7 @@ _ANSWERS = {"decode": "generated token", "predict": "prediction"}
 def draw(tables: Tables) -> Figure | Nothing:
     """Median seconds per generated token (decoders) or prediction (classifiers), batch 1; the line ends at the p95."""
     chosen = select(undisturbed(tables["trials"]))
-    chosen = chosen[["trial_id", "total_params", "weights_bytes", *CELL]].rename(columns=RENAMED)
+    chosen = chosen[["trial_id", "total_params", "weights_bytes", "control_ratio", *CELL]].rename(columns=RENAMED)
     rows = where(tables, "latency", chosen.trial_id, batch_size=1)
     rows = rows[rows.phase.isin(_ANSWERS) & rows.p50_s.notna()].merge(chosen, on="trial_id")
     if rows.empty:
@@ -37,6 +37,7 @@ def draw(tables: Tables) -> Figure | Nothing:
             high=("p95_s", "median"),
             total_params=("total_params", "median"),
             weights_bytes=("weights_bytes", "median"),
+            control_ratio=("control_ratio", "max"),
         )
         .reset_index()
         .rename(columns={new: old for old, new in RENAMED.items()})
@@ -59,6 +60,8 @@ def finding(frame: pd.DataFrame, what: str) -> str:
     Rows with the untrained model's network, such as those of full fine-tuning, should take equally long, so the
     distance between them is the error of these measurements.
     """
+    if (doubt := distrust(frame)) is not None:
+        return doubt.capitalize()
     if len(frame) == 1:
         only = extreme(frame, "value", largest=True)
         return f"{only.label} takes {seconds_text(only.value)} per {what}"
@@ -72,7 +75,7 @@ def finding(frame: pd.DataFrame, what: str) -> str:
         return f"{numbers} per {what}"
     is_same = _has_network(frame, base)
     same, other = frame[is_same], frame[~is_same]
-    if same.value.max() > UNSTEADY * same.value.min():
+    if same.value.max() > TOLERANCE * same.value.min():
         return f"These times do not show which is faster: the same network took {_range(same)} per {what}"
     if other.empty:
         return f"All answer with the untrained model’s network: {_range(frame)} per {what}"

@@ -16,9 +16,8 @@ from harness.judgement.intervals import SPREAD_SEEDS
 from harness.judgement.power import power
 from harness.judgement.recommendation import good_enough
 from harness.judgement.verdicts import Comparison, Verdict, compare, is_reward_model, is_trained
+from harness.results.baseline import FULL as FULL
 from harness.results.files import Tables
-
-FULL = "full"
 
 _NAMED = 3
 """More rows than this are counted and not named."""

@@ -13,7 +13,7 @@ from harness.figures.published_panels import lines_view
 from harness.figures.style import seconds_text
 from harness.figures.words import leading
 from harness.judgement.statistics import select
-from harness.judgement.timings import UNSTEADY, undisturbed, why_untimed
+from harness.judgement.timings import UNSTEADY, distrust, undisturbed, why_untimed
 from harness.results.files import where
 from harness.results.selection import CELL
 
@@ -28,11 +28,11 @@ _WHAT = {"prefill": "prompt", "decode": "token of every sequence", "predict": "p
 
 def draw(tables: Tables) -> Figure | Nothing:
     """Median time of a step against the batch size, up to its 95th percentile; a panel per task, model and phase."""
-    chosen = select(undisturbed(tables["trials"]))[["trial_id", *CELL]].rename(columns=RENAMED)
+    chosen = select(undisturbed(tables["trials"]))[["trial_id", "control_ratio", *CELL]].rename(columns=RENAMED)
     times = where(tables, "latency", chosen.trial_id).rename(columns={"batch_size": "sequences"})
     times = times[times.p50_s > 0].merge(chosen, on="trial_id")
-    keys = [*chosen.columns.drop("trial_id"), "variant", "phase", "prompt_tokens", "sequences"]
-    frame = times.groupby(keys, sort=False, dropna=False)[["p50_s", "p95_s"]].median().reset_index()
+    keys = [*chosen.columns.drop(["trial_id", "control_ratio"]), "variant", "phase", "prompt_tokens", "sequences"]
+    frame = times.groupby(keys, sort=False, dropna=False)[["p50_s", "p95_s", "control_ratio"]].median().reset_index()
     usual = frame.groupby(_FACET, sort=False).prompt_tokens.transform(lambda counts: counts.mode().iloc[0])
     frame = frame[frame.prompt_tokens == usual].rename(columns={new: old for old, new in RENAMED.items()})
     panels = line_views(frame, _draw, _FACET, _SERIES)
@@ -48,6 +48,8 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
 
 
 def _finding(frame: pd.DataFrame) -> str:
+    if (doubt := distrust(frame)) is not None:
+        return doubt.capitalize()
     unsteady = frame[frame.p95_s > UNSTEADY * frame.p50_s]
     if len(unsteady):
         worst = extreme(unsteady.assign(ratio=unsteady.p95_s / unsteady.p50_s), "ratio", largest=True)

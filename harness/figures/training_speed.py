@@ -10,7 +10,7 @@ from harness.figures.findings import FULL
 from harness.figures.panels import Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import count_text
 from harness.judgement.statistics import select
-from harness.judgement.timings import UNSTEADY, undisturbed, why_untimed
+from harness.judgement.timings import UNSTEADY, why_untimed
 from harness.results.selection import CELL, SETTING
 
 _UNMEASURED = "the speed of training was not measured in any trial"
@@ -18,7 +18,7 @@ _UNMEASURED = "the speed of training was not measured in any trial"
 
 def draw(tables: Tables) -> Figure | Nothing:
     """Median tokens per second of the training steps; the thick line spans the seeds."""
-    chosen = select(undisturbed(tables["trials"]))
+    chosen = select(tables["trials"])
     chosen = chosen[chosen.train_tokens_per_s > 0]
     if chosen.empty:
         return Nothing(why_empty(tables["trials"], why_untimed(tables["trials"], _UNMEASURED)))

@@ -110,9 +110,11 @@ def cost_change(number: int, cell: Cell, cost: Quantity) -> Change | None:
         return replace(change, fault=f"measured on another machine: {moved}")
     seeds = sorted(known[0] & known[1])
     if cost.timed:
-        seeds = [seed for seed in seeds if not (old[seed].is_disturbed or new[seed].is_disturbed)]
+        shared = {seed for seed in seeds if old[seed].is_disturbed or new[seed].is_disturbed}
+        untrusted = {seed for seed in seeds if old[seed].fails_control or new[seed].fails_control}
+        seeds = [seed for seed in seeds if seed not in shared | untrusted]
         if not seeds:
-            return replace(change, fault="other work disturbed it")
+            return replace(change, fault="other work disturbed it" if shared else _UNTRUSTED)
     costs = np.array([[before[seed], after[seed]] for seed in seeds], dtype=np.float64)
     if not (costs > 0).all():
         return replace(change, fault="it is 0 for a seed, and nothing is a ratio to 0")
@@ -128,6 +130,9 @@ def cost_change(number: int, cell: Cell, cost: Quantity) -> Change | None:
         drift=cost.drift**2,
         watched=not cost.timed or all(is_watched(rows[seed]) for rows in (old, new) for seed in seeds),
     )
+
+
+_UNTRUSTED = "networks that must answer equally fast did not: no time of that run is to be trusted"
 
 
 def is_watched(row: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.judgement.timings import is_disturbed
+from harness.judgement.timings import fails_control, is_disturbed
 from harness.judgement.tolerances import COSTS, MACHINE
 from harness.results.selection import CELL, SETTING
 
@@ -28,7 +28,7 @@ _READ = {
     *SPEC,
     *("trial_id", "seed", "status", "reason", "primary_metric", "higher_is_better", "test_score"),
     *MACHINE,
-    *("disturbed", "is_disturbed"),
+    *("disturbed", "is_disturbed", "fails_control"),
     *(column for cost in COSTS for column in cost.columns),
 }
 
@@ -79,8 +79,8 @@ def _cells(trials: pd.DataFrame) -> dict[Key, dict[int, Any]]:
 
 
 def _rows(trials: pd.DataFrame) -> Iterator[Any]:
-    """The rows as named tuples, every null None, with whether their times are those of a shared machine."""
-    trials = trials.assign(is_disturbed=is_disturbed(trials))
+    """The rows as named tuples, every null None, with whether their times may be compared."""
+    trials = trials.assign(is_disturbed=is_disturbed(trials), fails_control=fails_control(trials))
     names = [name for name in trials.columns if name in _READ]
     row = namedtuple("row", names)  # type: ignore[misc]
     columns = [

@@ -14,7 +14,7 @@ import pandas as pd
 from harness.judgement.examples import scores_by_trial, stacked
 from harness.judgement.intervals import CONFIDENCE, SPREAD_SEEDS, Error, Interval, Part, interval, paired_difference
 from harness.judgement.quantities import QUANTITIES
-from harness.judgement.timings import TIMES, undisturbed
+from harness.judgement.timings import TIMES, trusted
 from harness.results.files import Tables, where
 from harness.tasks.metrics import METRICS
 
@@ -57,14 +57,14 @@ class Lead:
 def of_trials(name: str, trials: pd.DataFrame, tables: Tables, variant: str = "plain") -> pd.Series:
     """The quantity by seed, of trials that differ in their seed alone; without those that did not measure it.
 
-    Times that other work had a part in do not count (protocol, rule 6). ``variant`` is that of the latency table,
+    Times that may not be compared do not count (protocol, rule 6). ``variant`` is that of the latency table,
     'plain' or 'merged'.
     """
     column = QUANTITIES[name].column
     if column is None:
-        values = _latency(undisturbed(trials), tables, variant)
+        values = _latency(trusted(trials), tables, variant)
     else:
-        counts = undisturbed(trials) if column in TIMES else trials
+        counts = trusted(trials) if column in TIMES else trials
         values = counts.set_index("seed")[column]
     values = values[values.notna()].astype("float64")
     return values[~values.index.duplicated()].sort_index()

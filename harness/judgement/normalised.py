@@ -16,8 +16,7 @@ from scipy.stats import trim_mean
 from harness.judgement.intervals import CONFIDENCE, Floats
 from harness.judgement.resampling import resampled
 from harness.judgement.verdicts import Comparison, Verdict, is_trained
-
-FULL = "full"
+from harness.results.baseline import FULL
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from harness.judgement.examples import Scores, scores_by_trial, stacked
 from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, mean_interval
-from harness.judgement.timings import TIMES, without_disturbed_times
+from harness.judgement.timings import TIMES, without_untrusted_times
 from harness.results.files import Tables, once
 from harness.results.selection import CELL, SETTING
 from harness.tasks.metrics import METRICS, Metric
@@ -42,10 +42,10 @@ def select(trials: pd.DataFrame) -> pd.DataFrame:
     """The trials of the selected setting of every cell that ended well (protocol, rule 2).
 
     Their columns say which these are (:func:`harness.results.selection.fill_selection`). A cell in which no trial ended
-    well has no rows. Times that other work had a part in are missing (protocol, rule 6).
+    well has no rows. Times that may not be compared are missing (:mod:`harness.judgement.timings`).
     """
     chosen = trials[(trials.status == "ok") & trials.selected.astype(bool)].reset_index(drop=True)
-    return without_disturbed_times(chosen)
+    return without_untrusted_times(chosen)
 
 
 def aggregate(tables: Tables) -> pd.DataFrame:

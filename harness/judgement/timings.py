@@ -1,11 +1,16 @@
-"""Times that may be compared: not those of a row that other work had a part in (protocol, rule 6)."""
+"""Times that may be compared (protocol, rule 6): not those of a row that other work had a part in, and none of a run
+in which networks that must answer equally fast did not.
+"""
 
 from __future__ import annotations
 
 import pandas as pd
 
 UNSTEADY = 2.0
-"""Where a 95th percentile exceeds the median by this factor, or equal networks differ by it, times are not compared."""
+"""Where a 95th percentile exceeds the median by this factor, times are not compared."""
+
+TOLERANCE = 1.2
+"""The control of a run's timings fails where equal networks differ by more than this factor, by medians of trials."""
 
 #: The columns of trials that say how long something took, or what follows from that.
 TIMES = [
@@ -39,20 +44,43 @@ def is_disturbed(trials: pd.DataFrame) -> pd.Series:
     return shared
 
 
+def fails_control(trials: pd.DataFrame) -> pd.Series:
+    """Which rows stand where equal networks did not answer equally fast; False where there is no control."""
+    if "control_ratio" not in trials:
+        return pd.Series(False, index=trials.index)
+    return trials.control_ratio.astype("float64") > TOLERANCE
+
+
 def undisturbed(trials: pd.DataFrame) -> pd.DataFrame:
     """``trials`` without the rows that :func:`is_disturbed` names."""
     return trials[~is_disturbed(trials)]
 
 
-def without_disturbed_times(trials: pd.DataFrame) -> pd.DataFrame:
-    """``trials``, with the times of the rows that :func:`undisturbed` leaves out as missing."""
-    counts = ~is_disturbed(trials)
+def trusted(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows that neither :func:`is_disturbed` nor :func:`fails_control` names: a headline may rest on them."""
+    return trials[~(is_disturbed(trials) | fails_control(trials))]
+
+
+def without_untrusted_times(trials: pd.DataFrame) -> pd.DataFrame:
+    """``trials``, with the times of the rows that :func:`trusted` leaves out as missing."""
+    counts = ~(is_disturbed(trials) | fails_control(trials))
     return trials.assign(**{name: trials[name].where(counts) for name in TIMES if name in trials})
 
 
 def why_untimed(trials: pd.DataFrame, otherwise: str) -> str:
-    """Why no time of ``trials`` can be shown: other work had a part in all of them, or else ``otherwise``."""
+    """Why no time of ``trials`` can be shown: no row's may be compared, or else ``otherwise``."""
     ended = trials[trials.status == "ok"]
-    if len(ended) and is_disturbed(ended).all():
+    if ended.empty or len(trusted(ended)):
+        return otherwise
+    if is_disturbed(ended).all():
         return "other work had a part in every time that was measured (protocol, rule 6)"
-    return otherwise
+    return distrust(ended) or otherwise
+
+
+def distrust(rows: pd.DataFrame) -> str | None:
+    """What is said in place of a headline where a control of ``rows`` fails; None where none does."""
+    failing = rows[fails_control(rows)]
+    if failing.empty:
+        return None
+    factor = f"differ by a factor of {failing.control_ratio.max():.2f}"
+    return f"timings of this run are not to be trusted: networks that must answer equally fast {factor}"

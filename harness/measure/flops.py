@@ -96,6 +96,8 @@ class FlopCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
+        self.formats: Counter[str] = Counter()
+        """Of ``flops``, those of operations on numbers of each format, such as 'float32'."""
         self.repeated_flops = 0
         """Those of ``flops`` that only repeat earlier ones."""
         self.attention: Counter[str] = Counter()
@@ -118,6 +120,8 @@ class FlopCounter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         flops = flops_of(func, args, kwargs or {}, out)
         self.flops += flops
+        if flops:
+            self.formats[str(args[0].dtype).removeprefix("torch.")] += flops
         name = str(func._overloadpacket)
         is_attention = "attention" in name or "flash" in name
         if is_attention and "backward" not in name:

@@ -101,9 +101,12 @@ def _products(
     return flops_per_s, (time.process_time() - used) / ((time.perf_counter() - started) * threads)
 
 
-def roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
-    """The peaks of this machine, measured once a day and kept in the cache unless others used it meanwhile."""
-    path = _path(device, dtype)
+def roofline(device: torch.device, dtype: torch.dtype, number_format: str | None = None) -> Roofline:
+    """The peaks of this machine, measured once a day and kept in the cache unless others used it meanwhile.
+
+    ``number_format`` is the name of the format where it is not that of ``dtype``: TF32 has float32 numbers.
+    """
+    path = _path(device, number_format or str(dtype).removeprefix("torch."))
     try:
         return Roofline(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -115,12 +118,12 @@ def roofline(device: torch.device, dtype: torch.dtype) -> Roofline:
     return peaks
 
 
-def _path(device: torch.device, dtype: torch.dtype) -> Path:
+def _path(device: torch.device, number_format: str) -> Path:
     parts = (
         datetime.datetime.now(datetime.UTC).date().isoformat(),
         platform.node(),
         (accelerator(device) or f"cpu{torch.get_num_threads()}").replace("/", "-").replace(" ", "-"),
-        str(dtype).removeprefix("torch."),
+        number_format,
         torch.__version__,
     )
     return cache.root() / "roofline" / f"{'_'.join(parts)}.json"

@@ -15,8 +15,9 @@ import transformers
 from torch import nn
 
 from harness.errors import InputError
-from harness.models import attention, tokens
+from harness.models import attention, formats, tokens
 from harness.models.checkpoint import checkpoint_dir
+from harness.models.drawing import DrawnInFloat32
 from harness.models.shape import from_shape
 from harness.models.spec import ModelSpec, load_spec, read_config, unreadable
 from harness.models.whole_texts import padding_behind_text, read_last_token
@@ -82,8 +83,16 @@ class Base:
     master_weights: bool = True
     """Whether the trained part of a 16-bit network is held in float32; False: in 16 bits, as papers count memory."""
 
+    tf32: bool = False
+    """Whether products of the float32 network are rounded to TF32."""
+
     attention: str = "auto"
     """transformers' name of the implementation of attention; auto: the one that it chooses."""
+
+    @property
+    def number_format(self) -> str:
+        """The format by the name of a trial: that of the network, or ``tf32``."""
+        return "tf32" if self.tf32 else str(self.dtype).removeprefix("torch.")
 
     @property
     def kind(self) -> str:
@@ -201,7 +210,7 @@ class Base:
         auto = self._auto
         _ = self.missing_keys  # the check of the checkpoint, before it is read
         torch.manual_seed(self.seed)
-        with quiet():
+        with quiet(), DrawnInFloat32():
             if self.checkpoint is None:
                 with self.device:
                     model = from_shape(auto, self.config(), dtype=self.dtype)
@@ -264,8 +273,10 @@ def load(
     instead. Raises
     :class:`harness.errors.InputError` for an unknown name, a failed download, a missing device, weights that are not
     safetensors, files that transformers cannot read without code of the checkpoint, and a tokenizer with more tokens
-    than the embedding has rows.
+    than the embedding has rows; :class:`harness.execution.NotActive` for a format that the device does not compute in.
     """
+    place = pick_device(device)
+    formats.use(dtype, place)
     spec = load_spec(name)
     checkpoint = None if spec.is_random else checkpoint_dir(spec)
     if checkpoint is not None and not any(checkpoint.glob("*.safetensors")):
@@ -278,11 +289,12 @@ def load(
         spec=spec,
         tokenizer=tokenizer,
         checkpoint=checkpoint,
-        dtype=getattr(torch, dtype),
-        device=pick_device(device),
+        dtype=formats.torch_dtype(dtype),
+        device=place,
         seed=seed,
         labels=labels,
         scalar=scalar,
+        tf32=dtype == "tf32",
     )
 
 

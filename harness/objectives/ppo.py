@@ -41,6 +41,7 @@ from harness.tasks.data import TaskData
 from harness.tasks.encode import encode_examples, free_answer_tokens, prompt_within
 from harness.tasks.logprobs import Batch, completion_batch, from_logits
 from harness.training.advantages import adapted, gae, policy_loss, value_loss, whiten
+from harness.training.loss_scale import LossScale, finite
 from harness.training.rollouts import Reference, Reward, Sample, sample
 from harness.training.schedule import schedule
 from harness.training.trainer import (
@@ -126,6 +127,7 @@ class _Learner:
         self._after_step, self._updates = tuned.after_step, 0
         self._loss_term = tuned.loss_term
         self._parameters = [*tuned.trainable.values(), *self.actor.value.parameters()]
+        self.scale = LossScale(tuned)
         self.optimizer, self.schedule = _optimizer(self._parameters, tuned, settings, steps)
 
     @torch.no_grad()
@@ -166,12 +168,13 @@ class _Learner:
             loss = policy + options.value_weight * value
             if self._loss_term is not None:
                 loss = loss + self._loss_term()
-            loss.backward()
+            self.scale.backward(loss)
+            self.scale.unscale(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self._parameters, 1.0)
             self._count_gradients()
-            self.optimizer.step()
+            self.scale.step(self.optimizer)
             self._updates += 1
-            if self._after_step is not None:
+            if self._after_step is not None and not self.scale.just_skipped:
                 self._after_step(self._updates)
             self.optimizer.zero_grad(set_to_none=True)
             moved = (ratio.detach()[mask] - 1).abs()
@@ -255,7 +258,7 @@ def fit(
             if not math.isfinite(loss):
                 raise Diverged(f"the loss is {loss} at step {number} of {in_all}")
             mask = experience.batch["attention_mask"]
-            steps.append(Step(number, seconds, int(mask.sum()), loss, learning_rate, norm, mask.numel()))
+            steps.append(Step(number, seconds, int(mask.sum()), loss, learning_rate, finite(norm), mask.numel()))
             seen |= {"kl_coefficient": kl_coefficient, **means}
             points += [Point(number, name, value) for name, value in seen.items()]
             kl_coefficient = adapted(kl_coefficient, seen["kl"], kl_target)
@@ -272,6 +275,7 @@ def fit(
         energy_j=used.joules,
         energy_reason=used.reason,
         processor_share=got.share,
+        scaling=learner.scale.outcome(),
         curves=tuple(points),
         cut_share=_cut_share(tuned, data, budget.max_length),
     )

@@ -16,6 +16,7 @@ from harness.figures import DESCRIPTIONS, FIGURES, Nothing, save
 from harness.figures.findings import answer, caution
 from harness.figures.panels import title_of
 from harness.figures.style import seconds_text
+from harness.judgement.controls import Said, control_sentences
 from harness.judgement.statistics import aggregate
 from harness.report.answers import generations, side_by_side
 from harness.report.compared import comparison
@@ -28,6 +29,7 @@ __all__ = [
     "Html",
     "brief",
     "comparison",
+    "control",
     "downloads",
     "endings",
     "escape",
@@ -48,10 +50,21 @@ def brief(tables: Tables) -> Html:
         return Html("<p>No trained model was scored, so there is no answer yet. How the trials ended stands below.</p>")
     warning = caution(chosen[chosen.test_score.notna()])
     parts = [f"<p><strong>{escape(warning)}.</strong></p>"] if warning else []
+    parts += [f"<p><strong>{_of_place(one)}</strong></p>" for one in control_sentences(tables) if one.holds is False]
     for (task, model), sentences in answers.items():
         items = "".join(f"<li>{escape(sentence)}.</li>" for sentence in sentences)
         parts.append(f"<h3>{escape(task)} · {escape(model)}</h3><ul>{items}</ul>")
     return Html("".join(parts))
+
+
+def control(tables: Tables) -> Html:
+    """Whether the timings can be trusted: by networks that must answer equally fast, for each place with times."""
+    items = "".join(f"<li>{_of_place(one)}</li>" for one in control_sentences(tables))
+    return Html(f"<ul>{items}</ul>" if items else "<p>Nothing was timed.</p>")
+
+
+def _of_place(said: Said) -> str:
+    return f"{escape(said.place)}: {escape(said.sentence)}."
 
 
 def endings(tables: Tables) -> Html:

@@ -8,6 +8,7 @@ from typing import Any
 from harness.trial import Trial
 
 BASELINE = "baseline"
+FULL = "full"
 
 #: Columns in which trials agree that answered the same questions with the same base checkpoint.
 SAME_QUESTIONS = (

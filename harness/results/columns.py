@@ -9,8 +9,9 @@ import pyarrow as pa
 
 #: Raised when a column is added, removed or changes its meaning.
 SCHEMA_VERSION = 7
-#: Tables since this version can be read: they lack at most columns that may be null, and the others mean the same.
-READABLE_VERSION = 6
+
+#: Tables of this version and later ones are read: what was added since is null there.
+OLDEST_READABLE = 6
 
 Kind = Literal["string", "int", "float", "bool", "timestamp"]
 

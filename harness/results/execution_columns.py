@@ -41,10 +41,23 @@ _MORE = {
 EXECUTION: tuple[Column, ...] = (
     *(column for field in FIELDS for column in _pair(field)),
     Column(
+        active("dtype"),
+        "string",
+        "number format of most matrix products of the first step, by their FLOPs; null where they were not counted",
+    ),
+    Column(
+        "skipped_updates",
+        "int",
+        "updates that were left out because a gradient overflowed float16; the learning rate went on, and the loss "
+        "scale was halved; null in other formats",
+        minimum=0,
+    ),
+    Column(
         "execution_evidence",
         "string",
         "field -> how it is known what was active, as JSON: the operation that computed attention, share of padding, "
-        "layers that were computed again, bytes of optimiser states for each trained parameter, compiled graphs",
+        "layers that were computed again, bytes of optimiser states for each trained parameter, compiled graphs, "
+        "shares of number formats, loss scale",
     ),
     Column(
         "compile_s",

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from harness.errors import InputError
 from harness.files import TABLES_DIR, part_of
-from harness.results.columns import READABLE_VERSION
+from harness.results.columns import OLDEST_READABLE
 from harness.results.schema import SCHEMA_VERSION, TABLES, Table
 
 #: The tables by name.
@@ -79,12 +79,13 @@ class Stored(Tables):
         for name, path in self._files.items():
             if path.exists():
                 with _open(path) as file:
-                    _check_columns(path, file.schema_arrow, TABLES[name])
+                    _check_columns(path, file.schema_arrow, TABLES[name], _version(file))
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
             path = self._files[name]
-            self._frames[name] = _frame(_all(path, TABLES[name]) if path.exists() else TABLES[name].arrow.empty_table())
+            stored = _all(path) if path.exists() else TABLES[name].arrow.empty_table()
+            self._frames[name] = _frame(_complete(stored, TABLES[name]))
         return self._frames[name]
 
     def __contains__(self, name: object) -> bool:
@@ -121,8 +122,9 @@ class Stored(Tables):
                 for column, value in equal.items():
                     mask = pc.and_(mask, pc.fill_null(pc.equal(keys[column], value), False))
                 if pc.any(mask).as_py():
-                    row_groups.append(_completed(file.read_row_group(number).filter(mask), TABLES[name]))
-        return _frame(pa.concat_tables(row_groups) if row_groups else TABLES[name].arrow.empty_table())
+                    row_groups.append(file.read_row_group(number).filter(mask))
+        stored = pa.concat_tables(row_groups) if row_groups else TABLES[name].arrow.empty_table()
+        return _frame(_complete(stored, TABLES[name]))
 
 
 def where(tables: Tables, name: str, trial_ids: Collection[str], **equal: Any) -> pd.DataFrame:
@@ -156,8 +158,8 @@ def read(folder: Path) -> Stored:
     """The tables of a folder that holds ``tables/``, or is it, by name.
 
     Nullable integers come as float64 with NaN and nullable booleans as pandas' ``boolean``. A long table
-    without a file is empty, and so is a column that came after the version of the tables. Raises :class:`InputError`
-    when there is no trials table, or a table has a version that this one cannot read.
+    without a file is empty. Raises :class:`InputError` when there is no trials table, or a table has another
+    schema version.
     """
     return Stored(find(folder))
 
@@ -180,24 +182,16 @@ def _reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read as Parquet: {what}; make the tables again") from error
 
 
-def _all(path: Path, table: Table) -> pa.Table:
+def _all(path: Path) -> pa.Table:
     with _reading(path), _open(path) as file:
-        return _completed(file.read(), table)
-
-
-def _completed(data: pa.Table, table: Table) -> pa.Table:
-    """``data`` with the columns that its version did not have yet, all null."""
-    for field in table.arrow:
-        if field.name not in data.column_names:
-            data = data.append_column(field, pa.nulls(data.num_rows, field.type))
-    return data
+        return file.read()
 
 
 def _open(path: Path) -> pq.ParquetFile:
     with _reading(path):
         file = pq.ParquetFile(path)
-    version = _version(file.schema_arrow)
-    if version not in map(str, range(READABLE_VERSION, SCHEMA_VERSION + 1)):
+    version = _version(file)
+    if version not in _READABLE:
         raise InputError(
             f"{path}: schema version {version}, not {SCHEMA_VERSION}: another version of TuneBench wrote it; "
             "read it with that version, or run the sweep again"
@@ -205,16 +199,26 @@ def _open(path: Path) -> pq.ParquetFile:
     return file
 
 
-def _version(columns: pa.Schema) -> str:
-    return str((columns.metadata or {}).get(b"schema_version", b"none").decode())
+_READABLE = tuple(map(str, range(OLDEST_READABLE, SCHEMA_VERSION + 1)))
 
 
-def _check_columns(path: Path, columns: pa.Schema, table: Table) -> None:
-    older = _version(columns) != str(SCHEMA_VERSION)
+def _version(file: pq.ParquetFile) -> str:
+    return str((file.schema_arrow.metadata or {}).get(b"schema_version", b"none").decode())
+
+
+def _complete(stored: pa.Table, table: Table) -> pa.Table:
+    """``stored`` with the columns that its version had not, which are null, in the order of ``table``."""
+    for field in table.arrow:
+        if field.name not in stored.column_names:
+            stored = stored.append_column(field, pa.nulls(stored.num_rows, field.type))
+    return stored.select(table.arrow.names)
+
+
+def _check_columns(path: Path, columns: pa.Schema, table: Table, version: str) -> None:
     for field in table.arrow:
         if field.name not in columns.names:
-            if older and field.nullable:
-                continue
+            if version != str(SCHEMA_VERSION) and field.nullable:
+                continue  # it was added since
             raise InputError(f"{path}: the column '{field.name}' is missing; make the tables again")
         if (given := columns.field(field.name).type) != field.type:
             raise InputError(f"{path}: the column '{field.name}' is {given}, not {field.type}; make the tables again")

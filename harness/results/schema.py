@@ -322,6 +322,14 @@ TRIALS = Table(
                 minimum=0,
             ),
             _C("decode_tokens_per_s", "float", "1 / decode_s_per_token_p50", minimum=0),
+            _C(
+                "control_ratio",
+                "float",
+                "the largest factor between median times of networks that must answer equally fast: the untrained one, "
+                "a full fine-tune and what is merged into their weights, in this row's sweep, model, task, format and "
+                "machine; above 1.2 no time of these rows is compared; null where there are no two such networks",
+                minimum=1,
+            ),
         ),
         *_group(
             "environment",

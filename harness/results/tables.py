@@ -17,6 +17,7 @@ from harness.files import TABLES_DIR, remove_dead_parts
 from harness.results.baseline import fill_base_scores
 from harness.results.builder import TableBuilder
 from harness.results.concurrent import fill_concurrent_trials
+from harness.results.control import fill_control
 from harness.results.execution_columns import asked
 from harness.results.files import TableFiles, find, read
 from harness.results.parents import fill_chain_costs, fill_parent_settings
@@ -85,18 +86,21 @@ def _batches(records: Iterable[Record]) -> Iterator[tuple[str, pa.RecordBatch]]:
 def _unchecked(records: Iterable[Record]) -> Iterator[tuple[str, pa.RecordBatch]]:
     trials: list[dict[str, Any]] = []
     specs: list[Trial] = []
+    latency: list[dict[str, Any]] = []
     builders = {name: TableBuilder(table) for name, table in TABLES.items()}
     for record in records:
         trials.append(_row(record))
         specs.append(record.trial)
         for name, rows in record.outcome.tables.items() if record.outcome is not None else ():
             builders[name].extend(rows, trial_id=record.trial_id)
+            latency += [{**row, "trial_id": record.trial_id} for row in rows if name == "latency"]
             for batch in builders[name].ready():
                 yield name, batch
     fill_base_scores(trials, specs)
     fill_parent_settings(trials, specs)
     fill_chain_costs(trials)
     fill_concurrent_trials(trials)
+    fill_control(trials, latency)
     fill_selection(trials)
     builders["trials"].extend(trials)
     for name in (*LONG_TABLES, "trials"):

@@ -60,6 +60,8 @@ def reason_against(cell: Cell, trial: Trial, together: int) -> str | None:
     ``together`` is the number of processes that train it together. What only a machine can tell, such as a package that
     is missing, ends the trial itself as a skipped row.
     """
+    if (reason := _against_format(trial, together)) is not None:
+        return reason
     asked = trial.execution.asked
     if not asked:
         return None
@@ -113,6 +115,14 @@ def _unequal_parts(trial: Trial) -> str | None:
 
 
 def _in_16_bits(trial: Trial) -> str | None:
-    if trial.execution.attention == "flash_attention_2" and trial.dtype == "float32":
-        return "execution.attention: flash_attention_2 computes in 16 bits; dtype is float32"
+    if trial.execution.attention == "flash_attention_2" and trial.dtype in ("float32", "tf32"):
+        return f"execution.attention: flash_attention_2 computes in 16 bits; dtype is {trial.dtype}"
+    return None
+
+
+def _against_format(trial: Trial, together: int) -> str | None:
+    if trial.dtype == "tf32" and trial.device == "cpu":
+        return "dtype: tf32 is a format of NVIDIA's GPUs since Ampere; device is cpu"
+    if trial.dtype == "float16" and together > 1:
+        return "dtype: the loss of float16 is scaled in one process alone"
     return None

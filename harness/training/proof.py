@@ -15,6 +15,7 @@ from peft import PeftModel
 from harness.execution import Execution, NotActive
 from harness.measure.flops import FlopCounter
 from harness.measure.needed import lengths, needed_flops
+from harness.models import formats
 from harness.models.attention import in_use
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
@@ -70,6 +71,7 @@ def first_step(
         "accumulation": len(parts),
         "compile": compilation is not None,
         "optimizer": optimizers.active(optimizer),
+        "dtype": _format(tuned, counter),
     }
     kernels = ", ".join(f"{name} x {count}" for name, count in sorted(counter.attention.items()))
     rows = sum(len(part["input_ids"]) for part in parts if "input_ids" in part)
@@ -79,6 +81,7 @@ def first_step(
         "gradient_checkpointing": f"{repeats[LAYER]} layers computed again",
         "accumulation": f"{len(parts)} forward and backward passes before the update",
         "optimizer": optimizers.evidence(optimizer),
+        "dtype": _shares(counter) or "no products counted",
     }
     if compilation is not None:
         evidence["compile"] = f"{compilation.graphs} graphs compiled before the first step"
@@ -86,6 +89,17 @@ def first_step(
         chunks = f"logits of {CHUNK} tokens at a time, computed again {repeats[CHUNKS]} times"
         evidence["loss"] = chunks if repeats[CHUNKS] else "no logits computed again"
     return Proof(active, evidence, _needed(tuned, counter, parts))
+
+
+def _format(tuned: Tuned, counter: FlopCounter) -> str | None:
+    """The format of most of the step's products; None where none were counted."""
+    most = max(counter.formats, key=lambda name: counter.formats[name], default=None)
+    return "tf32" if most == "float32" and formats.rounds_products(tuned.base.device) else most
+
+
+def _shares(counter: FlopCounter) -> str:
+    """How the FLOPs of the products are shared by the formats of their numbers."""
+    return ", ".join(f"{flops / counter.flops:.1%} of FLOPs in {name}" for name, flops in counter.formats.most_common())
 
 
 def _needed(tuned: Tuned, counter: FlopCounter, parts: Sequence[Batch]) -> float | None:
@@ -103,10 +117,13 @@ def _needed(tuned: Tuned, counter: FlopCounter, parts: Sequence[Batch]) -> float
     return needed_flops(counter, examples, slots, layers, tuned.base.kind == "decoder") / sum(examples)
 
 
-def require(execution: Execution, proof: Proof) -> None:
+def require(execution: Execution, number_format: str, proof: Proof) -> None:
     """Raise :class:`harness.execution.NotActive` unless all that was asked for is active."""
-    for field, value in execution.asked.items():
+    asked = {f"execution.{field}": (field, value) for field, value in execution.asked.items()}
+    if number_format != "float32":  # the usual one
+        asked["dtype"] = ("dtype", number_format)
+    for place, (field, value) in asked.items():
         seen = proof.active.get(field)
         if seen != value:
             told = f"{json.dumps(seen)} was active ({proof.evidence.get(field, 'no evidence')})"
-            raise NotActive(f"execution.{field}: {json.dumps(value)} was asked for, and {told}")
+            raise NotActive(f"{place}: {json.dumps(value)} was asked for, and {told}")

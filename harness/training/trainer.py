@@ -24,6 +24,8 @@ from harness.training.accumulation import InParts, Weigh, learnt
 from harness.training.checkpointing import checkpointing
 from harness.training.compiling import Compilation, compiled
 from harness.training.drawing import loss_curve, loss_finding
+from harness.training.loss_scale import Diverged as Diverged
+from harness.training.loss_scale import LossScale, Scaling, finite
 from harness.training.loss_trainer import Counting as Counting
 from harness.training.loss_trainer import Loss as Loss
 from harness.training.loss_trainer import LossTrainer
@@ -35,10 +37,6 @@ from harness.trial import Budget
 _COLUMNS_OF_STEPS = frozenset(
     {"loss", "grad_norm", "learning_rate", "step", "epoch", "num_tokens", "num_input_tokens_seen"}
 )
-
-
-class Diverged(ArithmeticError):
-    """The loss is no longer a finite number."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +93,8 @@ class History:
     """Seconds of compilation, before the first step; None without it."""
     proof: Proof | None = None
     """How the first step ran; None where the objective has a trainer of its own."""
+    scaling: Scaling | None = None
+    """How the loss was scaled; None in other formats than float16."""
 
     def __repr__(self) -> str:
         """Where the loss began and ended, and how long it took."""
@@ -195,27 +195,30 @@ class _LossWatch(TrainerCallback):
 class _Prove(TrainerCallback):
     """Looks at how the first step ran, and stops a run that is not the one that was asked for."""
 
-    def __init__(self, look: Callable[[Any], Proof], execution: Execution) -> None:
+    def __init__(self, look: Callable[[Any], Proof], execution: Execution, number_format: str) -> None:
         self._look = look
         self._execution = execution
+        self._number_format = number_format
         self.proof: Proof | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.proof is None:
             self.proof = self._look(kwargs["optimizer"])
-            require(self._execution, self.proof)
+            require(self._execution, self._number_format, self.proof)
 
 
 class _AfterStep(TrainerCallback):
-    """Lets the method act between an optimiser step and the clearing of the gradients."""
+    """Lets the method act between an optimiser step and the clearing of the gradients; not where none was taken."""
 
-    def __init__(self, act: Callable[[int], None]) -> None:
+    def __init__(self, act: Callable[[int], None], scale: LossScale) -> None:
         self._act = act
+        self._scale = scale
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._act(state.global_step + 1)
+        if not self._scale.just_skipped:
+            self._act(state.global_step + 1)
 
 
 def network_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
@@ -314,14 +317,17 @@ def run(
     device = tuned.base.device
     weights = weights_bytes(tuned.model)
     timer = StepTimer(device)
-    method_acts = [] if tuned.after_step is None else [_AfterStep(tuned.after_step)]
+    scale = LossScale(tuned)
+    method_acts = [] if tuned.after_step is None else [_AfterStep(tuned.after_step, scale)]
 
     def look(optimizer: Any) -> Proof:
         assert timer.first_step is not None  # noqa: S101  (the timer's end of the step comes first)
         return first_step(tuned, timer.first_step, optimizer, trainer.first_batch, token_loss, compilation)
 
-    prove = _Prove(look, settings.execution)
-    trainer = make([timer, prove, _LossWatch(settings.on_step), *method_acts])
+    prove = _Prove(look, settings.execution, tuned.base.number_format)
+    # What a method does after a step depends on whether there was one, so the scale looks first.
+    trainer = make([timer, prove, _LossWatch(settings.on_step), *scale.watch, *method_acts])
+    scale.join(trainer)
     for unwanted in ("PrinterCallback", "ProgressCallback", "NotebookProgressCallback"):
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ == unwanted:
@@ -343,7 +349,7 @@ def run(
                 tokens=int(tokens),
                 loss=log["loss"],
                 learning_rate=log.get("learning_rate"),
-                grad_norm=log.get("grad_norm"),
+                grad_norm=finite(log.get("grad_norm")),
                 slots=slots or None,
             )
             for number, (seconds, tokens, slots, log) in enumerate(
@@ -360,6 +366,7 @@ def run(
         first_step_repeated_flops=None if timer.first_step is None else timer.first_step.repeated_flops,
         compile_s=None if compilation is None else compilation.seconds,
         proof=prove.proof,
+        scaling=scale.outcome(),
         energy_j=used.joules,
         energy_reason=used.reason,
         peak_reserved_bytes=peak.reserved_bytes,

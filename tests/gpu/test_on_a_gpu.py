@@ -27,6 +27,7 @@ from harness.measure.flops import FlopCounter
 from harness.measure.latency import timed
 from harness.measure.memory import peak_memory, saved_activations, weights_bytes
 from harness.measure.roofline import measure_roofline
+from harness.models import formats
 from harness.models.load import Base, load
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
@@ -208,6 +209,17 @@ def test_the_measured_peaks_are_those_of_a_gpu() -> None:
     peaks = measure_roofline(CUDA, torch.bfloat16, probe_s=1.0)
     assert peaks.undisturbed and peaks.device == torch.cuda.get_device_name(CUDA)
     assert peaks.flops_per_s > 1e13 and peaks.bytes_per_s > 1e11
+
+
+@pytest.mark.parametrize("dtype", ["float32", "tf32", "bfloat16", "float16"])
+def test_the_format_that_was_asked_for_is_the_one_that_ran(task: str, dtype: str) -> None:
+    run = Experiment("tiny-llama", task, "sft", BUDGET, learning_rate=1e-3, dtype=dtype, device="cuda")
+    run.apply("full")
+    history = run.fit()
+    assert history.proof is not None and history.proof.active["dtype"] == dtype, history.proof
+    assert formats.rounds_products(CUDA) == (dtype == "tf32")
+    assert (history.scaling is not None) == (dtype == "float16")
+    formats.use("float32", CUDA)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])

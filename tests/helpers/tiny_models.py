@@ -130,7 +130,7 @@ def done(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, str
 
 
 #: Columns that differ from run to run.
-_PASSING = {"started_at", "duration_s", "concurrent_trials", "disturbed"}
+_PASSING = {"started_at", "duration_s", "concurrent_trials", "disturbed", "control_ratio"}
 
 
 def tables(folder: Path) -> dict[str, list[dict[str, Any]]]:

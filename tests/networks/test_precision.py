@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import checkpoints
 from peft.tuners.lora import LoraLayer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness import methods
 from harness.errors import InputError
@@ -93,6 +94,30 @@ def test_a_small_step_changes_what_trains(folders: dict[str, Path], family: str,
         assert {p.dtype for p in served.parameters() if p.is_floating_point()} == {torch.bfloat16}
         torch.testing.assert_close(logits(tuned), after, rtol=0, atol=0.1 * float(after.abs().max()))
     assert torch.equal(logits(tuned), after)
+
+
+class _Draws(TorchDispatchMode):
+    """The formats in which normal numbers are drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.formats: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.normal_.default and args[0].device.type == "cpu":  # shapes alone draw nothing
+            self.formats.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_fresh_weights_are_those_of_32_bits_rounded(folders: dict[str, Path], dtype: str) -> None:
+    coarse, exact = based(folders, "bert", dtype), based(folders, "bert", "float32")
+    assert "classifier.weight" in coarse.missing_keys
+    with _Draws() as seen:
+        drawn = dict(coarse.build().named_parameters())
+    assert seen.formats == {torch.float32}, "whatever a version of PyTorch does with other formats"
+    for name, parameter in exact.build().named_parameters():
+        assert torch.equal(drawn[name], parameter.to(drawn[name].dtype)), name
 
 
 @pytest.mark.parametrize("method", ["full", "bitfit", "adapter", "lora"])

@@ -19,7 +19,6 @@ from harness.files import RECORD_FILE
 from harness.ledger.records import read_records
 from harness.results import files, tables
 from harness.results.builder import TableBuilder
-from harness.results.columns import READABLE_VERSION
 from harness.results.parents import fill_parent_settings
 from harness.results.record import Record
 from harness.results.schema import CURVES, LATENCY, SCHEMA_VERSION, SCORES, TABLES, TRIALS, Table
@@ -351,42 +350,6 @@ def test_reading_asks_for_tables_and_for_the_right_version(tmp_path: Path, sweep
     path.write_bytes(b"not parquet")
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         tables.read(sweep)
-
-
-def test_tables_of_an_older_version_lack_what_came_later_and_nothing_else(sweep: Path) -> None:
-    tables.write(read_records(sweep), sweep)
-    path = sweep / "tables" / "trials.parquet"
-    new = pa.parquet.read_table(path)
-
-    def written(version: int, without: str) -> None:
-        metadata = {"schema_version": str(version)}
-        pa.parquet.write_table(new.drop_columns([without]).replace_schema_metadata(metadata), path)
-
-    written(READABLE_VERSION, "estimated_bytes")
-    trials = tables.read(sweep)["trials"]
-    assert trials.estimated_bytes.isna().all()
-    assert list(trials.trial_id) == new["trial_id"].to_pylist()
-    for version, without in [(READABLE_VERSION, "trial_id"), (SCHEMA_VERSION, "estimated_bytes")]:
-        written(version, without)
-        with pytest.raises(InputError, match=f"the column '{without}' is missing"):
-            tables.read(sweep)
-    for version in (READABLE_VERSION - 1, SCHEMA_VERSION + 1):
-        written(version, "estimated_bytes")
-        with pytest.raises(InputError, match=f"schema version {version}, not {SCHEMA_VERSION}"):
-            tables.read(sweep)
-
-
-def test_rows_of_an_older_version_are_chosen_as_those_of_this_one(sweep: Path) -> None:
-    tables.write(read_records(sweep), sweep)
-    path = sweep / "tables" / "scores.parquet"
-    new = pa.parquet.read_table(path)
-    wanted = new["trial_id"].to_pylist()[:1]
-    expected = files.where(tables.read(sweep), "scores", wanted, split="test")
-    metadata = {"schema_version": str(READABLE_VERSION)}
-    pa.parquet.write_table(new.drop_columns(["stderr"]).replace_schema_metadata(metadata), path)
-    found = files.where(tables.read(sweep), "scores", wanted, split="test")
-    assert len(expected) and found.stderr.isna().all()
-    pd.testing.assert_frame_equal(found[[*expected.columns]].drop(columns="stderr"), expected.drop(columns="stderr"))
 
 
 def test_a_sweep_that_has_not_started_gives_empty_tables(tmp_path: Path) -> None:

@@ -113,6 +113,23 @@ def test_an_impossible_cell_is_a_row_with_its_reason(
 
 
 @pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"defaults": {"dtype": "tf32", "device": "cpu"}}, "tf32 is a format of NVIDIA's GPUs since Ampere; device is"),
+        (
+            {"defaults": {"dtype": "float16"}, "resources": {"processes": 2}},
+            "the loss of float16 is scaled in one process",
+        ),
+    ],
+)
+def test_a_format_that_cannot_be_is_a_row_with_its_reason(plan: Planner, changes: dict[str, Any], reason: str) -> None:
+    made = plan(**changes)
+    assert made.skipped and not made.runnable
+    assert {str(row.reason).startswith(f"dtype: {reason}") for row in made.skipped} == {True}
+    assert plan(defaults={"dtype": "tf32"}).runnable, "which device a trial gets, its machine knows"
+
+
+@pytest.mark.parametrize(
     ("block", "message"),
     [
         ({"packing": "yes"}, r"execution\.packing: must be true or false \(given: 'yes'\)$"),

@@ -47,7 +47,7 @@ def fit(
             "model": base.spec.address,
             "labels": base.labels,
             "scalar": base.scalar,
-            "dtype": str(base.dtype).removeprefix("torch."),
+            "dtype": base.number_format,
             "device": base.device.type,
             "seed": settings.seed,
             "task": task,
