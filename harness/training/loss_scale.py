@@ -18,8 +18,8 @@ from harness.execution import NotActive
 from harness.networks.tuned import Tuned
 from harness.training.sharding import world_size
 
-#: The scale of the first loss. PyTorch's own is 16 times that, and comes down by leaving updates out: of a short
-#: training they are a part that counts.
+#: The scale of the first loss. PyTorch's own is 16 times that, and comes down by leaving updates out, which a short
+#: training cannot spare.
 FIRST = 2.0**12
 
 
