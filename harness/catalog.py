@@ -115,10 +115,7 @@ METHODS = _methods(
         seeded_by="shots",
         restrictions=(
             Restriction(
-                "shots",
-                0,
-                ("decoder", "encoder_decoder"),
-                "an encoder reads one text and no solved examples before it",
+                "shots", 0, ("decoder", "encoder_decoder"), "an encoder reads one text, without solved examples"
             ),
         ),
     ),
@@ -232,13 +229,19 @@ STUDIES = _methods(  # planned like methods, they measure tuned models instead o
            "studies/serving", trains=False, model_kinds=("decoder",), function="serving/study"),
 )  # fmt: skip
 
-_SFT = Parent("sft", "sft")
 # Rewards and wins of two methods can be compared only under one reward model and against one opponent.
 _REWARD = Parent("reward", "reward", method="full", shared=True)
 _JUDGE = replace(_REWARD, costs=False)
 _OPPONENT = Parent("opponent", "sft", method="full", shared=True, costs=False)
+_SFT = Parent("sft", "sft")
 _PREFERENCE: tuple[TaskKind, ...] = ("preference",)
 _DECODER: tuple[ModelKind, ...] = ("decoder",)
+
+
+def _alignment(name: str, description: str, citation: str, *parents: Parent) -> Objective:
+    """An objective that turns a decoder towards the answers that people prefer."""
+    return Objective(name, description, citation, _PREFERENCE, _DECODER, f"objectives/{name}", parents)
+
 
 OBJECTIVES: dict[str, Objective] = {
     entry.name: entry
@@ -290,77 +293,68 @@ OBJECTIVES: dict[str, Objective] = {
             notebook="objectives/reward",
             scalar=True,
         ),
-        Objective(
+        _alignment(
             "dpo",
             "direct preference optimisation; losses sigmoid, hinge (SLiC) and ipo",
             "Rafailov et al. 2023, arXiv:2305.18290",
-            task_kinds=_PREFERENCE,
-            model_kinds=_DECODER,
-            notebook="objectives/dpo",
-            parents=(_SFT, _JUDGE, _OPPONENT),
+            _SFT,
+            _JUDGE,
+            _OPPONENT,
         ),
-        Objective(
+        _alignment(
             "kto",
             "answers marked good or bad, without pairs, weighed as prospect theory does",
             "Ethayarajh et al. 2024, arXiv:2402.01306",
-            task_kinds=_PREFERENCE,
-            model_kinds=_DECODER,
-            notebook="objectives/kto",
-            parents=(_SFT, _JUDGE, _OPPONENT),
+            _SFT,
+            _JUDGE,
+            _OPPONENT,
         ),
-        Objective(
+        _alignment(
             "orpo",
             "supervised fine-tuning and a preference in one loss, by odds ratios, without a reference",
             "Hong et al. 2024, arXiv:2403.07691",
-            task_kinds=_PREFERENCE,
-            model_kinds=_DECODER,
-            notebook="objectives/orpo",
-            parents=(_JUDGE, _OPPONENT),
+            _JUDGE,
+            _OPPONENT,
         ),
-        Objective(
+        _alignment(
             "rrhf",
             "answers ranked by their likelihood as by their rewards, and the best one learnt",
             "Yuan et al. 2023, arXiv:2304.05302",
-            task_kinds=_PREFERENCE,
-            model_kinds=_DECODER,
-            notebook="objectives/rrhf",
-            parents=(_SFT, _JUDGE, _OPPONENT),
+            _SFT,
+            _JUDGE,
+            _OPPONENT,
         ),
-        Objective(
+        _alignment(
             "ppo",
             "RLHF: proximal policy optimisation against a reward model, held near the reference by a KL penalty",
             "Ouyang et al. 2022, arXiv:2203.02155",
-            task_kinds=_PREFERENCE,
-            model_kinds=_DECODER,
-            notebook="objectives/ppo",
-            parents=(_SFT, _REWARD, _OPPONENT),
+            _SFT,
+            _REWARD,
+            _OPPONENT,
         ),
-        Objective(
+        _alignment(
             "rloo",
             "REINFORCE whose baseline is the mean reward of the other samples of the prompt",
             "Ahmadian et al. 2024, arXiv:2402.14740",
-            task_kinds=_PREFERENCE,
-            model_kinds=_DECODER,
-            notebook="objectives/rloo",
-            parents=(_SFT, _REWARD, _OPPONENT),
+            _SFT,
+            _REWARD,
+            _OPPONENT,
         ),
-        Objective(
+        _alignment(
             "grpo",
             "policy gradient with rewards standardised within the samples of a prompt, without a critic",
             "Shao et al. 2024, arXiv:2402.03300",
-            task_kinds=_PREFERENCE,
-            model_kinds=_DECODER,
-            notebook="objectives/grpo",
-            parents=(_SFT, _REWARD, _OPPONENT),
+            _SFT,
+            _REWARD,
+            _OPPONENT,
         ),
-        Objective(
+        _alignment(
             "best_of_n",
             "rejection sampling: the best of n samples by reward, learnt by supervised fine-tuning",
             "Touvron et al. 2023, arXiv:2307.09288",
-            task_kinds=_PREFERENCE,
-            model_kinds=_DECODER,
-            notebook="objectives/best_of_n",
-            parents=(_SFT, _REWARD, _OPPONENT),
+            _SFT,
+            _REWARD,
+            _OPPONENT,
         ),
     )
 }
@@ -377,6 +371,9 @@ NATURAL_OBJECTIVE: dict[TaskKind, str] = {
 }
 
 
+_OWN = Method("own", "a method of your own", "your own file", "methods/own")
+
+
 def method(name: str, where: str = "method") -> Method:
     """The method called ``name``, or the one in the user's own file when ``name`` is a path to one.
 
@@ -384,7 +381,7 @@ def method(name: str, where: str = "method") -> Method:
     for a file whose name cannot be one.
     """
     if own_method.is_path(name):
-        return replace(_own(own_method.name_of(name, where)), file=name)
+        return replace(_OWN, name=own_method.name_of(name, where), file=name)
     known = {**METHODS, **STUDIES}
     if name not in known:
         raise unknown(where, name, known)
@@ -393,11 +390,7 @@ def method(name: str, where: str = "method") -> Method:
 
 def method_of_row(name: str) -> Method:
     """The method that a trial or a checkpoint names; of an own one, without its file. InputError as :func:`method`."""
-    return _own(name) if name.startswith(own_method.PREFIX) else method(name)
-
-
-def _own(name: str) -> Method:
-    return Method(name, "a method of your own", "your own file", "methods/own")
+    return replace(_OWN, name=name) if name.startswith(own_method.PREFIX) else method(name)
 
 
 def objective(name: str, where: str = "objective") -> Objective:

@@ -362,9 +362,12 @@ def test_the_processes_that_train_together_are_given_paths(home: Path, monkeypat
 
     monkeypatch.setattr(launch, "_run", read_order)
     base = SimpleNamespace(
-        spec=load_model(str(home / "model")), labels=None, scalar=False, dtype="float32", device=SimpleNamespace()
+        spec=load_model(str(home / "model")),
+        labels=None,
+        scalar=False,
+        number_format="float32",
+        device=SimpleNamespace(type="cpu"),
     )
-    base.dtype, base.device.type = "torch.float32", "cpu"
     network = SimpleNamespace(to=lambda device: None)
     start = SimpleNamespace(base=base, model=network, save=lambda folder: None)
     budget = SimpleNamespace(batch_size=4, model_dump=dict)
