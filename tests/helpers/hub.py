@@ -148,4 +148,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()
+    """Git's name for the content, which the real hub gives to a small file."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
