@@ -17,25 +17,47 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationError
 
 from harness import catalog, notebooks, own_method, specfile
 from harness.errors import InputError
 
 __all__ = ["Callable", "JsonValue", "Literal", "Mapping", "Sequence"]
 
+
+def each_once(values: list[Any]) -> list[Any]:
+    """``values``. Raises ValueError where one of them stands there twice."""
+    if len({repr(value) for value in values}) < len(values):
+        raise ValueError("a value is given twice")
+    return values
+
+
+def _of_folder(path: str) -> str:
+    if not Path(path).is_absolute():
+        raise ValueError("must be an absolute path")
+    if not Path(path).is_dir():
+        raise ValueError("there is no such folder")
+    return path
+
+
 #: How many there are of something; more than a million of anything is a mistake, and would fill any memory.
 Count = Annotated[int, Field(ge=1, le=10**6)]
 #: Enough to compare with each other.
 Several = Annotated[int, Field(ge=2, le=10**6)]
 Natural = Annotated[int, Field(ge=0, le=10**6)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=10**6, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)]
 #: A part of a whole, the whole included.
 Part = Annotated[float, Field(ge=0, le=1)]
 #: The probability that a unit is dropped; with 1 nothing would be left.
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Word = Annotated[str, Field(min_length=1)]
+#: Of a list, that no value is given twice.
+Once = AfterValidator(each_once)
+#: Numbers that are tried one after the other.
+Counts = Annotated[list[Count], Field(min_length=1), Once]
+#: The absolute path of a folder that there is: a trial runs in another folder than its plan.
+Folder = Annotated[Word, AfterValidator(_of_folder)]
 #: One name or pattern of modules, or a list of names.
 Modules = Word | Annotated[list[Word], Field(min_length=1)]
 
@@ -133,14 +155,22 @@ def own(file: str) -> Mapping[str, Argument]:
         raise InputError(f"method: there is no file {file}") from error
 
 
-@lru_cache(maxsize=256)
-def _own(path: Path, _modified: int) -> Mapping[str, Argument]:
+def _tree(path: Path) -> ast.Module:
+    """The source of a user's own file. Raises :class:`InputError` for what is no Python."""
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise InputError(f"{path}: line {error.lineno} is not Python: {error.msg}") from error
+        line = "" if error.lineno is None else f"line {error.lineno} "
+        raise InputError(f"{path}: {line}is not Python: {error.msg}") from error
+    except (MemoryError, RecursionError) as error:  # what the parser says of brackets and signs within each other
+        raise InputError(f"{path}: is nested too deep to be read as Python") from error
     except ValueError as error:
         raise InputError(f"{path}: is not Python in UTF-8") from error
+
+
+@lru_cache(maxsize=256)
+def _own(path: Path, _modified: int) -> Mapping[str, Argument]:
+    tree = _tree(path)
     function, known = _function(tree, "apply")
     given = ast.arguments([], [], None, [], [], None, []) if function is None else function.args
     places = [*given.posonlyargs, *given.args][1:]
@@ -154,6 +184,11 @@ def _own(path: Path, _modified: int) -> Mapping[str, Argument]:
     return {arg.arg: _argument(arg, default, known, f"{path}: apply") for arg, default in pairs if arg.arg != _GIVEN}
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether JSON gives ``value`` back as it is; a tuple comes back as a list, the key 1 as a text."""
+    return repr(json.loads(json.dumps(value, allow_nan=False))) == repr(value)
+
+
 def _argument(arg: ast.arg, default: ast.expr | None, known: dict[str, Any], where: str) -> Argument:
     where = f"{where}: argument '{arg.arg}'"
     if arg.arg in (*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD):
@@ -162,9 +197,13 @@ def _argument(arg: ast.arg, default: ast.expr | None, known: dict[str, Any], whe
         raise InputError(f"{where} has no default; give it one, such as {arg.arg}=8")
     try:
         value = ast.literal_eval(default)
-        json.dumps(value, allow_nan=False)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{where}: its default is nothing that YAML can write") from error
+        if not _is_plain(value):
+            raise ValueError
+    except (ValueError, TypeError, MemoryError, RecursionError) as error:
+        raise InputError(
+            f"{where}: its default is nothing that YAML can write: a number, a text, true or false, null, or a list or "
+            "a mapping with text as keys"
+        ) from error
     try:
         kind: Any = _types({arg.arg: arg.annotation}, known)[arg.arg] if arg.annotation else None
         TypeAdapter(kind)

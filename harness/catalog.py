@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from harness import own_method
-from harness.errors import unknown
+from harness.errors import InputError, shown, unknown
 
 ModelKind = Literal["encoder", "decoder", "encoder_decoder"]
 TaskKind = Literal["classification", "regression", "multiple_choice", "generation", "cloze", "preference", "corpus"]
@@ -268,10 +268,6 @@ OBJECTIVES: dict[str, Objective] = {
             "Ouyang et al. 2022, arXiv:2203.02155",
             task_kinds=("generation", "cloze", "multiple_choice", "preference"),
             model_kinds=("decoder", "encoder_decoder"),
-            restrictions=(
-                Restriction("packing", False, _DECODER, "an encoder-decoder reads prompts and answers apart"),
-                Restriction("dialogue_field", None, _DECODER, "an encoder-decoder reads prompts and answers apart"),
-            ),
             shards=True,
         ),
         Objective(
@@ -384,6 +380,8 @@ def method(name: str, where: str = "method") -> Method:
         return replace(_OWN, name=own_method.name_of(name, where), file=name)
     known = {**METHODS, **STUDIES}
     if name not in known:
+        if "/" in name:
+            raise InputError(f"{where}: {shown(name)} is no file of a method of your own; its name ends in .py")
         raise unknown(where, name, known)
     return known[name]
 

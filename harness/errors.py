@@ -81,6 +81,7 @@ _WORDS = {
     "missing": "is missing",
     "model_type": "must be a mapping, such as {{key: value}}",
     "string_pattern_mismatch": "must match {pattern}",
+    "string_too_long": "must be at most {max_length} sign(s) long",
     "string_too_short": "must not be empty",
     "string_type": "must be text",
     "too_short": "must not be empty",

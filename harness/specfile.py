@@ -118,13 +118,21 @@ def _model_at(cls: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel
     """The model that describes the place ``path`` inside ``cls``; None where that is not one model."""
     here: Any = cls
     for part in path:
+        here = _not_null(here)
         if isinstance(part, int):
             here = next(iter(get_args(here)), None)
         elif isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
             here = here.model_fields[part].annotation
         else:
             return None
+    here = _not_null(here)
     return here if isinstance(here, type) and issubclass(here, BaseModel) else None
+
+
+def _not_null(kind: Any) -> Any:
+    """``X`` for the type ``X | None``; any other type as it is."""
+    others = [one for one in get_args(kind) if one is not type(None)]
+    return others[0] if type(None) in get_args(kind) and len(others) == 1 else kind
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.app import MemoryOption
+from harness.cli.app import MemoryOption, check_folder, named_path
 from harness.cli.output import print_table, say
 from harness.errors import InputError
 
@@ -26,7 +26,8 @@ def advise(
     hours: Annotated[float, typer.Option(metavar="H", help="time for the whole sweep on this machine")] = 3.0,
     goal: Annotated[str, typer.Option(metavar="G", help="what counts most: score, speed or size")] = "score",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="where the two files go; default: NAME-sweep beside DATA")
+        Path | None,
+        typer.Option(parser=named_path, metavar="DIR", help="where the two files go; default: NAME-sweep beside DATA"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace the two files if they are there")] = False,
 ) -> None:
@@ -36,8 +37,7 @@ def advise(
     from harness.files import write_atomically
 
     folder = out or data.parent / f"{data.name.split('.')[0]}-sweep"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out: {folder} is a file; give a folder")
+    check_folder(folder, "--out")
     taken = [name for name in _FILES if (folder / name).exists()]
     if taken and not force:
         raise InputError(f"--out: {folder / taken[0]} is there already; give another folder, or --force to replace it")

@@ -45,6 +45,20 @@ ForceOption = Annotated[bool, typer.Option("--force", help="do not skip trials w
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
+def named_path(text: str) -> Path:
+    """The path in an option. An empty text, as an unset variable leaves it, would be the current folder."""
+    if not text:
+        raise typer.BadParameter("must not be empty")
+    return Path(text)
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Raise :class:`InputError`, which names ``option``, where no folder can be at ``path``."""
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise InputError(f"{option}: {path if there == path.absolute() else there} is a file; give a folder")
+
+
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,

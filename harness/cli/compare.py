@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.app import JsonOption
+from harness.cli.app import JsonOption, named_path
 from harness.cli.output import print_json, say, write_file
 
 
@@ -20,9 +20,11 @@ def compare(
     baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="a folder that holds tables/, from before")],
     candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="a folder that holds tables/, from now")],
     as_json: JsonOption = False,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="also write JUnit XML, for a CI server")] = None,
+    junit: Annotated[
+        Path | None, typer.Option(parser=named_path, metavar="FILE", help="also write JUnit XML, for a CI server")
+    ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="also write Markdown, for a pull request")
+        Path | None, typer.Option(parser=named_path, metavar="FILE", help="also write Markdown, for a pull request")
     ] = None,
 ) -> None:
     """Compare two runs of a sweep, and fail with code 1 where the second is worse beyond noise.

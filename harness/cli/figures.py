@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.app import FolderArgument
+from harness.cli.app import FolderArgument, check_folder, named_path
 
 if TYPE_CHECKING:
     from harness.results.files import Stored
@@ -25,7 +25,10 @@ def figures(
         list[str] | None, typer.Option(metavar="NAME", help="only this figure; may be repeated; see 'list figures'")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder of the figures; default: reports/<name of DIR>/figures")
+        Path | None,
+        typer.Option(
+            parser=named_path, metavar="DIR", help="folder of the figures; default: reports/<name of DIR>/figures"
+        ),
     ] = None,
     kind: Annotated[str, typer.Option("--format", metavar="png|svg|pdf", help="format of the files")] = "png",
 ) -> None:
@@ -34,8 +37,9 @@ def figures(
     from harness.figures import FIGURES, Nothing, save_as
 
     names = _wanted(only, kind)
-    tables = with_judgements(folder)
     place = out or Path("reports") / folder.resolve().name / "figures"
+    check_folder(place, "--out")
+    tables = with_judgements(folder)
     for name in names:
         drawn = FIGURES[name](tables)
         if isinstance(drawn, Nothing):

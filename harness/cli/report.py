@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.app import FolderArgument
+from harness.cli.app import FolderArgument, check_folder, named_path
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,11 +18,14 @@ def add_to(app: typer.Typer) -> None:
 def report(
     folder: FolderArgument,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder of the report; default: reports/<name of DIR>")
+        Path | None,
+        typer.Option(parser=named_path, metavar="DIR", help="folder of the report; default: reports/<name of DIR>"),
     ] = None,
 ) -> None:
     """Write the report of a sweep: one HTML page."""
-    write_report(folder, out or Path("reports") / folder.resolve().name)
+    out = out or Path("reports") / folder.resolve().name
+    check_folder(out, "--out")
+    write_report(folder, out)
 
 
 def write_report(folder: Path, out: Path) -> None:

@@ -11,7 +11,17 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.app import ForceOption, MemoryOption, OnlyOption, SetOption, SweepArgument, parse_only, stoppable
+from harness.cli.app import (
+    ForceOption,
+    MemoryOption,
+    OnlyOption,
+    SetOption,
+    SweepArgument,
+    check_folder,
+    named_path,
+    parse_only,
+    stoppable,
+)
 from harness.cli.output import print_table, say
 from harness.cli.report import write_report
 
@@ -30,11 +40,14 @@ def add_to(app: typer.Typer) -> None:
 def run(
     sweep: SweepArgument,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="folder of the results; default: results/<name of the sweep>")
+        Path | None,
+        typer.Option(
+            parser=named_path, metavar="DIR", help="folder of the results; default: results/<name of the sweep>"
+        ),
     ] = None,
     executor: Annotated[str, typer.Option(help="where trials run: local, ray or slurm")] = "local",
     jobs: Annotated[
-        int, typer.Option(min=1, help="trials that run at once; more than one distorts times and speeds")
+        int, typer.Option(min=1, max=1000, help="trials that run at once; more than one distorts times and speeds")
     ] = 1,
     set_: SetOption = None,
     only: OnlyOption = None,
@@ -46,7 +59,10 @@ def run(
         bool, typer.Option("--cold", help="let each trial import its libraries itself: slower by seconds, same results")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="write the report to this folder when all trials have ended")
+        Path | None,
+        typer.Option(
+            parser=named_path, metavar="DIR", help="write the report to this folder when all trials have ended"
+        ),
     ] = None,
 ) -> None:
     """Run the trials of a sweep that have no result yet."""
@@ -59,6 +75,8 @@ def run(
 
     loaded = sweeps.load(sweep, set_ or ())
     folder = out or Path("results") / loaded.name
+    if report is not None:
+        check_folder(report, "--report")
     # The memory of a cluster's machines is not known on this one.
     limit = planned.limits(memory, force=force, elsewhere=executor != "local")
 

@@ -47,8 +47,11 @@ class Endpoint:
             parts = httpx.URL(self.url)
         except httpx.InvalidURL:
             parts = httpx.URL("")
-        if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo:
+        port = 443 if parts.port is None else parts.port
+        if parts.scheme not in ("http", "https") or not parts.host or parts.userinfo or not 0 < port < 2**16:
             raise InputError("--url: write the endpoint as https://HOST/v1, without a user name or a key in it")
+        if not self.model.strip() or not self.model.isprintable():
+            raise InputError("--model: the name of the judge must be one line of text, and not empty")
 
     @property
     def host(self) -> str:

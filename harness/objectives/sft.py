@@ -86,9 +86,13 @@ def fit(
     if packing and isinstance(tuned.model, PeftModel) and tuned.model.active_peft_config.is_prompt_learning:
         raise InputError(f"packing: '{tuned.method}' puts virtual tokens before a row, not before each example in it")
 
+    if data.spec.name in mix_with:
+        raise InputError(f"mix_with: '{data.spec.name}' is the task itself; name others")
     if apart and (packing or dialogue_field is not None):
         name = "packing" if packing else "dialogue_field"
         raise InputError(f"{name}: '{tuned.base.spec.name}' reads prompts and answers apart; it needs a decoder")
+
+    mixed_in = {name: tasks.load(name, budget, settings.seed) for name in mix_with}
 
     def encoded(part: TaskData) -> Sequence[Any]:
         if dialogue_field is not None:
@@ -99,7 +103,7 @@ def fit(
 
     rows = encoded(data)
     if mix_with:
-        others = {name: encoded(tasks.load(name, budget, settings.seed)) for name in mix_with}
+        others = {name: encoded(part) for name, part in mixed_in.items()}
         rows = mix({**others, data.spec.name: rows}, len(rows), mix_cap, staged)
     about_rows: dict[str, Any] = {
         "ordered": bool(mix_with) and staged,

@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psutil
 import torch
+from pydantic import Field
 
-from harness.arguments import Count, Natural, Positive, Word
+from harness.arguments import Count, Counts, Folder, Natural, Once, Positive
 from harness.errors import InputError, unknown
 from harness.measure.latency import Timed, timed
 from harness.measure.memory import weights_bytes
@@ -49,6 +50,7 @@ Name = Literal[
     "batched LoRA, int8 base", "batched LoRA, NF4 base", "batched adapters", "batched prefixes", "batched prompts",
     "batched BitDelta", "batched, methods mixed",
 ]  # fmt: skip
+Names = Annotated[list[Name], Field(min_length=1), Once]
 #: From the workshop and a number of tenants to the strategy under its name in the table.
 Build = Callable[[Workshop, int, str], Strategy]
 
@@ -91,8 +93,8 @@ STRATEGIES: Mapping[Name, Build] = {
 
 def study(
     base: Base,
-    strategies: list[Name] | None = None,
-    tenants: list[Count] | None = None,
+    strategies: Names | None = None,
+    tenants: Counts | None = None,
     requests: list[Count] | None = None,
     popularity: Literal["distinct", "uniform", "zipf", "identical"] = "distinct",
     prompt_tokens: Count = 16,
@@ -101,7 +103,7 @@ def study(
     r: Count = 8,
     virtual_tokens: Count = 16,
     bottleneck: Count = 16,
-    trained: Word | None = None,
+    trained: Folder | None = None,
     scale: Positive = 0.02,
     seed: Natural = 0,
 ) -> Iterator[dict[str, Any]]:

@@ -98,8 +98,9 @@ class LocalSource(Frozen):
 
 
 def kind_of(value: Any, keys: tuple[str, ...]) -> str | None:
-    """Which of ``keys`` a source has: that key says its kind."""
-    return next((key for key in keys if (key in value if isinstance(value, dict) else hasattr(value, key))), None)
+    """Which of ``keys`` a source has: that key says its kind. None without one, and with several."""
+    here = [key for key in keys if (key in value if isinstance(value, dict) else hasattr(value, key))]
+    return here[0] if len(here) == 1 else None
 
 
 def _kind(value: Any) -> str | None:
@@ -114,7 +115,7 @@ Source = Annotated[
     Discriminator(
         _kind,
         custom_error_type="source",
-        custom_error_message="a source needs one of the keys package, parts, hub, local",
+        custom_error_message="a source needs one of the keys package, parts, hub, local, and no second one",
     ),
 ]
 

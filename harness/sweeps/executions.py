@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol
 from pydantic import AfterValidator, BeforeValidator, Field, create_model
 
 from harness import catalog
+from harness.arguments import Once
 from harness.execution import FIELDS, Execution
 from harness.trial import Frozen, Trial
 
@@ -17,11 +18,9 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-def _each_once(values: list[Any]) -> list[Any]:
+def _not_empty(values: list[Any]) -> list[Any]:
     if not values:
         raise ValueError("an empty list is no axis; give a value, or a list of values")
-    if len({repr(value) for value in values}) < len(values):
-        raise ValueError("a value is given twice")
     return values
 
 
@@ -34,7 +33,7 @@ class _Axes(Frozen):
 
 def _axis(name: str) -> Any:
     one: Any = Annotated[FIELDS[name].annotation, "a value of the axis", *FIELDS[name].metadata]
-    kind = Annotated[list[one], BeforeValidator(_as_list), AfterValidator(_each_once)]
+    kind = Annotated[list[one], BeforeValidator(_as_list), AfterValidator(_not_empty), Once]
     return kind, Field(default=[FIELDS[name].default], description=FIELDS[name].description)
 
 

@@ -31,6 +31,7 @@ How the file is read:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -60,6 +61,21 @@ Arguments = dict[str, JsonValue]
 Names = Annotated[list[str], Field(min_length=1)]
 
 
+def _one_line(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("must be one line of text, and not empty")
+    return text
+
+
+def _option(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ValueError("must be the name of an option without its dashes, such as account")
+    return name
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
+
+
 class Limits(Frozen):
     """When a trial is stopped."""
 
@@ -79,9 +95,11 @@ class Resources(Frozen):
     cpus: PositiveInt | None = Field(None, description="cores (ray, slurm)")
     memory_gb: float | None = Field(None, gt=0, description="main memory, in 10^9 bytes (ray, slurm)")
     time_min: PositiveInt | None = Field(None, description="wall minutes after which the cluster ends a job (slurm)")
-    partition: str | None = Field(None, description="partition, or several with commas (slurm)")
-    sbatch: dict[str, str | int] = Field(default_factory=dict, description="further options of sbatch (slurm)")
-    address: str | None = Field(None, description="of a running cluster, such as 'auto' (ray); null: a local one")
+    partition: OneLine | None = Field(None, description="partition, or several with commas (slurm)")
+    sbatch: dict[Annotated[str, AfterValidator(_option)], OneLine | int] = Field(
+        default_factory=dict, description="further options of sbatch (slurm)"
+    )
+    address: OneLine | None = Field(None, description="of a running cluster, such as 'auto' (ray); null: a local one")
 
     @property
     def together(self) -> int:

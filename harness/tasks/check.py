@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness import catalog
 from harness.errors import InputError
-from harness.sources import fetch, here
-from harness.sources.fetch import LocalSource
+from harness.sources import fetch, here, hub
+from harness.sources.fetch import HubSource, LocalSource
 from harness.tasks import data
 from harness.tasks.spec import TaskSpec, load_spec
 from harness.tasks.usable import Notice
@@ -22,7 +22,8 @@ def tasks(trials: Iterable[Trial], must_be_here: bool = False) -> dict[str, tupl
     trials; ``must_be_here`` refuses what no download brings. Of the package's tasks, only the rows that are left out
     are told. Raises :class:`harness.errors.InputError` for an own file that is missing, for data that is unreadable or
     does not fit its task, for a dialogue with an unknown speaker, for a training split smaller than the budget, and for
-    a file of whose rows more than ``reader.max_left_out`` would be left out.
+    a file of whose rows more than ``reader.max_left_out`` would be left out, and for a revision of the hub that can
+    move.
     """
     wanted: dict[str, int] = {}
     for trial in trials:
@@ -31,6 +32,7 @@ def tasks(trials: Iterable[Trial], must_be_here: bool = False) -> dict[str, tupl
     said = {}
     for address, train_examples in wanted.items():
         spec = load_spec(address)
+        _check_pinned(spec)
         if is_here(spec):
             seen = _looked_at(spec, train_examples)
             said[spec.name] = seen if spec.file is not None else tuple(notice for notice in seen if notice.lost)
@@ -48,6 +50,17 @@ def taken_for(trials: Iterable[Trial]) -> dict[str, str]:
 def is_here(spec: TaskSpec) -> bool:
     """Whether a task's data can be opened without a download; an own local file counts, though it may be missing."""
     return here.is_here(spec.source) or (spec.file is not None and isinstance(spec.source, LocalSource))
+
+
+def _check_pinned(spec: TaskSpec) -> None:
+    """Raise :class:`InputError` for data whose revision is no commit; the version of a task would not cover it."""
+    source = spec.source
+    if not isinstance(source, HubSource) or source.is_pinned:
+        return
+    where = f"task '{spec.name}': source.revision"
+    listing = hub.look(source.hub, source.revision, source.repository, where)
+    now = "" if listing is None else f"; it is {listing.commit} now"
+    raise InputError(f"{where}: '{source.revision}' can move, and then rows do not compare; write a commit{now}")
 
 
 def _looked_at(spec: TaskSpec, train_examples: int) -> tuple[Notice, ...]:

@@ -159,6 +159,9 @@ def _check_texts(spec: TaskSpec) -> None:
 
 
 def _check_fields(spec: TaskSpec) -> None:
+    for name in spec.join:
+        if name not in {*spec.used_fields, *spec.extract}:
+            raise unknown("join", name, {*spec.used_fields, *spec.extract})
     for name in spec.cluster:
         if name not in spec.used_fields:
             raise unknown("cluster", name, spec.used_fields)

@@ -46,6 +46,7 @@ _ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", 
 def _encoding(name: str) -> str:
     try:
         codecs.lookup(name)
+        b"a".decode(name, "ignore")  # refuses what Python calls a codec and is no encoding of text, such as hex
     except LookupError:
         near = difflib.get_close_matches(name.lower(), _ENCODINGS, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(_ENCODINGS)} and others"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -115,7 +115,7 @@ class TaskSpec(Frozen):
         default_factory=dict,
         description="new name -> column, or a dotted path into a list or object, such as 'answers.text' or 'turns.0'",
     )
-    where: dict[str, tuple[str, ...]] = Field(
+    where: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
         default_factory=dict,
         description="column -> values; the file's other rows do not belong to the task, and are counted as such",
     )

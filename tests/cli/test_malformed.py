@@ -28,6 +28,15 @@ SWEEP = {
     "methods": {"full": {}, "lora": {"learning_rate": 1e-3}},
     "objectives": ["classification"],
 }
+TASK = {
+    "name": "t",
+    "kind": "classification",
+    "source": {"local": "rows.csv"},
+    "prompt": "Text: {text}\nLabel:",
+    "label": "label",
+    "labels": {"pos": "good", "neg": "bad"},
+    "splits": {"validation": 8, "test": 10},
+}
 CONFIG = {
     "model_type": "llama",
     "hidden_size": 32,
@@ -130,6 +139,32 @@ def test_a_command_line(refused: Refused, command: list[str], says: str) -> None
     refused(*command, says=says)
 
 
+@pytest.mark.parametrize(("given", "says"), entries("serving"))
+def test_an_argument_of_a_study(refused: Refused, given: str, says: str) -> None:
+    study = ("--set", "models=[smollm2-135m]", "--set", "tasks=[factual_summary]", "--set", "objectives=[sft]")
+    refused("plan", "s.yaml", *study, "--set", "methods={serving: {}}", "--set", f"methods.serving.{given}", says=says)
+
+
+@pytest.mark.parametrize(("source", "arguments", "says"), entries("own_methods"))
+def test_a_method_of_ones_own(refused: Refused, source: str, arguments: dict[str, Any], says: str) -> None:
+    Path("mine.py").write_text(source, encoding="utf-8")
+    refused("plan", "s.yaml", "--set", f"methods={json.dumps({'./mine.py': arguments})}", says=says)
+
+
+@pytest.mark.parametrize(("changes", "says"), entries("tasks"))
+def test_a_task_of_ones_own(refused: Refused, changes: dict[str, Any], says: str) -> None:
+    whole = {name: value for name, value in {**TASK, **changes}.items() if value is not None}
+    Path("t.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
+    refused("plan", "s.yaml", "--set", "tasks=[t.yaml]", says="t.yaml: ")
+    refused("run", "s.yaml", "--set", "tasks=[t.yaml]", says=says)
+
+
+@pytest.mark.parametrize("signs", ["-", "(", "["])
+def test_python_that_is_nested_too_deep(refused: Refused, signs: str) -> None:
+    Path("mine.py").write_text(f"def apply(base, k={signs * 20_000}1): pass\n", encoding="utf-8")
+    refused("plan", "s.yaml", "--set", "methods=[./mine.py]", says="mine.py: ")
+
+
 @pytest.mark.parametrize("entry", entries("files"), ids=lambda entry: entry["says"])
 def test_a_sweep_file(refused: Refused, entry: dict[str, Any]) -> None:
     Path("bad.yaml").write_bytes(content(entry))
@@ -156,6 +191,9 @@ def test_a_model_folder(refused: Refused, entry: dict[str, Any]) -> None:
 def test_the_corpus_is_large_and_repeats_nothing() -> None:
     commands = [("set", one[0]) for one in entries("set")] + [("only", one[0]) for one in entries("only")]
     commands += [("options", json.dumps(one[0])) for one in entries("options")]
+    commands += [("serving", one[0]) for one in entries("serving")]
+    commands += [("tasks", json.dumps(one[0])) for one in entries("tasks")]
+    commands += [("own_methods", json.dumps(one[:2])) for one in entries("own_methods")]
     commands += [(name, json.dumps({**one, "says": ""})) for name in ("files", "models") for one in entries(name)]
     commands += [(name, str(one.id)) for name in ("methods", "objectives") for one in arguments(name)]
-    assert len(set(commands)) == len(commands) >= 300
+    assert len(set(commands)) == len(commands) >= 700

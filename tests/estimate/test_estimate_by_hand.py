@@ -151,8 +151,8 @@ def test_a_plan_keeps_the_states_in_the_weights_format_and_leaves_out_what_the_m
 
     monkeypatch.setattr(estimates, "estimate", one)
     setting = {"model": "m", "method": "lora", "method_args": '{"r": 4, "spectrum": 3}', "batch_size": 2, "length": 9}
-    step = worker.step_of({**setting, "dtype": "float32", "labels": 5, "execution": '{"loss":"chunked"}'})
-    assert step == (77, 5, 3, 10)
+    setting |= {"dtype": "float32", "labels": 5, "execution": '{"loss":"chunked"}', "has_step": True}
+    assert worker.step_of(setting) == (77, 5, 3, 10)
     sizes: dict[str, Any] = {"batch_size": 2, "length": 9, "dtype": "float32", "optimizer_dtype": None, "labels": 5}
     sizes["execution"] = Execution(loss="chunked")
     assert asked == [(("m", "lora", {"r": 4}), sizes)]

@@ -55,7 +55,7 @@ class Stub:
     def __call__(self, settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
         self.asked += settings
         answer = planned.Step(self.size, 1) if isinstance(self.size, int) else self.size
-        return dict.fromkeys(settings, answer)
+        return {setting: answer if setting.has_step or isinstance(answer, str) else None for setting in settings}
 
 
 def at(size: int) -> planned.LimitOf:
@@ -116,13 +116,16 @@ def test_a_trial_whose_parent_does_not_fit_is_skipped_too(made: Callable[..., Pl
     assert other.reason is None
 
 
-def test_what_cannot_be_judged_is_neither_asked_nor_skipped(made: Callable[..., Plan]) -> None:
+def test_what_has_no_step_to_estimate_is_not_skipped_for_its_size(made: Callable[..., Plan]) -> None:
     methods = {"baseline": {}, "qlora": {"optimizer": "paged_adamw_32bit"}, "full": {}}
     stub = Stub()
     plan = made(tasks=["factual_preference"], methods=methods, objectives=["sft", "dpo", "ppo"])
     judged = planned.judge(plan, at(1), stub)
     asked = [row for row in plan.runnable if row.trial.objective == "sft" and row.trial.method == "full"]
-    assert [setting.method for setting in stub.asked] == ["full"]
+    assert [setting.method for setting in stub.asked if setting.has_step] == ["full"]
+    rest = {(setting.method, setting.scalar) for setting in stub.asked if not setting.has_step}
+    # Of the others it is asked whether the model takes the arguments; the reward model is one for all methods.
+    assert rest == {("qlora", False), ("full", False), ("full", True)}
     estimated = {row.trial_id for row in judged.rows if row.estimated_bytes is not None}
     assert asked and estimated == {row.trial_id for row in asked}
     alone = planned.judge(made(methods={"baseline": {}}), at(1), stub)
@@ -300,6 +303,42 @@ def test_a_model_that_cannot_take_the_arguments_is_a_skipped_row_with_the_reason
     assert [row.estimated_bytes for row in judged.skipped] == [None, None]
 
 
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "reward", "ppo"])
+def test_arguments_that_the_model_does_not_take_are_told_whatever_the_objective(
+    made: Callable[..., Plan], objective: str
+) -> None:
+    def refuses(settings: list[Setting], watch: planned.Watch) -> dict[Setting, planned.Peak]:
+        return dict.fromkeys(settings, "full_top_k.k: 100 is not between 1 and the model's 2 layers")
+
+    methods = {"full_top_k": {"k": 100, "learning_rate": 1e-3}}
+    plan = made(tasks=["factual_preference"], methods=methods, objectives=[objective])
+    with pytest.raises(InputError, match=r"^no trial of the sweep can run: full_top_k\.k: 100 is not between"):
+        planned.judge(plan, at(100 * GB), refuses)
+
+
+@pytest.mark.parametrize("scalar", [False, True])
+@pytest.mark.parametrize(("k", "says"), [(1, None), (100, "full_top_k.k: 100 is not between 1 and the model's")])
+def test_the_worker_applies_a_method_whose_step_it_does_not_trace(scalar: bool, k: int, says: str | None) -> None:
+    from harness.estimate.worker import step_of
+
+    setting = Setting("tiny-llama", "full_top_k", json.dumps({"k": k}), 8, 64, "float32", 2, "{}", None, False, scalar)
+    answer = step_of(dataclasses.asdict(setting))
+    assert (answer is None) == (says is None)
+    assert says is None or str(answer).startswith(says)
+
+
+def test_a_head_of_one_number_is_what_a_reward_model_is_asked_with(made: Callable[..., Plan]) -> None:
+    from harness.estimate.worker import step_of
+
+    methods = {"lora": {"target_modules": "score", "learning_rate": 1e-3}}
+    (row,) = made(tasks=["factual_preference"], methods=methods, objectives=["reward"]).rows
+    setting = Setting.of(row.trial)
+    assert setting is not None and setting.scalar
+    assert step_of(dataclasses.asdict(setting)) is None
+    refused = str(step_of(dataclasses.asdict(dataclasses.replace(setting, scalar=False))))
+    assert refused.startswith("lora: ") and "score" in refused
+
+
 def test_a_sweep_of_which_nothing_can_run_is_refused(made: Callable[..., Plan]) -> None:
     with pytest.raises(InputError, match=r"^no trial of the sweep can run: lora: Target modules nope not found$"):
         planned.judge(made(), at(100 * GB), Stub("lora: Target modules nope not found"))
@@ -319,6 +358,6 @@ def test_the_worker_says_what_a_method_refuses_and_nothing_about_weights_that_it
 ) -> None:
     from harness.estimate.worker import step_of
 
-    step = {"batch_size": 1, "length": 8, "dtype": "float32", "labels": 2, "execution": "{}"}
+    step = {"batch_size": 1, "length": 8, "dtype": "float32", "labels": 2, "execution": "{}", "has_step": True}
     answer = step_of({"model": "tiny-llama", "method": method, "method_args": json.dumps(args), **step})
     assert says in str(answer) if says else not isinstance(answer, str), answer

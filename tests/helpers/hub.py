@@ -15,6 +15,9 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote
 
+import huggingface_hub.constants
+import pytest
+
 
 @dataclass
 class Hub:
@@ -29,7 +32,10 @@ class Hub:
     requests: list[str] = field(default_factory=list)
 
     def add(self, repository: str, folder: Path, revision: str = "main") -> str:
-        """Serve ``folder`` as ``revision`` of ``repository``; returns its commit, which follows from the content."""
+        """Serve ``folder`` as ``revision`` of ``repository``; returns its commit, which follows from the content.
+
+        A model is ORG/NAME, a data set datasets/ORG/NAME.
+        """
         whole = hashlib.sha1(usedforsecurity=False)
         for path in sorted(folder.iterdir()):
             whole.update(path.name.encode() + path.read_bytes())
@@ -58,6 +64,16 @@ def serve() -> Iterator[Hub]:
         server.server_close()
 
 
+def point_to(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch, *, offline: bool = False) -> None:
+    """Have this process ask the hub at ``url`` and keep what it gives in ``cache``."""
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -74,10 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0]).strip("/")
         self.hub.requests.append(f"{self.command} {path}")
-        if path.startswith("api/models/"):
-            organisation, name, *rest = path.removeprefix("api/models/").split("/")
+        if path.startswith("api/"):
+            kind, organisation, name, *rest = path.removeprefix("api/").split("/")
             what, revision = (rest[0], "/".join(rest[1:])) if rest else ("revision", "main")
-            self._describe(f"{organisation}/{name}", what, revision)
+            self._describe(
+                f"{organisation}/{name}" if kind == "models" else f"{kind}/{organisation}/{name}", what, revision
+            )
         else:
             repository, _, place = path.partition("/resolve/")
             revision, _, file = place.partition("/")
@@ -130,4 +148,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()
+    """Git's name for the content, which the real hub gives to a small file."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import yaml
 from helpers import hub as hubs
@@ -40,16 +39,6 @@ def _repository(folder: Path, weights: bytes = b"weights", **config: Any) -> Pat
     return folder
 
 
-def _point_to(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch, *, offline: bool = False) -> None:
-    """Have this process ask the hub at ``url`` and keep what it gives in ``cache``."""
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-
-
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hubs.Hub]:
     """A hub with ``org/tiny``, and nothing cached; the current folder is empty."""
@@ -58,7 +47,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hubs.Hub]:
     monkeypatch.setenv("TUNEBENCH_NOTEBOOKS", str(tmp_path / "here" / "notebooks"))
     with hubs.serve() as served:
         served.add("org/tiny", _repository(tmp_path / "tiny"))
-        _point_to(served.url, tmp_path / "hf", monkeypatch)
+        hubs.point_to(served.url, tmp_path / "hf", monkeypatch)
         yield served
 
 
@@ -133,7 +122,7 @@ def test_without_a_network_the_cached_snapshot_counts(
 ) -> None:
     commit = load_spec("org/tiny").revision()
     for url, offline in (("http://127.0.0.1:9", False), (hub.url, True)):
-        _point_to(url, tmp_path / "hf", monkeypatch, offline=offline)
+        hubs.point_to(url, tmp_path / "hf", monkeypatch, offline=offline)
         assert load_spec("org/tiny").revision() == commit
         with pytest.raises(InputError, match=rf"fetch: org/tiny@{commit}: the hub cannot be reached"):
             checkpoint_dir(load_spec("org/tiny"))  # the plan fetched no weights
@@ -143,7 +132,7 @@ def test_without_a_network_the_cached_snapshot_counts(
 @pytest.mark.parametrize("offline", [False, True])
 def test_no_network_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
     monkeypatch.chdir(tmp_path)
-    _point_to("http://127.0.0.1:9", tmp_path / "hf", monkeypatch, offline=offline)
+    hubs.point_to("http://127.0.0.1:9", tmp_path / "hf", monkeypatch, offline=offline)
     if offline:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     begin = time.monotonic()

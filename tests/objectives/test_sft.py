@@ -156,6 +156,18 @@ def test_a_dialogue_is_cut_and_reaches_the_loss() -> None:
         sft.fit(methods.apply("lora", toy.base()), data, toy.settings(), dialogue_field="turn")
 
 
+@pytest.mark.parametrize(
+    ("mix_with", "says"), [(["trek"], "unknown name 'trek'; did you mean 'trec'"), (["toy"], "is the task itself")]
+)
+def test_a_task_that_cannot_be_mixed_in_is_told_before_anything_is_encoded(
+    monkeypatch: pytest.MonkeyPatch, mix_with: list[str], says: str
+) -> None:
+    monkeypatch.setattr(sft, "encode_once", lambda *_: pytest.fail("it was not told in time"))
+    data = toy.data("generation", [toy.example("say a:", "a")])
+    with pytest.raises(InputError, match=says):
+        sft.fit(methods.apply("lora", toy.base()), data, toy.settings(), mix_with=mix_with)
+
+
 LONG = [
     {"role": "system", "content": "Be kind."},
     {"role": "user", "content": "small talk " * 9},

@@ -24,6 +24,17 @@ class Words(Frozen):
     rate: float = 0.0
 
 
+class Outer(Frozen):
+    """A specification with another one in it that may be missing."""
+
+    inner: Words | None = None
+
+
+def test_a_misspelt_name_below_what_may_be_null_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(InputError, match=r"^x: inner: unknown name 'labls'; did you mean 'label'\?$"):
+        specfile.parse(Outer, {"inner": {"labls": {}}}, "x")
+
+
 WORDS = ("yes", "no", "on", "off", "y", "n", "true", "False", "null", "~", "010", "1_000", "1:30", "0x1F", "2024-01-31")
 
 

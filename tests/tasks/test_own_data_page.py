@@ -39,6 +39,13 @@ TASKS = [name for name, block in FILES.items() if "\nmodels:" not in block]
 SWEEPS = [name for name, block in FILES.items() if "\nmodels:" in block]
 
 
+#: What the page names on the hub -> what stands for it here; ``test_hub_data`` and ``test_hub`` read from a hub.
+HERE = {
+    "{hub: ORG/REVIEWS, revision: COMMIT, repository: dataset}": "{local: hub}",
+    "sentence-transformers/all-MiniLM-L6-v2": "minilm-l6-22m",
+}
+
+
 def turns(i: int, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": f"{answer} {i}"}]
 
@@ -58,13 +65,19 @@ def write(folder: Path) -> None:
     header, *rows = blocks("csv")[0].splitlines()
     reviews = [re.sub(r'^\d+;"', f'{i};"{i} ', rows[i % 2]) for i in numbers]
     (folder / "reviews.csv").write_text("\n".join([header, *reviews]), encoding="cp1252")
-    chat, pair = map(json.loads, blocks("json"))
+    chat, pair, answer = map(json.loads, blocks("json"))
     shape = chat["data"]["conversations"][0]
     chat["data"]["conversations"] = [{**shape, "messages": turns(i, "yes")} for i in range(160)]
     (folder / "chat.json").write_text(json.dumps(chat))
     assert {"chosen", "rejected"} == set(pair)
     pairs = [{"chosen": turns(i, "yes"), "rejected": turns(i, "no")} for i in range(120)]
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    answers = [{name: f"{text} {i}" for name, text in answer.items()} for i in range(150)]
+    (folder / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
+    (folder / "hub").mkdir()
+    for split in ("train", "test"):
+        rows = [{"sentence": f"{split} {i}", "label": i % 2} for i in range(200)]
+        (folder / "hub" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for i in range(120):
         for name in (f"texts/{i}.txt", f"films/{('train', 'test')[i % 2]}/{('pos', 'neg')[i // 2 % 2]}/{i}.txt"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +92,8 @@ def write(folder: Path) -> None:
         (folder / "mrpc" / f"msr_paraphrase_{split}.txt").write_bytes(table.encode())
     checkpoints.save(folder / "model", "bert")
     for name, content in FILES.items():
+        for of_hub, here in HERE.items():
+            content = content.replace(of_hub, here)
         (folder / name).write_text(content, encoding="utf-8")
 
 
@@ -99,6 +114,8 @@ KNOWN: dict[str, tuple[str, Callable[[data.Example], Any], Any]] = {
     "reviews.yaml": ("classification", lambda e: e.text.split()[-1] in ("film", "floor"), True),
     "chat.yaml": ("generation", lambda e: (e.prompt[:9], e.completion[:3]), ("question ", "yes")),
     "pairs.yaml": ("preference", lambda e: (e.prompt[:9], (e.rejected or "")[:2]), ("question ", "no")),
+    "answers.yaml": ("preference", lambda e: (e.completion[:3], (e.rejected or "")[:2]), ("Yes", "No")),
+    "hub-reviews.yaml": ("classification", lambda e: int(e.text.split()[1]) % 2 == e.label, True),
     "facts.yaml": ("generation", lambda e: (e.prompt[:17], e.completion[:6]), ("Facts: a : is : x", "a is x")),
     "texts.yaml": ("corpus", lambda e: (e.prompt, e.completion[:5]), ("", "text ")),
     "folders.yaml": ("classification", lambda e: (e.label == 0) == (int(e.text.split()[1]) // 2 % 2 == 0), True),
@@ -132,7 +149,7 @@ def test_a_sweep_of_the_page_can_be_planned(folder: Path, name: str) -> None:
 def test_the_commands_of_the_page_exist_and_name_its_files(folder: Path) -> None:
     commands = [line.split() for block in blocks("sh") for line in block.splitlines()]
     known = {command.callback.__name__ for command in cli.app.registered_commands if command.callback is not None}
-    assert {words[1] for words in commands} == {"show", "plan", "run"} <= known
+    assert {words[1] for words in commands} == {"show", "plan", "fetch", "run"} <= known
     for words in commands:
         assert words[0] == "tunebench" and (folder / words[2]).exists()
 
