@@ -14,6 +14,7 @@ import pytest
 from helpers.own_tasks import DIALOGUE, GENERATION, PAIRS, SPLITS, examples, jsonl, refused, task, texts
 
 from harness.tasks import data, keys
+from harness.tasks.metrics.numbers import number
 from harness.tasks.overview import overview
 
 COMPOSED, APART = "caf\u00e9", "cafe\u0301"
@@ -164,6 +165,13 @@ def test_a_number_whose_square_is_none_is_refused(tmp_path: Path, number: str) -
     content = "q,a\n" + "".join(f"q {i},{number if i == 3 else i}\n" for i in ROWS)
     regression = {"kind": "regression", "prompt": "{q}", "label": "a", "splits": SPLITS}
     assert f"line 5: field 'a': '{number}' is no number" in refused(task(tmp_path, "rows.csv", content, regression))
+
+
+def test_the_minus_of_typography_is_a_minus(tmp_path: Path) -> None:
+    regression = {"kind": "regression", "prompt": "{q}", "label": "a", "splits": SPLITS}
+    content = "q,a\n" + "".join(f"q {i},\u2212{i + 1}\n" for i in range(6))
+    assert {e.target for e in examples(task(tmp_path, "rows.csv", content, regression))} == {-1, -2, -3, -4, -5, -6}
+    assert number("about \u22122.5 degrees") == -2.5
 
 
 # --- what is there twice ---------------------------------------------------------------------------------------------
