@@ -49,7 +49,6 @@ def test_long_examples_leave_the_question_its_room() -> None:
 def test_the_labels_of_long_examples_stay_whole() -> None:
     words = "word " * 2000
     solved = [replace(example(n, words, f"I say {WORDS[n % 2]} here"), label=n % 2, candidates=WORDS) for n in range(4)]
-    labels = {"label": "l", "labels": {"0": WORDS[0], "1": WORDS[1]}, "metrics": ["accuracy"]}
-    data = toy.data("classification", solved, **labels)
+    data = toy.data("classification", solved, label="l", labels={"0": WORDS[0], "1": WORDS[1]}, metrics=["accuracy"])
     prompt = in_context(data, 4, TOKENIZER, LENGTH).test[0].prompt
     assert prompt.count("I say class 0 here\n\n") == prompt.count("I say class 1 here\n\n") == 2
