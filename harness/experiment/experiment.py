@@ -121,7 +121,7 @@ class Experiment:
 
         Each may be as long as the budget allows a prompt to be.
         """
-        self.data = in_context(self.data, shots)
+        self.data = in_context(self.data, shots, self.base.tokenizer, self.budget.max_length)
         self._max_length = self.budget.max_length * (shots + 1)
 
     def apply(self, method: str, *, start_from: str | Path | None = None, **args: Any) -> Tuned:

@@ -4,8 +4,10 @@ arXiv:2005.14165)."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,6 +21,10 @@ from harness.networks.pooling import mean_pooled
 from harness.networks.structure import body
 from harness.networks.tuned import Tuned
 from harness.tasks.data import Example, TaskData
+from harness.tasks.encode import cut_text, free_answer_tokens, text_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class LabelSimilarity(nn.Module):
@@ -81,20 +87,41 @@ def apply(base: Base, shots: Natural = 0) -> Tuned:
     return Tuned(base, zero_shot(base, base.build()))
 
 
-def in_context(data: TaskData, shots: int) -> TaskData:
+def in_context(
+    data: TaskData, shots: int, tokenizer: PreTrainedTokenizerBase | None = None, max_length: int = 0
+) -> TaskData:
     """``data`` with the same ``shots`` solved training examples before every prompt of validation and test.
 
     They are the first examples of the training split, in its order. In a classification task the classes take turns, so
-    that no class is missing by chance. Blank lines stand between the examples (Brown et al. 2020, section 2.4).
+    that no class is missing by chance. Blank lines stand between the examples (Brown et al. 2020, section 2.4). With a
+    ``tokenizer`` they have at most ``max_length`` tokens each, on average: where they are longer, each is cut to that,
+    so that they take nothing of the room of the question behind them.
     """
     if not shots:
         return data
-    shown = "".join(f"{e.prompt.rstrip()} {e.completion}\n\n" for e in _taking_turns(data)[:shots])
+    examples = _taking_turns(data)[:shots]
+    shown = _solved(examples)
+    if tokenizer is not None and len(text_ids(tokenizer, shown)) > shots * max_length:
+        shown = _solved([_shortened(tokenizer, e, max_length, data.spec.max_new_tokens) for e in examples])
 
     def prompted(split: tuple[Example, ...]) -> tuple[Example, ...]:
         return tuple(replace(e, prompt=shown + e.prompt) for e in split)
 
     return replace(data, validation=prompted(data.validation), test=prompted(data.test))
+
+
+def _solved(examples: Sequence[Example]) -> str:
+    """The prompts of ``examples`` with their answers."""
+    return "".join(f"{e.prompt.rstrip()} {e.completion}\n\n" for e in examples)
+
+
+def _shortened(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int, max_new_tokens: int) -> Example:
+    """``example`` whose prompt and answer have ``max_length`` tokens; a label stays whole."""
+    ids_of = partial(text_ids, tokenizer)
+    free = max(free_answer_tokens(max_new_tokens, max_length), 1)
+    answer = example.completion if example.candidates else cut_text(tokenizer, example.completion, free, ids_of)
+    room = max(max_length - len(ids_of(f" {answer}\n\n")), 1)
+    return replace(example, prompt=cut_text(tokenizer, example.prompt, room, ids_of), completion=answer)
 
 
 def _taking_turns(data: TaskData) -> list[Example]:

@@ -107,8 +107,8 @@ def _check_hidden(spec: TaskSpec, filled_in: str, what: str = "label") -> None:
         shown = {*(spec.input if part == "input" else placeholders(getattr(spec, part) or ""))}
         if part != "completion" and filled_in in shown:
             raise ValueError(
-                f"{part}: {{{filled_in}}} is what the right answer is filled into; if a column is called so, give it "
-                f"another name, as in fields: {{other: {filled_in}}}"
+                f"{part}: it gives the {what} away: {{{filled_in}}} is the right one; if a column is called so, "
+                f"give it another name, as in fields: {{other: {filled_in}}}"
             )
         if shared := shown & copies:
             raise ValueError(f"{part}: it gives the {what} away; leave '{min(shared)}' to 'label'")

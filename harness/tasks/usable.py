@@ -282,9 +282,10 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
 
 def _number(value: str, where: str) -> str:
     """``value`` if it is a number of which a mean of squares can be taken."""
+    plain = value.strip().replace("\u2212", "-")  # typography's minus
     try:
-        if abs(float(value)) < _MOST_NUMBER and "_" not in value:
-            return value.strip()
+        if abs(float(plain)) < _MOST_NUMBER and "_" not in plain:
+            return plain
     except ValueError:
         pass
     raise InputError(

@@ -14,7 +14,9 @@ import pytest
 from helpers.own_tasks import DIALOGUE, GENERATION, PAIRS, SPLITS, examples, jsonl, refused, task, texts
 
 from harness.tasks import data, keys
+from harness.tasks.metrics.numbers import number
 from harness.tasks.overview import overview
+from harness.tasks.spec import load_spec
 
 COMPOSED, APART = "caf\u00e9", "cafe\u0301"
 ROWS = range(20)
@@ -139,18 +141,17 @@ def test_a_blank_choice_is_none(tmp_path: Path, blank: str | None) -> None:
 def test_a_missing_label_is_no_class_of_a_recognised_file(tmp_path: Path) -> None:
     content = "text,label\n" + "".join(f"words {i},{('pos', 'neg', 'nan')[i % 3]}\n" for i in range(40))
     path = task(tmp_path, "rows.csv", content, {"kind": "auto"})
-    assert data.load_spec(path).labels == {"neg": "neg", "pos": "pos"}
+    assert load_spec(path).labels == {"neg": "neg", "pos": "pos"}
     assert noticed(path)[0].startswith("rows.csv: 13 of 40 rows are left out: 'label' is empty")
 
 
 @pytest.mark.parametrize("name", ["label_word", "number", "choice"])
 def test_a_recognised_column_may_be_called_like_a_field_of_answers(tmp_path: Path, name: str) -> None:
-    for cells, kind in ((lambda i: i % 2, "classification"), (lambda i: i / 3, "regression")):
-        content = f"{name},score\n" + "".join(f"words {i},{cells(i)}\n" for i in range(40))
-        path = task(
-            tmp_path, "rows.csv", content.replace("score", "label" if kind[0] == "c" else "score"), {"kind": "auto"}
-        )
-        assert data.load_spec(path).kind == kind
+    for label, kind in (("label", "classification"), ("score", "regression")):
+        cells = [i % 2 if label == "label" else i / 3 for i in range(40)]
+        content = f"{name},{label}\n" + "".join(f"words {i},{cell}\n" for i, cell in enumerate(cells))
+        path = task(tmp_path, "rows.csv", content, {"kind": "auto"})
+        assert load_spec(path).kind == kind
         assert "words" in examples(path)[0].prompt
 
 
@@ -164,6 +165,13 @@ def test_a_number_whose_square_is_none_is_refused(tmp_path: Path, number: str) -
     content = "q,a\n" + "".join(f"q {i},{number if i == 3 else i}\n" for i in ROWS)
     regression = {"kind": "regression", "prompt": "{q}", "label": "a", "splits": SPLITS}
     assert f"line 5: field 'a': '{number}' is no number" in refused(task(tmp_path, "rows.csv", content, regression))
+
+
+def test_the_minus_of_typography_is_a_minus(tmp_path: Path) -> None:
+    regression = {"kind": "regression", "prompt": "{q}", "label": "a", "splits": SPLITS}
+    content = "q,a\n" + "".join(f"q {i},\u2212{i + 1}\n" for i in range(6))
+    assert {e.target for e in examples(task(tmp_path, "rows.csv", content, regression))} == {-1, -2, -3, -4, -5, -6}
+    assert number("about \u22122.5 degrees") == -2.5
 
 
 # --- what is there twice ---------------------------------------------------------------------------------------------
@@ -308,7 +316,10 @@ def test_turns_behind_the_last_answer_are_told(tmp_path: Path) -> None:
         ({"completion": "{a}: {label_word}"}, "completion: it gives the label away; leave 'a' to 'label'"),
         ({"prompt": "{q} {copy}", "fields": {"copy": "a"}}, "prompt: it gives the label away; leave 'copy' to 'label'"),
         ({"label": "y", "fields": {"y": "a"}, "prompt": "{q} {y}"}, "prompt: it gives the label away"),
-        ({"prompt": "{q} {label_word}"}, "prompt: {label_word} is what the right answer is filled into"),
+        (
+            {"prompt": "{q} {label_word}"},
+            "prompt: it gives the label away: {label_word} is the right one",
+        ),
     ],
 )
 def test_neither_a_copy_of_the_label_nor_its_sentence_gives_it_away(

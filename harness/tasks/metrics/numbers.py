@@ -21,8 +21,8 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def number(text: str) -> float | None:
-    """The first finite number in ``text``; None if it has none."""
-    match = _NUMBER.search(text)
+    """The first finite number in ``text``; None if it has none. Typography's minus is one, too."""
+    match = _NUMBER.search(text.replace("\u2212", "-"))
     value = float(match[0]) if match else math.nan
     return value if math.isfinite(value) else None
 
