@@ -27,7 +27,7 @@ from harness.errors import InputError
 from harness.measure.memory import weights_bytes
 from harness.models.load import Base, quiet
 from harness.networks.tuned import Tuned
-from harness.serving.strategies import merge
+from harness.serving.strategies import merge, rows_first
 from harness.serving.tenant import tenant_of
 from harness.serving.workshop import checkpoints, generates
 
@@ -129,8 +129,7 @@ def merged_four_bits(tuned: Tuned) -> nn.Module:
     network = tuned.base.build()
     tenant = tenant_of(tuned, network, tuned.method)
     for name, layer in _four_bit_layers(tuned.model).items():
-        weight = network.get_submodule(name).weight
-        weight.copy_(dequantize_module_weight(layer))
+        rows_first(network.get_submodule(name)).copy_(dequantize_module_weight(layer))
     return merge(network, tenant)
 
 
