@@ -38,7 +38,7 @@ class Factor(Protocol):
 def plus_and_minus(plus: Sequence[Factor], minus: Sequence[Factor], finding: str) -> Figure:
     """Factors of speed by row: ways added one by one, then each taken out of all, then published factors in grey."""
     others = _published()
-    blocks = [
+    blocks: list[tuple[str, Sequence[Factor], str, bool]] = [
         ("Added one by one", plus, COLOURS["blue"], True),
         ("All but one", minus, COLOURS["red"], False),
         ("Published: 8B on one H100", others, MUTED, False),
@@ -47,7 +47,8 @@ def plus_and_minus(plus: Sequence[Factor], minus: Sequence[Factor], finding: str
     rows = sum(len(factors) + 1 for _, factors, _, _ in blocks)
     with style():
         fig, axes = plt.subplots(figsize=(7.5, _LINE * rows + 1.4), layout="constrained")
-        place, names = 0, {}
+        place = 0
+        names: dict[int, str] = {}
         for name, factors, colour, joined in blocks:
             axes.annotate(name, (0, place), (4, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
                           va="center", fontweight="bold", fontsize=9, color=colour)  # fmt: skip

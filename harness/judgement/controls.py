@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ def _varies(keys: pd.DataFrame, name: str) -> bool:
     return bool((keys.groupby(["task", "model"], dropna=False)[name].nunique(dropna=False) > 1).any())
 
 
-def _said(key: Mapping[Hashable, Any], shown: list[str], control: Control | None) -> Said:
+def _said(key: Mapping[Any, Any], shown: list[str], control: Control | None) -> Said:
     place = " · ".join(str(key[name]) for name in shown if key[name] is not None)
     if control is None:
         what = "no two networks that must answer equally fast were timed undisturbed"

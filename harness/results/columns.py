@@ -10,7 +10,7 @@ import pyarrow as pa
 #: Raised when a column is added, removed or changes its meaning.
 SCHEMA_VERSION = 7
 
-#: Tables of this version and later ones are read: what was added since is null there.
+#: Tables of this version and later ones are read: what was added since is what holds of such rows, or null.
 OLDEST_READABLE = 6
 
 Kind = Literal["string", "int", "float", "bool", "timestamp"]
@@ -37,6 +37,8 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     group: str = ""
+    before: str | int | bool | None = None
+    """What holds of the rows of tables that were written before there was this column; None: it is not known."""
 
 
 @dataclass(frozen=True)

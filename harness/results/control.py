@@ -34,7 +34,7 @@ _MEASURED_AT = ("phase", "batch_size", "prompt_tokens", "new_tokens")
 #: A merged method lies in weights as large as the base's own; quantised ones are smaller.
 _LEAST_SHARE = 0.99
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def controls(trials: Iterable[Row], latency: Iterable[Row]) -> dict[tuple[Any, .
     return {place: max(several, key=lambda one: one.ratio) for place, several in found.items() if several}
 
 
-def fill_control(rows: Sequence[dict[str, Any]], latency: Iterable[Row]) -> None:
+def fill_control(rows: Sequence[dict[Any, Any]], latency: Iterable[Row]) -> None:
     """Set ``control_ratio`` of each row to the ratio of its place's control; null where it has none."""
     ratios = controls(rows, latency)
     for row in rows:

@@ -26,7 +26,14 @@ def _pair(field: str) -> tuple[Column, Column]:
     kind = _KINDS.get(FIELDS[field].annotation, "string")
     least = 1 if kind == "int" else None
     return (
-        Column(asked(field), kind, f"asked for: {FIELDS[field].description}", True, minimum=least),
+        Column(
+            asked(field),
+            kind,
+            f"asked for: {FIELDS[field].description}",
+            True,
+            minimum=least,
+            before=FIELDS[field].default,
+        ),
         Column(active(field), kind, f"the same as it was when the trial trained{_MORE.get(field, '')}", minimum=least),
     )
 

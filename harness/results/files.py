@@ -207,17 +207,19 @@ def _version(file: pq.ParquetFile) -> str:
 
 
 def _complete(stored: pa.Table, table: Table) -> pa.Table:
-    """``stored`` with the columns that its version had not, which are null, in the order of ``table``."""
+    """``stored`` with the columns that its version had not, in the order of ``table``."""
     for field in table.arrow:
         if field.name not in stored.column_names:
-            stored = stored.append_column(field, pa.nulls(stored.num_rows, field.type))
+            values = [table.column(field.name).before] * stored.num_rows
+            stored = stored.append_column(field, pa.array(values, type=field.type))
     return stored.select(table.arrow.names)
 
 
 def _check_columns(path: Path, columns: pa.Schema, table: Table, version: str) -> None:
     for field in table.arrow:
         if field.name not in columns.names:
-            if version != str(SCHEMA_VERSION) and field.nullable:
+            is_known = field.nullable or table.column(field.name).before is not None
+            if version != str(SCHEMA_VERSION) and is_known:
                 continue  # it was added since
             raise InputError(f"{path}: the column '{field.name}' is missing; make the tables again")
         if (given := columns.field(field.name).type) != field.type:

@@ -172,13 +172,16 @@ def test_a_seed_that_did_not_run_is_said_and_fails_nothing() -> None:
 def test_times_that_were_disturbed_or_of_another_machine_are_not_judged() -> None:
     slow = {"train_step_s_median": 3.0, "prefill_s_p50": 3.0, "decode_s_per_token_p50": 3.0}
     timed = {cost.name for cost in COSTS if cost.timed}
-    for column, value in (("disturbed", True), ("concurrent_trials", 2)):
+    shared = "other work disturbed it"
+    untrusted = "networks that must answer equally fast did not: no time of that run is to be trusted"
+    reasons = (("disturbed", True, shared), ("concurrent_trials", 2, shared), ("control_ratio", 1.3, untrusted))
+    for column, value, reason in reasons:
         candidate = run(2, change=slow)
         candidate["trials"][column] = value
         answer = gate(run(1), candidate)
         assert answer.passes
         unjudged = {(check.quantity, check.reason) for check in answer.of(Outcome.UNJUDGED)}
-        assert unjudged == {(name, "other work disturbed it") for name in timed}
+        assert unjudged == {(name, reason) for name in timed}
     answer = gate(run(1), run(2, change={**slow, "processor": "B"}))
     assert answer.passes
     assert {check.quantity for check in answer.of(Outcome.UNJUDGED)} == timed

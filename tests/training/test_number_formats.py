@@ -41,7 +41,7 @@ def trained(
     norm.register_hook(spoil)
     watched = dataclasses.replace(
         tuned,
-        after_step=lambda _: seen.append({n: p.grad.clone() for n, p in tuned.trainable.items()}),  # type: ignore[union-attr]
+        after_step=lambda _: seen.append({n: p.grad.clone() for n, p in tuned.trainable.items()}),
     )
     settings = dataclasses.replace(toy.settings(1e-2, epochs=2), execution=Execution(**how))
     history = objectives.fit(objective, watched, toy.data("preference", toy.PAIRS), settings)
@@ -73,6 +73,7 @@ def test_losses_and_gradients_of_float16_are_those_of_float32_within_its_digits(
 def test_an_update_that_overflows_is_left_out_and_the_scale_halved(optimizer: str) -> None:
     history, _, acted = trained(torch.float16, spoilt=(2,), optimizer=optimizer)
     assert history.scaling == Scaling(4096.0, 2048.0, 4, 1)
+    assert history.scaling is not None
     assert history.scaling.remark == "1 of 4 updates was left out: overflow of float16"
     assert len(acted) == 3, "a method does nothing after an update that there was not"
     assert [step.grad_norm is None for step in history.steps] == [False, True, False, False]
