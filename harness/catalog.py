@@ -115,10 +115,7 @@ METHODS = _methods(
         seeded_by="shots",
         restrictions=(
             Restriction(
-                "shots",
-                0,
-                ("decoder", "encoder_decoder"),
-                "an encoder reads one text and no solved examples before it",
+                "shots", 0, ("decoder", "encoder_decoder"), "an encoder reads one text and no solved examples before it"
             ),
         ),
     ),
@@ -367,14 +364,9 @@ OBJECTIVES: dict[str, Objective] = {
 
 #: The objective of a task kind when a sweep names none.
 NATURAL_OBJECTIVE: dict[TaskKind, str] = {
-    "classification": "classification",
-    "regression": "regression",
-    "multiple_choice": "sft",
-    "generation": "sft",
-    "cloze": "sft",
-    "preference": "dpo",
-    "corpus": "clm",
-}
+    "classification": "classification", "regression": "regression", "multiple_choice": "sft", "generation": "sft",
+    "cloze": "sft", "preference": "dpo", "corpus": "clm",
+}  # fmt: skip
 
 
 def method(name: str, where: str = "method") -> Method:
