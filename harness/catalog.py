@@ -115,7 +115,7 @@ METHODS = _methods(
         seeded_by="shots",
         restrictions=(
             Restriction(
-                "shots", 0, ("decoder", "encoder_decoder"), "an encoder reads one text, without solved examples"
+                "shots", 0, ("decoder", "encoder_decoder"), "an encoder reads one text and no solved examples before it"
             ),
         ),
     ),

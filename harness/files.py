@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -33,7 +33,8 @@ LOG_FILE = "log.txt"
 CHECKSUMS_FILE = "SHA256SUMS"
 
 
-def source_digest(rooms: Iterable[str]) -> str:
+@cache
+def source_digest(rooms: tuple[str, ...]) -> str:
     """The SHA-256 of the source of some rooms of the package, such as 'models', with all below them."""
     package = Path(__file__).resolve().parent
     digest = hashlib.sha256()

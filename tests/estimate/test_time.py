@@ -12,14 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from harness.cli import console_tables
 from harness.errors import InputError
 from harness.estimate import machine, time
 from harness.estimate.time import Texts, Work
 from harness.estimate.unpacked import unpacked_params
-from harness.measure import roofline
 from harness.sweeps.plan import Later, Plan, Planned
 from harness.trial import Budget, Trial
 
@@ -250,6 +248,10 @@ def test_a_peak_that_others_disturbed_is_that_of_one_thread_for_each(
     one_thread: float,
     expected: tuple[float, bool],
 ) -> None:
+    import torch
+
+    from harness.measure import roofline
+
     now = [2]
     monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: now.__setitem__(0, threads))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import toy_tasks as toy
 
-from harness import methods
+from harness import files, methods
 from harness.experiment import Experiment, untouched
 from harness.models.load import Base
 from harness.networks.tuned import Tuned
@@ -117,6 +117,18 @@ def test_a_changed_file_of_the_package_and_another_number_of_threads_ask_anew(
     monkeypatch.setattr(untouched, "source_digest", lambda rooms: "another")
     untouched.evaluation(toy.base(), GREETINGS, "test", 48)
     assert len(asked) == 3
+
+
+def test_the_source_of_a_room_is_all_that_is_below_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "files.py"))
+    (tmp_path / "kitchen" / "cupboard").mkdir(parents=True)
+    digests = set()
+    for name in ("kitchen/stove.py", "kitchen/cupboard/cup.py", "cellar.py"):
+        (tmp_path / name).write_text(name)
+        files.source_digest.cache_clear()
+        digests.add(files.source_digest(("kitchen",)))
+    files.source_digest.cache_clear()
+    assert len(digests) == 2, "the cellar is no part of the kitchen"
 
 
 def test_seeds_share_what_weights_of_a_checkpoint_answer_and_not_what_drawn_ones_do(asked: list[Base]) -> None:

@@ -164,8 +164,8 @@ def test_arguments_that_the_model_cannot_take_are_skipped_alone(plan: Planner, m
     ]
     (skipped,) = made.skipped
     assert skipped.reason == (
-        "baseline.shots: 4 needs decoder or encoder_decoder models: an encoder reads one text, without solved "
-        "examples; 'minilm-l6-22m' is encoder"
+        "baseline.shots: 4 needs decoder or encoder_decoder models: an encoder reads one text and no solved examples "
+        "before it; 'minilm-l6-22m' is encoder"
     )
 
 
