@@ -31,7 +31,7 @@ class Outer(Frozen):
 
 
 def test_a_misspelt_name_below_what_may_be_null_is_told_with_the_nearest_one() -> None:
-    with pytest.raises(InputError, match=r"^x: inner: unknown name 'labls'; did you mean 'label'\?$"):
+    with pytest.raises(InputError, match=r"^x: inner: unknown name 'labls'; did you mean 'labels'\?$"):
         specfile.parse(Outer, {"inner": {"labls": {}}}, "x")
 
 
