@@ -45,6 +45,11 @@ class Hub:
         return commit
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing on the console where a client goes away before its answer."""
+
+
 @contextmanager
 def serve() -> Iterator[Hub]:
     """A hub without repositories, on a port of its own."""
@@ -54,7 +59,7 @@ def serve() -> Iterator[Hub]:
         pass
 
     Handler.hub = hub
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_port}"
     Thread(target=server.serve_forever, daemon=True).start()
     try:

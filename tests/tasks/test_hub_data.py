@@ -17,7 +17,7 @@ from harness.tasks.overview import overview
 pytestmark = pytest.mark.slow
 
 TASK = {
-    "name": "found",
+    "name": "notes",
     "kind": "classification",
     "prompt": "Text: {text}\nLabel:",
     "label": "label",
@@ -27,7 +27,7 @@ TASK = {
 SWEEP = {
     "name": "s",
     "models": ["minilm-l6-22m"],
-    "tasks": ["found.yaml"],
+    "tasks": ["notes.yaml"],
     "methods": ["baseline"],
     "budget": {"train_examples": 8},
 }
@@ -35,7 +35,7 @@ SWEEP = {
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hubs.Hub]:
-    """A hub with the data set ``org/found``, and a sweep over it in the current folder; nothing is cached."""
+    """A hub with the data set ``org/notes``, and a sweep over it in the current folder; nothing is cached."""
     (tmp_path / "served").mkdir()
     for name, first in (("train", 0), ("test", 100)):
         rows = ({"text": f"text {n}", "label": "ab"[n % 2]} for n in range(first, first + 20))
@@ -44,7 +44,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hubs.Hub]:
     monkeypatch.chdir(tmp_path / "here")
     Path("s.yaml").write_text(yaml.safe_dump(SWEEP))
     with hubs.serve() as served:
-        served.add("datasets/org/found", tmp_path / "served")
+        served.add("datasets/org/notes", tmp_path / "served")
         hubs.point_to(served.url, tmp_path / "hf", monkeypatch)
         yield served
 
@@ -65,28 +65,28 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 def _write(revision: str) -> None:
-    source = {"hub": "org/found", "revision": revision, "repository": "dataset"}
-    Path("found.yaml").write_text(yaml.safe_dump({**TASK, "source": source}))
+    source = {"hub": "org/notes", "revision": revision, "repository": "dataset"}
+    Path("notes.yaml").write_text(yaml.safe_dump({**TASK, "source": source}))
 
 
 def test_a_revision_that_can_move_is_refused_with_the_commit_that_it_is(
     hub: hubs.Hub, ended: Callable[..., tuple[int, str, str]]
 ) -> None:
     _write("main")
-    commit = hub.revisions["datasets/org/found"]["main"]
+    commit = hub.revisions["datasets/org/notes"]["main"]
     code, out, err = ended("plan", "s.yaml")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("error: task 'found': source.revision: 'main' can move")
+    assert err.startswith("error: task 'notes': source.revision: 'main' can move")
     assert err.endswith(f"; write a commit; it is {commit} now\n")
     _write("nope")
-    assert ended("plan", "s.yaml") == (2, "", "error: task 'found': source.revision: the hub has no such revision\n")
+    assert ended("plan", "s.yaml") == (2, "", "error: task 'notes': source.revision: the hub has no such revision\n")
 
 
 def test_what_is_on_the_hub_is_read_and_planned_at_its_commit(
     hub: hubs.Hub, ended: Callable[..., tuple[int, str, str]]
 ) -> None:
-    _write(hub.revisions["datasets/org/found"]["main"])
-    assert overview("found.yaml").sizes == {"train": 16, "validation": 4, "test": 20}
+    _write(hub.revisions["datasets/org/notes"]["main"])
+    assert overview("notes.yaml").sizes == {"train": 16, "validation": 4, "test": 20}
     code, out, _ = ended("plan", "s.yaml")
     assert code == 0 and "1 to run, 0 skipped" in out
     assert [request for request in hub.requests if request.endswith("train.jsonl")]

@@ -76,8 +76,8 @@ def write(folder: Path) -> None:
     (folder / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)))
     (folder / "hub").mkdir()
     for split in ("train", "test"):
-        rows = [{"sentence": f"{split} {i}", "label": i % 2} for i in range(200)]
-        (folder / "hub" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        sentences = [{"sentence": f"{split} {i}", "label": i % 2} for i in range(200)]
+        (folder / "hub" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, sentences)))
     for i in range(120):
         for name in (f"texts/{i}.txt", f"films/{('train', 'test')[i % 2]}/{('pos', 'neg')[i // 2 % 2]}/{i}.txt"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
