@@ -17,7 +17,7 @@ from harness.models.load import load as load_base
 from harness.serving import low_ranks, routing
 from harness.serving.low_ranks import LowRanks
 from harness.serving.requests import tenants_of
-from harness.serving.routing import route
+from harness.serving.routing import Route, route
 from harness.serving.siblings import read_together
 from harness.serving.stacks import Bottlenecks, Place, normalised, times_signs
 from harness.serving.tenant import Bottleneck, LowRank
@@ -197,7 +197,12 @@ def test_layers_that_share_a_product_multiply_once_and_keep_nothing(monkeypatch:
     place.route = route([1, 0, 1], CPU)
     products: list[Tensor] = []
     product = low_ranks.Downs._product
-    monkeypatch.setattr(low_ranks.Downs, "_product", lambda self, way, x: products.append(x) or product(self, way, x))
+
+    def counted(downs: low_ranks.Downs, way: Route, x: Tensor) -> Tensor:
+        products.append(product(downs, way, x))
+        return products[-1]
+
+    monkeypatch.setattr(low_ranks.Downs, "_product", counted)
     x = torch.randn(3, 1, 4)
     for stack in shared:
         stack(nn.Identity(), (x,), torch.zeros(3, 1, 5))
