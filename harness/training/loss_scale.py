@@ -46,8 +46,7 @@ class Scaling:
     @property
     def remark(self) -> str | None:
         """What a reader of the row must know; None where every update was made."""
-        many = "update was" if self.skipped == 1 else "updates were"
-        return f"{self.skipped} of {self.updates} {many} left out: overflow of float16" if self.skipped else None
+        return f"{self.skipped} of {self.updates} updates left out: overflow of float16" if self.skipped else None
 
 
 class LossScale:

@@ -74,7 +74,7 @@ def test_an_update_that_overflows_is_left_out_and_the_scale_halved(optimizer: st
     history, _, acted = trained(torch.float16, spoilt=(2,), optimizer=optimizer)
     assert history.scaling == Scaling(4096.0, 2048.0, 4, 1)
     assert history.scaling is not None
-    assert history.scaling.remark == "1 of 4 updates was left out: overflow of float16"
+    assert history.scaling.remark == "1 of 4 updates left out: overflow of float16"
     assert len(acted) == 3, "a method does nothing after an update that there was not"
     assert [step.grad_norm is None for step in history.steps] == [False, True, False, False]
     rates = [step.learning_rate for step in history.steps]
