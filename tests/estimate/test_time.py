@@ -76,8 +76,8 @@ def test_the_formula_by_hand() -> None:
 
 
 def test_what_moves_numbers_takes_time_too() -> None:
-    extra_s = [dataclasses.replace(WORK, **more).seconds(PEAK) - WORK.seconds(PEAK)
-               for more in ({"updated": 10**9}, {"unpacked": 10**9}, {"networks": 2})]  # fmt: skip
+    more: list[dict[str, Any]] = [{"updated": 10**9}, {"unpacked": 10**9}, {"networks": 2}]
+    extra_s = [dataclasses.replace(WORK, **one).seconds(PEAK) - WORK.seconds(PEAK) for one in more]
     assert extra_s == pytest.approx([10 * 0.7, 10 * 1.5 + 2 * 0.2, 256 * TOKEN_S])
     writes = dataclasses.replace(WORK, written=5, speaks=True)
     packed = dataclasses.replace(writes, unpacked=10**9)

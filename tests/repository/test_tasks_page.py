@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def zero_shot(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     sys.modules.pop("zero_shot", None)
-    import zero_shot as module  # type: ignore[import-not-found]
+    import zero_shot as module
 
     return module
 
