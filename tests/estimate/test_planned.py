@@ -327,16 +327,22 @@ def test_the_worker_applies_a_method_whose_step_it_does_not_trace(scalar: bool, 
     assert says is None or str(answer).startswith(says)
 
 
-def test_a_head_of_one_number_is_what_a_reward_model_is_asked_with(made: Callable[..., Plan]) -> None:
+def test_a_head_of_one_number_is_what_a_reward_model_is_asked_with(
+    made: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.estimate import estimate as estimates
     from harness.estimate.worker import step_of
 
-    methods = {"lora": {"target_modules": "score", "learning_rate": 1e-3}}
-    (row,) = made(tasks=["factual_preference"], methods=methods, objectives=["reward"]).rows
-    setting = Setting.of(row.trial)
-    assert setting is not None and setting.scalar
-    assert step_of(dataclasses.asdict(setting)) is None
-    refused = str(step_of(dataclasses.asdict(dataclasses.replace(setting, scalar=False))))
-    assert refused.startswith("lora: ") and "score" in refused
+    asked: list[bool] = []
+    monkeypatch.setattr(estimates, "_apply", lambda method, base, args: asked.append(base.scalar))
+    for objective in ("reward", "dpo"):
+        methods = {"lora": {"learning_rate": 1e-3}}
+        rows = made(tasks=["factual_preference"], methods=methods, objectives=[objective]).rows
+        (row,) = [row for row in rows if row.trial.objective == objective and row.trial.method == "lora"]
+        setting = Setting.of(row.trial)
+        assert setting is not None and not setting.has_step
+        assert step_of(dataclasses.asdict(setting)) is None
+    assert asked == [True, False]
 
 
 def test_a_sweep_of_which_nothing_can_run_is_refused(made: Callable[..., Plan]) -> None:
