@@ -46,6 +46,7 @@ def plus_and_minus(plus: Sequence[Factor], minus: Sequence[Factor], finding: str
     blocks = [block for block in blocks if block[1]]
     rows = sum(len(factors) + 1 for _, factors, _, _ in blocks)
     with style():
+        fig: Figure
         fig, axes = plt.subplots(figsize=(7.5, _LINE * rows + 1.4), layout="constrained")
         place = 0
         names: dict[int, str] = {}
@@ -107,6 +108,7 @@ def speed_and_memory(table: pd.DataFrame) -> Figure:
     speed = known.tokens_per_s / known.tokens_per_s.iloc[0]
     kept = known.activations_bytes / known.activations_bytes.iloc[0]
     with style():
+        fig: Figure
         fig, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
         axes.plot(speed, kept, "o", color=COLOURS["blue"])
         axes.set_xlabel("Training tokens per second over the baseline")

@@ -100,7 +100,7 @@ class LowRanks(Stack[LowRank]):
 
 def largest_rank(parts: Sequence[LowRank | None]) -> int:
     """The rank that the others are padded to."""
-    return max(part.down.shape[1] for part in parts if part is not None)
+    return max(int(part.down.shape[1]) for part in parts if part is not None)
 
 
 def products_of_runs(route: Route, x: Tensor, matrices: Tensor) -> Tensor:

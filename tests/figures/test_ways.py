@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,8 +29,10 @@ def test_rows_are_the_ways_and_then_what_others_published(spread: float) -> None
     assert axes.get_yticks().tolist() == sorted(set(axes.get_yticks()))
     shown = [text.get_text() for text in axes.texts]
     assert shown[:6] == ["Added one by one", "1.00", "0.75", "All but one", "1.25", "Published: 8B on one H100"]
-    intervals = [line for line in axes.lines if line.get_linewidth() == 2 and len(set(line.get_ydata())) == 1]
-    widths = sorted(round(float(max(line.get_xdata()) - min(line.get_xdata())), 6) for line in intervals)
+    intervals = [
+        line for line in axes.lines if line.get_linewidth() == 2 and len(set(np.asarray(line.get_ydata()))) == 1
+    ]
+    widths = sorted(round(float(np.ptp(np.asarray(line.get_xdata()))), 6) for line in intervals)
     assert widths == ([0.0] if math.isnan(spread) else [0.0, 0.2, 0.2])
     bottom, top = axes.get_ylim()
     assert bottom > max(axes.get_yticks()) and top < 0, "the first heading stands inside"
@@ -47,6 +50,6 @@ def test_memory_is_relative_to_the_first_row_with_a_speed() -> None:
     frame = {"tokens_per_s": [50.0, 25.0, None], "activations_bytes": [200.0, 50.0, None]}
     fig = speed_and_memory(pd.DataFrame(frame, index=["baseline", "checkpointing", "flash"]))
     (line,) = fig.axes[0].lines
-    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1.0, 0.5], [1.0, 0.25])
+    assert (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()) == ([1.0, 0.5], [1.0, 0.25])
     assert title_of(fig) == "‘checkpointing’ keeps 25% of the baseline’s activations"
     plt.close(fig)

@@ -121,7 +121,7 @@ def test_the_scale_by_hand() -> None:
     scale = LossScale(on(torch.float16))
     for loss_of in (lambda: 3 * weight.sum(), lambda: torch.inf * weight.sum(), lambda: 2 * weight.sum()):
         optimizer.zero_grad()
-        scale.backward(loss_of())
+        scale.backward(loss_of())  # type: ignore[no-untyped-call]
         scale.unscale(optimizer)
         scale.step(optimizer)
     assert weight.item() == 1 - 0.5 * 3 - 0.5 * 2
