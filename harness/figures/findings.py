@@ -167,6 +167,11 @@ def unpaired(comparison: Comparison) -> str | None:
     return f"scores of single examples are missing of {who}: compared by standard errors, not in pairs"
 
 
+def _less(what: str) -> str:
+    """'less memory', but 'fewer parameters'."""
+    return f"{'fewer' if what.endswith('s') else 'less'} {what}"
+
+
 def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
     """The scores and costs of the cheapest good method and of full fine-tuning (or of the best), side by side.
 
@@ -182,11 +187,11 @@ def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
     if len(frame) == 1:
         return reached
     if cheaper.empty:
-        return f"{reached}, and no method needs less {of}"
+        return f"{reached}, and no method needs {_less(of)}"
     good = cheaper[good_enough(cheaper, aim)]
     if good.empty:
         nearest = extreme(cheaper, "test_score", largest=_higher(frame))
-        return f"{reached}; of those with less {of}, {nearest.label} scores {_best(frame)}: {scored(nearest)}"
+        return f"{reached}; of those with {_less(of)}, {nearest.label} scores {_best(frame)}: {scored(nearest)}"
     cheap = extreme(good, cost, largest=False)
     price = _price(getattr(cheap, cost) / spent)
     return f"{cheap.label} scores {scored(cheap)} with {price} of {aim.label}’s {of}; {reached}"

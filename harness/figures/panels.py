@@ -107,7 +107,11 @@ def labelled(frame: pd.DataFrame, among: Sequence[str] = ()) -> pd.DataFrame:
     label = frame.method.astype(str)
     told = frame.assign(**{name: _varying(frame, name, among) for name in _ARGUMENTS if name in frame})
     for column, say in _DISTINCTIONS.items():
-        if column in told and column not in among and told.groupby("method")[column].nunique(dropna=False).max() > 1:
+        if column not in told or column in among:
+            continue
+        # An objective has its notebook: who knows the one knows the other.
+        alike = ["method", "objective"] if column == "notebook" and "objective" in told else ["method"]
+        if told.groupby(alike, dropna=False)[column].nunique(dropna=False).max() > 1:
             said = told[column].map(lambda value, say=say: say(None if pd.isna(value) else value))
             label = label + (", " + said).where(said != "", "")
     return frame.assign(label=label.map(plain.line))

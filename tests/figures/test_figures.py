@@ -267,6 +267,8 @@ def test_a_share_of_a_cost_has_no_more_digits_than_a_measurement() -> None:
     assert found == "bitfit scores 0.500 with more than 99 % of full’s peak memory; full scores 0.500"
     equal = chosen(method=["full", "bitfit"], trainable_params=[5.0, 5.0])
     assert cheapest_good(equal, "trainable_params", "cost") == "full scores 0.500, and no method needs less cost"
+    said = cheapest_good(equal, "trainable_params", "trainable parameters")
+    assert said.endswith("no method needs fewer trainable parameters")
 
 
 def test_better_is_what_the_difference_says_and_not_overlap() -> None:
@@ -454,6 +456,17 @@ def test_times_say_no_more_than_was_measured(columns: dict[str, list[object]], f
 def test_labels_say_what_tells_rows_apart() -> None:
     frame = pd.DataFrame({"method": ["full", "lora", "lora"], "objective": ["sft"] * 3, "train_examples": [8, 8, 64]})
     assert labelled(frame).label.tolist() == ["full, 8 examples", "lora, 8 examples", "lora, 64 examples"]
+
+
+def test_a_notebook_is_told_only_where_the_objective_does_not_tell_it() -> None:
+    of_sft, of_dpo = ("methods/lora", "sft"), ("objectives/dpo", "dpo")
+    for places, expected in (
+        ([of_sft, of_dpo], ["lora, sft", "lora, dpo"]),
+        ([of_sft, ("mine/lora", "sft")], ["lora, methods/lora", "lora, mine/lora"]),
+    ):
+        notebooks, objectives = zip(*places, strict=True)
+        frame = pd.DataFrame({"method": "lora", "notebook": notebooks, "objective": objectives})
+        assert labelled(frame).label.tolist() == expected
 
 
 def test_known_methods_look_different_and_every_name_has_a_fixed_look() -> None:
