@@ -245,7 +245,8 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
     ),
     (
         check_nearest,
-        rf"(?P<dear>\w+) scores {_S}; of those with (?:less|fewer) (?P<of>[\w ]+), (?P<near>\w+) scores (?P<side>\w+): {_S}",
+        rf"(?P<dear>\w+) scores {_S}; of those with (?:less|fewer) (?P<of>[\w ]+), (?P<near>\w+) scores "
+        rf"(?P<side>\w+): {_S}",
     ),
     (check_none_cheaper, rf"(?P<dear>\w+) scores {_S}, and no method needs (?:less|fewer) (?P<of>[\w ]+)"),
     (
