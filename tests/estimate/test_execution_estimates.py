@@ -123,6 +123,7 @@ def test_a_plan_asks_for_the_way_in_which_a_trial_trains() -> None:
         planned.Setting.of(trial.model_copy(update={"execution": Execution(**how)}))
         for how in ({}, {"accumulation": 2}, {"optimizer": "paged_adamw_8bit"})
     ]
-    assert settings[0] is not None and settings[1] is not None and settings[2] is None
+    assert settings[0] is not None and settings[1] is not None and settings[2] is not None
+    assert [one.has_step for one in settings if one] == [True, True, False], "states in main memory are not traced"
     assert (settings[0].execution, settings[1].execution) == ("{}", '{"accumulation":2}')
     assert settings[0].key() != settings[1].key()
