@@ -1,6 +1,6 @@
 """Writes docs/gallery.md and its pictures: every figure, from real tables where there are any.
 
-python docs/gallery.py results/quick results/all_methods results/serving
+python docs/gallery.py results/cpu/quick results/cpu/all_methods results/serving
 
 Each figure is drawn from the first folder whose tables support it, else from made-up tables, and then the page says so.
 """
@@ -38,7 +38,7 @@ A panel on a tinted ground shows published numbers, with the uncertainty that it
 says where each was read. They come from other models, data and machines, and stand there to compare shapes, not values.
 Figures marked *made-up numbers* show what the figure looks like, and nothing that was measured.
 
-This page is written by `python docs/gallery.py results/quick results/all_methods results/serving`.
+This page is written by `python docs/gallery.py results/cpu/quick results/cpu/all_methods results/serving`.
 """
 
 
@@ -76,7 +76,7 @@ def _shrink(path: Path) -> None:
 
 def _section(name: str, description: str, folder: Path | None, finding: str) -> str:
     source = "*Made-up numbers.*" if folder is None else f"From the sweep `{folder.name}`."
-    command = f"tunebench figures results/{folder.name if folder else '<your sweep>'} --only {name}"
+    command = f"tunebench figures {folder.as_posix() if folder else 'results/<your sweep>'} --only {name}"
     return f"## {name}\n\n{description} {source}\n\n    {command}\n\n![{finding}](gallery/{name}.png)\n"
 
 

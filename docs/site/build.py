@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = ROOT / "docs" / "chapters"
 #: What the pages link to, beside each other.
-RESULTS = ("README", "h200/README", "serving/README", "reference/README")
+RESULTS = ("README", "cpu/README", "h200/README", "serving/README", "reference/README")
 LINKED = ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "Dockerfile", "LICENSE", "docs", "sweeps")
 CHAPTER_FOLDERS = ("methods", "objectives", "studies")
 

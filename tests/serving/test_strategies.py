@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -116,6 +118,16 @@ def test_every_strategy_of_lora_gives_the_tokens_of_each_tenant_alone(
     assert answered.prefill_s >= sum(answered.swap_s)
     # 2 layers, keys and values, 2 heads of 16, float32, 5 rows of 6 + 2 tokens
     assert answered.cache_bytes == 2 * 2 * 2 * 16 * 4 * 5 * (6 + STEPS - 1)
+
+
+def test_the_clock_of_a_prefill_starts_before_the_swap(
+    base: Base, tenants: list[Tenant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that moves by a second whenever it is read: getting ready, the first token, and each step take one."""
+    seconds = itertools.count()
+    monkeypatch.setattr("harness.serving.serve.time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+    answered = serve(Swapped(base.build(), tenants), [0, 0, 1], prompts(3), new_tokens=3)
+    assert (answered.swap_s, answered.prefill_s, answered.steps_s) == ([1.0, 1.0], 4.0, [2.0, 2.0])
 
 
 @pytest.mark.parametrize("name", ["swapped", "one adapter", "peft mixed", "batched"])
