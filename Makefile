@@ -1,4 +1,4 @@
-# `make run`: the quick sweep and its report. `make test`: the tests, a quarter of an hour on two cores; `make test-all`:
+# `make run`: the quick sweep and its report. `make test`: the tests, twenty minutes on two cores; `make test-all`:
 # the longest too. While you work: `make fast`; before a commit: `make check`.
 PYTHON ?= python3
 BIN := .venv/bin

@@ -59,6 +59,7 @@ OF_ANY_SWEEP = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_ANY_SWEEP)
 def test_a_panel_per_task_each_with_a_finding_and_labelled_axes(name: str, several: Tables) -> None:
     figure = FIGURES[name](several)
@@ -108,6 +109,7 @@ def test_rates_that_were_tried_on_one_seed_are_compared_on_it() -> None:
     assert "lies inside the range" in title_of(drawn)
 
 
+@pytest.mark.slow
 def test_ticks_of_learning_rates_are_rates(several: Tables) -> None:
     drawn: Any = FIGURES["learning_rates"](several)
     drawn.draw_without_rendering()

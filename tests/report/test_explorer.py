@@ -50,6 +50,7 @@ def test_rows_without_a_value_are_counted(folder: Path) -> None:
     assert "Rows without trained parameters or peak memory (bytes): 2." in explorer.table.value
 
 
+@pytest.mark.slow
 def test_a_metric_of_the_scores_table_is_an_axis(folder: Path) -> None:
     explorer = Explorer(folder)
     explorer.y.value = "accuracy"

@@ -286,6 +286,7 @@ def test_rows_without_a_field_are_left_out(tmp_path: Path) -> None:
     assert data.load(own(tmp_path, rows)).train == data.load(own(tmp_path)).train
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20))
 def test_a_value_with_braces_is_only_text(value: str) -> None:
     assert placeholders("{a} and {{b}} and {c}") == ("a", "c")
