@@ -44,6 +44,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return partial(command_line.run, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 def test_every_form_of_file_becomes_a_sweep_that_plans_as_it_is(call: Call, tmp_path: Path, name: str) -> None:
     kind = FORMS[name][1]

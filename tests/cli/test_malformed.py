@@ -180,6 +180,7 @@ def test_a_task_file(refused: Refused, entry: dict[str, Any]) -> None:
     refused("plan", "s.yaml", "--set", "tasks=[bad.yaml]", says=entry["says"] if of_the_language else "bad.yaml: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", entries("models"), ids=lambda entry: entry["says"])
 def test_a_model_folder(refused: Refused, entry: dict[str, Any]) -> None:
     Path("m").mkdir()

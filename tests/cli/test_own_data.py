@@ -37,6 +37,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return partial(command_line.run, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["plan", "run", "run --executor slurm"])
 @pytest.mark.parametrize(
     ("content", "message"),

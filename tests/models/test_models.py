@@ -21,6 +21,7 @@ BICYCLE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_the_shape_has_the_parameters_that_the_registry_says(name: str) -> None:
     import torch
