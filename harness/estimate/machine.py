@@ -96,17 +96,22 @@ def main() -> None:
     device, dtype = sys.argv[1:]
     place = pick_device(device)
     formats.use(dtype, place)
-    peak, undisturbed = _peak(place, formats.torch_dtype(dtype))
+    peak, undisturbed = _peak(place, dtype)
     print(json.dumps({"flops_per_s": peak, "undisturbed": undisturbed}))
 
 
-def _peak(device: torch.device, dtype: torch.dtype) -> tuple[float, bool]:
-    """FLOPs per second, and whether all threads were measured at once, with the processors to themselves."""
+def _peak(device: torch.device, number_format: str) -> tuple[float, bool]:
+    """FLOPs per second, and whether all threads were measured at once, with the processors to themselves.
+
+    ``number_format`` is the name of a format in a trial.
+    """
     import torch
 
     from harness.measure.roofline import measure_roofline, roofline
+    from harness.models.formats import torch_dtype
 
-    peaks = roofline(device, dtype)
+    dtype = torch_dtype(number_format)
+    peaks = roofline(device, dtype, number_format)
     if peaks.undisturbed:
         return peaks.flops_per_s, True
     threads = torch.get_num_threads()

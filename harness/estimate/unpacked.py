@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: Bytes of a number, and of a weight in 4 bits.
-_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+_BYTES = {"float32": 4.0, "tf32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 _PACKED_BYTES = 0.5
 
 

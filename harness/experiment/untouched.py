@@ -82,7 +82,7 @@ def _key(base: Base, data: TaskData, split: str, max_length: int, checkpoint: Pa
     scale = dataclasses.asdict(data.scale) if base.learns_number else None
     parts = {
         "asked": [split, max_length, data.spec.model_dump_json(), examples],
-        "model": [base.spec.address, _weights(base), str(base.dtype), base.attention],
+        "model": [base.spec.address, _weights(base), base.number_format, base.attention],
         "head": [base.seed, base.labels, base.scalar, scale] if drawn else None,
         "checkpoint": None if checkpoint is None else _digest(checkpoint),
         "device": [str(base.device), accelerator(base.device), torch.get_num_threads()],

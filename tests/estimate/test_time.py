@@ -89,7 +89,7 @@ def test_what_moves_numbers_takes_time_too() -> None:
 @pytest.mark.parametrize(
     ("total", "stored", "dtype", "packed"),
     [(1000, 4000, "float32", 0), (1000, 4000 - 350, "float32", 100), (1000, 2000 - 150, "bfloat16", 100),
-     (1000, 2400, "bfloat16", 0)],
+     (1000, 2400, "bfloat16", 0), (1000, 4000, "tf32", 0), (1000, 2250, "tf32", 500)],
 )  # fmt: skip
 def test_packed_weights_follow_from_the_size_of_all(total: int, stored: int, dtype: str, packed: int) -> None:
     assert unpacked_params(total, stored, dtype) == packed
@@ -262,7 +262,7 @@ def test_a_peak_that_others_disturbed_is_that_of_one_thread_for_each(
 
     monkeypatch.setattr(roofline, "roofline", measured)
     monkeypatch.setattr(roofline, "measure_roofline", measured)
-    assert machine._peak(torch.device("cpu"), torch.float32) == expected
+    assert machine._peak(torch.device("cpu"), "float32") == expected
 
 
 def test_a_variable_says_the_speed_of_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,3 +277,20 @@ def test_a_variable_says_the_speed_of_another_machine(monkeypatch: pytest.Monkey
 def test_a_row_of_a_plan_keeps_its_time() -> None:
     written = json.loads(json.dumps(dataclasses.replace(planned(), estimated_s=12.5).document()))
     assert written["estimated_s"] == 12.5 and Planned.from_document(written).estimated_s == 12.5
+
+
+def test_products_in_tf32_are_no_peak_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from harness.measure import roofline
+
+    asked = []
+
+    def measured(_device: object, dtype: torch.dtype, number_format: str) -> roofline.Roofline:
+        asked.append((dtype, number_format))
+        return roofline.Roofline("x", number_format, 1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(roofline, "roofline", measured)
+    for number_format in ("tf32", "float32"):
+        machine._peak(torch.device("cpu"), number_format)
+    assert asked == [(torch.float32, "tf32"), (torch.float32, "float32")]

@@ -93,6 +93,7 @@ def other_questions(folder: Path) -> dict[str, Callable[[], Evaluation]]:
         "the split": lambda: ask(base, data, "validation", 48),
         "the length": lambda: ask(base, data, "test", 47),
         "the number format": lambda: ask(toy.base(dtype=torch.bfloat16), data, "test", 48),
+        "the rounding of products": lambda: ask(toy.base(tf32=True), data, "test", 48),
         "the attention": lambda: ask(toy.base(attention="eager"), data, "test", 48),
         "the weights": lambda: ask(toy.base(checkpoint=weights), data, "test", 48),
         "a checkpoint": ask_tuned,
