@@ -100,10 +100,11 @@ def test_a_tied_program_is_itself_and_does_not_start_for_a_parent_that_is_gone()
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2])
 def test_a_command_ends_although_a_library_swallows_exceptions(tmp_path: Path, number: signal.Signals) -> None:
+    # Short naps: a signal between the interpreter's last look and the nap is answered only after it.
     program = (
         "import tempfile, time\nfrom harness.processes.lifetime import ended_by_signals\n"
         "with ended_by_signals(130, 'interrupted'):\n    folder = tempfile.TemporaryDirectory()\n"
-        "    print('ready', flush=True)\n    while True:\n        try:\n            time.sleep(60)\n"
+        "    print('ready', flush=True)\n    while True:\n        try:\n            time.sleep(0.05)\n"
         "        except BaseException:\n            pass"
     )
     command = subprocess.Popen(
