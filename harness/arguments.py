@@ -78,13 +78,17 @@ def declared(room: str, name: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=256)
 def _declared(room: str, name: str) -> Mapping[str, Any]:
-    place, called = f"{room}/{name}", _FUNCTIONS[room]
-    if name in catalog.STUDIES and (study := catalog.STUDIES[name].function) is not None:
-        place, called = study, study.rpartition("/")[2]
+    places = catalog.STUDIES[name].functions if room == "methods" and name in catalog.STUDIES else ()
+    kinds = [_of_function(*place.split(".")) for place in places or (f"{room}/{name}.{_FUNCTIONS[room]}",)]
+    return {argument: kind for one in kinds for argument, kind in one.items()}
+
+
+def _of_function(place: str, name: str) -> dict[str, Any]:
+    """Argument -> type of the function called ``name`` in ``ROOM/FILE``; of those with a default."""
     tree = ast.parse((Path(__file__).parent / f"{place}.py").read_text(encoding="utf-8"))
-    function, known = _function(tree, called)
+    function, known = _function(tree, name)
     if function is None:
-        raise LookupError(f"{place}.py has no function {called}")
+        raise LookupError(f"{place}.py has no function {name}")
     given = function.args
     optional = given.args[len(given.args) - len(given.defaults) :]
     return _types({each.arg: each.annotation for each in optional if each.annotation}, known)

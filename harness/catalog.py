@@ -70,8 +70,8 @@ class Method:
     """Its change can be folded into the weights, with most of its arguments; its latency is measured both ways."""
     file: str | None = None
     """The user's own Python file with ``apply``; None: the package's."""
-    function: str | None = None
-    """``ROOM/FILE`` whose function of the file's name has the arguments; None: ``apply`` of the method's own file."""
+    functions: tuple[str, ...] = ()
+    """``ROOM/FILE.NAME`` of those whose arguments it takes; none: of ``apply`` in the method's own file."""
 
     @property
     def address(self) -> str:
@@ -226,7 +226,8 @@ METHODS = _methods(
 
 STUDIES = _methods(  # planned like methods, they measure tuned models instead of making one
     Method("serving", "no training: what it costs to serve many tuned models of one base", "arXiv:2311.03285",
-           "studies/serving", trains=False, model_kinds=("decoder",), function="serving/study"),
+           "studies/serving", trains=False, model_kinds=("decoder",),
+           functions=("serving/study.study", "serving/fidelity.merge_rows")),
 )  # fmt: skip
 
 # Rewards and wins of two methods can be compared only under one reward model and against one opponent.

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from bitsandbytes.nn import Linear4bit
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness import methods
+from harness.arguments import Once
 from harness.errors import InputError
 from harness.measure.memory import weights_bytes
 from harness.models.load import Base, quiet
@@ -35,19 +36,23 @@ from harness.serving.workshop import checkpoints, generates
 QUANTISED = ("int8", "nf4")
 
 
+#: Methods that fold into the weights from the base alone.
+Merging = Literal["lora", "qlora", "dora", "ia3"]
+
+
 def merge_rows(
     base: Base,
-    method: str,
     texts: Sequence[str],
+    merged_methods: Annotated[list[Merging], Once] | None = None,
     *,
     max_length: int = 64,
     new_tokens: int = 16,
     trained: str | None = None,
     scale: float = 0.02,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of :func:`fidelity` for ``method`` on prompts, of at most ``max_length`` tokens.
+    """Rows of :func:`fidelity` for each method, by default all, on prompts of at most ``max_length`` tokens.
 
-    The first checkpoint of the method in the folder ``trained`` is merged; without one, a fresh adapter whose
+    The first checkpoint of a method in the folder ``trained`` is merged; without one, a fresh adapter whose
     parameters got random numbers of the standard deviation ``scale``, and the rows say so.
     """
     batch = base.tokenizer(
@@ -59,12 +64,13 @@ def merge_rows(
         add_special_tokens=base.tokenizer.chat_template is None,
         return_tensors="pt",
     ).to(base.device)
-    folders = checkpoints(base, Path(trained)).get(method, []) if trained else []
-    folders = [folder for folder in folders if generates(folder)]
-    tuned = methods.load(base, folders[0]) if folders else moved(methods.apply(method, base), scale)
-    origin = "from trials" if folders else "made up"
-    for row in fidelity(tuned, batch["input_ids"], batch["attention_mask"], new_tokens):
-        yield {**row, "tenants_from": origin}
+    found = checkpoints(base, Path(trained)) if trained else {}
+    for method in get_args(Merging) if merged_methods is None else merged_methods:
+        folders = [folder for folder in found.get(method, []) if generates(folder)]
+        tuned = methods.load(base, folders[0]) if folders else moved(methods.apply(method, base), scale)
+        origin = "from trials" if folders else "made up"
+        for row in fidelity(tuned, batch["input_ids"], batch["attention_mask"], new_tokens):
+            yield {**row, "tenants_from": origin}
 
 
 @torch.no_grad()

@@ -138,6 +138,8 @@ def check(sweep: Sweep, methods: Mapping[str, catalog.Method]) -> None:
     taken = {name for book in books for name in notebooks.parameters(book)}
     taken = {*taken, *(name for method in methods.values() for name in parameters(method))} - RESERVED
     _check_names(sweep.defaults, taken, f"{sweep.where}: defaults")
+    for name, own in sweep.methods.items():
+        _check_rate(methods[name], own, f"{sweep.where}: methods.{name}")
     for position, match in enumerate(sweep.exclude):
         where = f"{sweep.where}: exclude.{position}"
         _check_names(match, {*_AXES, *taken}, where)
@@ -150,6 +152,13 @@ def check(sweep: Sweep, methods: Mapping[str, catalog.Method]) -> None:
         for name, given in entry.methods.items():
             method = methods.get(name) or catalog.METHODS[name]
             as_axes(given, parameters(method), kinds(method=method.address), f"{where}.methods.{name}")
+            _check_rate(method, given, f"{where}.methods.{name}")
+
+
+def _check_rate(method: catalog.Method, given: Arguments, where: str) -> None:
+    """Refuse a learning rate where nothing trains; one of ``defaults`` is for the other methods."""
+    if not method.trains and given.get("learning_rate") is not None:
+        raise InputError(f"{where}.learning_rate: {method.name} trains nothing; leave it out")
 
 
 def _check_names(given: Iterable[str], valid: set[str], where: str) -> None:

@@ -13,7 +13,7 @@ from harness.models.load import Base
 from harness.results.builder import TableBuilder
 from harness.results.schema import TABLES
 from harness.results.validate import validate
-from harness.serving.fidelity import divergence, fidelity, merge_rows, merged_four_bits
+from harness.serving.fidelity import Merging, divergence, fidelity, merge_rows, merged_four_bits
 from harness.serving.strategies import merge
 from harness.serving.tenant import tenant_of
 
@@ -27,9 +27,9 @@ def test_the_divergence_of_known_distributions() -> None:
     assert divergence(wanted, wanted) == 0
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "qlora"])
-def test_coarser_weights_are_further_from_the_unmerged_model(method: str, base: Base) -> None:
-    rows = list(merge_rows(base, method, ["abc", "a longer text"], max_length=16, new_tokens=4, scale=0.3))
+@pytest.mark.parametrize("method", ["lora", "dora", "qlora", "ia3"])
+def test_coarser_weights_are_further_from_the_unmerged_model(method: Merging, base: Base) -> None:
+    rows = list(merge_rows(base, ["abc", "a longer text"], [method], max_length=16, new_tokens=4, scale=0.3))
     builder = TableBuilder(TABLES["merge_fidelity"])
     builder.extend(rows, trial_id="0" * 12)
     validate(TABLES["merge_fidelity"], builder.finish())

@@ -26,7 +26,7 @@ def test_the_notebook_takes_what_the_study_takes() -> None:
     declared = notebooks.parameters("studies/serving")
     taken = dict(list(inspect.signature(study.study).parameters.items())[1:])
     assert taken.keys() <= declared.keys()
-    assert taken.keys() - {"seed"} == arguments.declared("methods", "serving").keys() - {"seed"}
+    assert {*taken, "merged_methods"} - {"seed"} == arguments.declared("methods", "serving").keys() - {"seed"}
     own = {name: declared[name] for name in taken if taken[name].default is not None}
     assert own == {name: parameter.default for name, parameter in taken.items() if name in own}
     assert declared["strategies"] == list(study.STRATEGIES)
@@ -69,5 +69,5 @@ def test_a_wrong_value_is_one_line_when_it_is_planned(line: str, said: str, tmp_
 
 
 def test_a_study_is_no_method_to_choose() -> None:
-    assert catalog.method("serving").function == "serving/study"
+    assert catalog.method("serving").functions[0] == "serving/study.study"
     assert not catalog.STUDIES.keys() & catalog.METHODS.keys()
