@@ -22,8 +22,9 @@ test: $(READY)
 test-all: $(READY)
 	$(PYTEST)
 
+# Two processes for two processors: these tests wait for no other program, and each process imports everything.
 fast: $(READY)
-	$(PYTEST) -m 'not long and not slow and not browser and not slurm and not ray and not gpu'
+	$(PYTEST) -n logical -m 'not long and not slow and not browser and not slurm and not ray and not gpu'
 
 check: $(READY)
 	$(BIN)/ruff check .

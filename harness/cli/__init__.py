@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from functools import cache
 from typing import Any
 
 import typer
@@ -69,7 +70,7 @@ def main() -> None:
     try:
         with ended_by_signals(INTERRUPTED, "interrupted"):
             notebooks.hand_on()
-            sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+            sys.exit(_parser()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except InputError as error:
         _fail(str(error))
     except _UsageError as error:
@@ -79,6 +80,12 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename or 'tunebench'}: {error.strerror or error}")
+
+
+@cache
+def _parser() -> Any:
+    """What reads the words of a command line; building it takes longer than many commands."""
+    return typer.main.get_command(app)
 
 
 def _in_words(error: Any) -> str:

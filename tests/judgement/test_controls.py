@@ -164,6 +164,7 @@ _ANSWERS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(_ANSWERS, max_size=6))
 def test_odd_tables_have_a_ratio_of_at_least_one_or_none(answers: list[dict[str, Any]]) -> None:
     known = tables(*answers)

@@ -253,6 +253,7 @@ def test_a_task_that_is_mixed_in_keeps_room_for_its_own_longest_label(monkeypatc
     assert [len(prompt) for prompt in read] == [48 - 18, len("say a:")]
 
 
+@pytest.mark.slow
 @given(
     prompts=st.lists(st.text(st.sampled_from("abc \n"), min_size=20, max_size=80), min_size=1, max_size=4),
     picks=st.lists(st.integers(0, 2), min_size=4, max_size=4),
@@ -286,6 +287,7 @@ def test_a_long_prompt_is_cut_by_a_tokenizer_that_cannot_give_its_text_back() ->
     assert tokenizer.convert_ids_to_tokens(prompt) == ["a"] * 14 + ["Ċ", "b", ":"]
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(lengths=st.lists(st.integers(1, 40), min_size=2, max_size=2), free=st.integers(4, 30))
 def test_neither_training_nor_generation_sees_the_length_of_an_open_answer(lengths: list[int], free: int) -> None:

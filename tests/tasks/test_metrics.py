@@ -58,6 +58,7 @@ def test_labels_may_be_numbers() -> None:
     assert score("macro_f1", [0, 1, 1], [0, 1, 0]) == score("macro_f1", ["0", "1", "1"], ["0", "1", "0"])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(LABELS)
 def test_class_metrics_agree_with_scikit_learn(pairs: list[tuple[str, str]]) -> None:
@@ -67,6 +68,7 @@ def test_class_metrics_agree_with_scikit_learn(pairs: list[tuple[str, str]]) -> 
     assert score("matthews_correlation", predicted, truth).value == pytest.approx(matthews_corrcoef(truth, predicted))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(TEXT, st.lists(TEXT, min_size=1, max_size=3)), min_size=2, max_size=8))
 def test_corpus_metrics_agree_with_sacrebleu(rows: list[tuple[str, list[str]]]) -> None:
