@@ -17,10 +17,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, TypeAdapter, ValidationError
 
 from harness import catalog, notebooks, own_method, specfile
-from harness.errors import InputError
+from harness.errors import InputError, hint
+from harness.execution import FIELDS, Execution
 
 __all__ = ["Callable", "JsonValue", "Literal", "Mapping", "Sequence"]
 
@@ -38,6 +39,20 @@ def _of_folder(path: str) -> str:
     if not Path(path).is_dir():
         raise ValueError("there is no such folder")
     return path
+
+
+def _named(fields: Any) -> Any:
+    if isinstance(fields, dict):
+        for name in fields:
+            if name not in FIELDS:
+                raise ValueError(f"unknown name {name!r}; {hint(name, FIELDS)}")
+    return fields
+
+
+def _unusual(execution: Execution) -> Execution:
+    if not execution.asked:
+        raise ValueError("must name a field that differs from the usual way to train")
+    return execution
 
 
 #: How many there are of something; more than a million of anything is a mistake, and would fill any memory.
@@ -58,6 +73,8 @@ Once = AfterValidator(each_once)
 Counts = Annotated[list[Count], Field(min_length=1), Once]
 #: The absolute path of a folder that there is: a trial runs in another folder than its plan.
 Folder = Annotated[Word, AfterValidator(_of_folder)]
+#: Fields of the block ``execution`` that differ from the usual ones.
+Fields = Annotated[Execution, BeforeValidator(_named), AfterValidator(_unusual)]
 #: One name or pattern of modules, or a list of names.
 Modules = Word | Annotated[list[Word], Field(min_length=1)]
 

@@ -224,10 +224,12 @@ METHODS = _methods(
     ),
 )
 
-STUDIES = _methods(  # planned like methods, they measure tuned models instead of making one
+STUDIES = _methods(  # planned like methods, they measure tuned models or ways to train instead of making a model
     Method("serving", "no training: what it costs to serve many tuned models of one base", "arXiv:2311.03285",
            "studies/serving", trains=False, model_kinds=("decoder",),
            functions=("serving/study.study", "serving/fidelity.merge_rows")),
+    Method("execution", "no model to keep: what each way to train is worth", "arXiv:1604.06174", "studies/execution",
+           trains=False, model_kinds=("decoder",), functions=("experiment/executions.study",)),
 )  # fmt: skip
 
 # Rewards and wins of two methods can be compared only under one reward model and against one opponent.
@@ -358,14 +360,9 @@ OBJECTIVES: dict[str, Objective] = {
 
 #: The objective of a task kind when a sweep names none.
 NATURAL_OBJECTIVE: dict[TaskKind, str] = {
-    "classification": "classification",
-    "regression": "regression",
-    "multiple_choice": "sft",
-    "generation": "sft",
-    "cloze": "sft",
-    "preference": "dpo",
-    "corpus": "clm",
-}
+    "classification": "classification", "regression": "regression", "multiple_choice": "sft", "generation": "sft",
+    "cloze": "sft", "preference": "dpo", "corpus": "clm",
+}  # fmt: skip
 
 
 _OWN = Method("own", "a method of your own", "your own file", "methods/own")

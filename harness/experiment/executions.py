@@ -1,45 +1,65 @@
 """Ways to train, measured against each other: in turn, several times, each with the proof of what was active.
 
 A machine's speed drifts. So a repeat runs every way once, every other repeat in the reverse order, and a speed is
-compared with that of the baseline in the same repeat.
+compared with that of the baseline in the same repeat (:mod:`harness.judgement.ways`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
-import pandas as pd
-from scipy.special import stdtrit
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from harness import methods, objectives
+from harness.arguments import Count, Fields
 from harness.execution import Execution, NotActive
 from harness.experiment.experiment import Experiment
 from harness.measure.processors import disturbed
 from harness.measure.training import speed
+from harness.results.ways_table import BASELINE
 from harness.training.trainer import Settings
 
-BASELINE = "baseline"
+#: What trains in every way, with its usual arguments.
+Trained = Literal["full", "bitfit", "adapter", "lora", "dora", "ia3", "qlora"]
+
+_RATE = 1e-4
+"""A learning rate that no way diverges with: what a step costs does not depend on it."""
 
 
-def plus_each(fields: Mapping[str, Any]) -> dict[str, Execution]:
-    """The baseline, and then one field after the other added to it: the last one has them all."""
-    names = list(fields)
-    ways = {BASELINE: Execution()}
+@dataclass(frozen=True)
+class Way:
+    """A way to train, and its places in the comparison."""
+
+    label: str
+    execution: Execution
+    added: int | None = None
+    """How many fields were added one by one until here."""
+    without: str | None = None
+    """The field that alone of all is left out."""
+
+
+def ways(fields: Mapping[str, Any]) -> list[Way]:
+    """The baseline, one field after the other added to it, and all fields but one; each way once.
+
+    The fields are added in the order of :class:`harness.execution.Execution`.
+    """
+    asked = Execution(**fields).asked
+    names = list(asked)
+    found = [Way(BASELINE, Execution(), added=0)]
     for count, name in enumerate(names, start=1):
-        ways[f"+ {written(name, fields[name])}"] = Execution(**{other: fields[other] for other in names[:count]})
-    return ways
-
-
-def minus_each(fields: Mapping[str, Any]) -> dict[str, Execution]:
-    """All fields but one, for each of them."""
-    return {
-        f"without {written(name, value)}": Execution(**{n: v for n, v in fields.items() if n != name})
-        for name, value in fields.items()
-    }
+        execution = Execution(**{other: asked[other] for other in names[:count]})
+        found.append(Way(f"+ {written(name, asked[name])}", execution, added=count))
+    for left_out in names if len(names) > 1 else ():
+        execution = Execution(**{name: value for name, value in asked.items() if name != left_out})
+        text = written(left_out, asked[left_out])
+        place = next((n for n, way in enumerate(found) if way.execution == execution), None)
+        if place is None:
+            found.append(Way(f"all without {text}", execution, without=text))
+        else:
+            found[place] = replace(found[place], without=text)
+    return found
 
 
 def written(name: str, value: Any) -> str:
@@ -48,29 +68,35 @@ def written(name: str, value: Any) -> str:
     return words if value is True else f"{words} {value}"
 
 
-def measure(
-    run: Experiment, method: str, args: Mapping[str, Any], ways: Sequence[Execution], repeats: int
-) -> pd.DataFrame:
-    """A row for each of the ``ways`` and repeats: a short training of a fresh network from the data of ``run``.
+def study(
+    run: Experiment, tuned_by: Trained = "lora", fields: Fields | None = None, repeats: Count = 3
+) -> Iterator[dict[str, Any]]:
+    """Rows of the table ``ways``, without ``trial_id``: a short training of a fresh network for each way and repeat.
 
-    Columns: ``way`` (its place in ``ways``), ``repeat``, ``tokens_per_s``, ``step_s``, ``activations_bytes``,
-    ``peak_train_bytes``, ``loss``, ``disturbed``, ``evidence`` and ``reason`` (why it was not active; then the numbers
-    are missing).
+    ``fields`` are those of the block ``execution`` that are added, by default chunked loss, packing, checkpointing and
+    two parts of a batch. Where a way was not active its row says why, and has no numbers.
     """
-    rows = []
+    usual = {"packing": True, "loss": "chunked", "gradient_checkpointing": True, "accumulation": 2}
+    every = ways(usual if fields is None else dict(fields))
     for repeat in range(repeats):
-        order = list(enumerate(ways))
-        for place, way in order[::-1] if repeat % 2 else order:
-            rows.append({"way": place, "repeat": repeat, **_trained(run, method, args, way)})
-    return pd.DataFrame(rows)
+        for way in every[::-1] if repeat % 2 else every:
+            yield {
+                "model": run.base.spec.name,
+                "method": tuned_by,
+                "way": way.label,
+                "execution": json.dumps(way.execution.asked),
+                "added": way.added,
+                "without": way.without,
+                "repeat": repeat,
+                **_trained(run, tuned_by, way.execution),
+            }
 
 
-def _trained(run: Experiment, method: str, args: Mapping[str, Any], way: Execution) -> dict[str, Any]:
-    base = dataclasses.replace(run.base, attention=way.attention)
-    settings = Settings(run.budget, run.learning_rate or 1e-4, run.seed, way)
+def _trained(run: Experiment, method: str, execution: Execution) -> dict[str, Any]:
+    base = dataclasses.replace(run.base, attention=execution.attention)
+    settings = Settings(run.budget, run.learning_rate or _RATE, run.seed, execution)
     try:
-        tuned = methods.apply(method, base, **args)
-        history = objectives.fit(run.objective, tuned, run.data, settings)
+        history = objectives.fit(run.objective, methods.apply(method, base), run.data, settings)
     except NotActive as error:
         return {"reason": str(error)}
     fast = speed(list(history.steps))
@@ -81,52 +107,6 @@ def _trained(run: Experiment, method: str, args: Mapping[str, Any], way: Executi
         "peak_train_bytes": history.peak_train_bytes,
         "loss": history.losses[-1],
         "disturbed": disturbed(history.processor_share),
-        "evidence": dict(history.proof.evidence) if history.proof else {},
+        "evidence": json.dumps(dict(history.proof.evidence) if history.proof else {}),
         "reason": None,
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class Ratio:
-    """A speed over another, with its 95 % interval over repeats; both ends are NaN with a single one."""
-
-    label: str
-    value: float
-    low: float
-    high: float
-
-
-def ratios(rows: pd.DataFrame, labels: Mapping[str, int], against: int) -> Iterator[Ratio]:
-    """The ``tokens_per_s`` of each labelled way over that of the way ``against``, repeat by repeat.
-
-    The geometric mean of the repeats, with Student's t on the logarithms. A way that was not active is left out.
-    """
-    speeds = rows.pivot_table(index="repeat", columns="way", values="tokens_per_s")
-    for label, way in labels.items():
-        if way not in speeds or against not in speeds:
-            continue
-        logs = np.log((speeds[way] / speeds[against]).dropna().to_numpy(float))
-        if not len(logs):
-            continue
-        half = math.nan
-        if len(logs) > 1:
-            half = float(stdtrit(len(logs) - 1, 0.975)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
-        mean = float(logs.mean())
-        yield Ratio(label, math.exp(mean), math.exp(mean - half), math.exp(mean + half))
-
-
-def sentence(some: Sequence[Ratio]) -> str:
-    """What the intervals say of the last of some ways against the first: faster, slower, or that it cannot be told."""
-    if len(some) < 2:
-        return "nothing beside the baseline was active"
-    last = some[-1]
-    if math.isnan(last.low):
-        return f"all together train {last.value:.2f} times as many tokens a second; one repeat tells no interval"
-    told = f"{last.value:.2f} times as many tokens a second ({last.low:.2f} to {last.high:.2f})"
-    if last.low > 1:
-        return f"all together are faster: {told}"
-    return (
-        f"all together are slower: {told}"
-        if last.high < 1
-        else f"whether all together are faster cannot be told: {told}"
-    )

@@ -49,6 +49,8 @@ DESCRIPTIONS = {
     "estimated_memory": "Peak memory as the plan estimated it against the measured one.",
     "training_speed": "Tokens per second of the training steps.",
     "cost_by_model_size": "Speed, hours and memory of training by the size of the base model.",
+    "execution_factors": "What each way to train is worth: added one by one, and all but one.",
+    "execution_memory": "Activations and speed of each way to train.",
     "decode_latency": "Time per generated token, or per prediction of a classifier, at batch size 1.",
     "latency_vs_batch": "Latency against the batch size, adapters merged and not.",
     "latency_vs_tenants": "Decode latency and memory against the number of tenants that one machine serves.",

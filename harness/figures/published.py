@@ -25,6 +25,7 @@ CITED = {
     "ouyang2022instructgpt": "Ouyang et al. 2022",
     "rafailov2023dpo": "Rafailov et al. 2023",
     "sheng2023slora": "Sheng et al. 2023",
+    "soup_h100": "Soup, issues 78 and 378",
     "tinker_sft_sweep": "Thinking Machines 2025",
     "yuan2023rrhf": "Yuan et al. 2023",
     "zaken2021bitfit": "Ben Zaken et al. 2021",

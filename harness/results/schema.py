@@ -13,6 +13,7 @@ from harness.results.columns import SCHEMA_VERSION, Column, Kind, Table
 from harness.results.execution_columns import EXECUTION
 from harness.results.long_tables import CURVES, EXAMPLE_SCORES, GENERATIONS, LATENCY, MEMORY, SCORES
 from harness.results.serving_tables import MERGE_FIDELITY, SERVING
+from harness.results.ways_table import WAYS
 
 __all__ = [
     "LONG_TABLES",
@@ -347,7 +348,7 @@ TRIALS = Table(
     ),
 )
 
-_ALL = (TRIALS, SCORES, EXAMPLE_SCORES, CURVES, MEMORY, LATENCY, GENERATIONS, SERVING, MERGE_FIDELITY)
+_ALL = (TRIALS, SCORES, EXAMPLE_SCORES, CURVES, MEMORY, LATENCY, GENERATIONS, SERVING, MERGE_FIDELITY, WAYS)
 #: Every table by name, in the order of the data dictionary.
 TABLES: dict[str, Table] = {t.name: t for t in _ALL}
 

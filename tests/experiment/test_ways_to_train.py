@@ -1,80 +1,111 @@
-"""The study of ways to train: which ways there are, how they are compared, and what may be said of it."""
+"""The study of ways to train: which ways there are, in which order they run, and what a row says."""
 
 from __future__ import annotations
 
-import math
+import inspect
+import json
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from harness.execution import Execution
-from harness.experiment import executions
-from harness.experiment.executions import Ratio
-
-FIELDS = {"packing": True, "accumulation": 2}
-
-
-def rows(speeds: list[list[float | None]]) -> pd.DataFrame:
-    """A row for each repeat and way, from tokens per second by repeat."""
-    return pd.DataFrame(
-        [
-            {"repeat": repeat, "way": way, "tokens_per_s": speed}
-            for repeat, several in enumerate(speeds)
-            for way, speed in enumerate(several)
-        ]
-    ).astype({"tokens_per_s": "float64"})
+from harness import arguments, notebooks, objectives
+from harness.errors import InputError
+from harness.execution import Execution, NotActive
+from harness.experiment import Experiment, executions
+from harness.experiment.executions import Way
+from harness.results.builder import TableBuilder
+from harness.results.schema import TABLES
+from harness.results.validate import validate
+from harness.sweeps.expand import plan
+from harness.sweeps.spec import load
 
 
-def test_ways_are_added_one_by_one_and_taken_out_one_by_one() -> None:
-    both = Execution(packing=True, accumulation=2)
-    assert executions.plus_each(FIELDS) == {
-        "baseline": Execution(),
-        "+ packing": Execution(packing=True),
-        "+ accumulation 2": both,
+def test_ways_are_added_one_by_one_and_left_out_one_by_one() -> None:
+    packed, parts = Execution(packing=True), Execution(accumulation=2)
+    assert executions.ways({"accumulation": 2, "packing": True}) == [
+        Way("baseline", Execution(), added=0, without=None),
+        Way("+ packing", packed, added=1, without="accumulation 2"),
+        Way("+ accumulation 2", Execution(packing=True, accumulation=2), added=2),
+        Way("all without packing", parts, without="packing"),
+    ]
+
+
+def test_one_field_is_added_and_never_left_out() -> None:
+    assert [way.label for way in executions.ways({"optimizer": "lion"})] == ["baseline", "+ optimizer lion"]
+    assert {way.without for way in executions.ways({"optimizer": "lion"})} == {None}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Experiment:
+    budget = {"train_examples": 12, "batch_size": 4, "epochs": 1, "max_length": 32, "eval_examples": 1}
+    return Experiment("tiny-llama", "factual_summary", "sft", budget, seed=0, device="cpu")
+
+
+@pytest.mark.slow
+def test_every_repeat_runs_each_way_once_and_every_other_in_reverse(run: Experiment) -> None:
+    rows = list(executions.study(run, "lora", {"packing": True, "accumulation": 2}, repeats=2))  # type: ignore[arg-type]
+    order = [way.label for way in executions.ways({"packing": True, "accumulation": 2})]
+    assert [row["way"] for row in rows] == [*order, *order[::-1]]
+    assert [row["repeat"] for row in rows] == [0] * 4 + [1] * 4
+    builder = TableBuilder(TABLES["ways"])
+    builder.extend(rows, trial_id="0" * 12)
+    validate(TABLES["ways"], builder.finish())
+    assert all(row["tokens_per_s"] > 0 and row["activations_bytes"] > 0 for row in rows)
+    losses = [row["loss"] for row in rows]
+    assert losses == pytest.approx([losses[0]] * 8, rel=1e-5), "no way changes what is learnt"
+    assert all(json.loads(row["evidence"]) for row in rows if row["way"] != "baseline")
+
+
+@pytest.mark.slow
+def test_a_way_that_was_not_active_says_why_and_has_no_numbers(
+    run: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = objectives.fit
+
+    def refusing(*given: Any, **named: Any) -> Any:
+        if given[3].execution.packing:
+            raise NotActive("nothing was packed")
+        return fit(*given, **named)
+
+    monkeypatch.setattr(objectives, "fit", refusing)
+    baseline, packed = executions.study(run, "lora", {"packing": True}, repeats=1)  # type: ignore[arg-type]
+    assert packed["reason"] == "nothing was packed" and "tokens_per_s" not in packed
+    assert baseline["reason"] is None and baseline["tokens_per_s"] > 0
+
+
+def test_the_notebook_takes_what_the_study_takes() -> None:
+    declared = notebooks.parameters("studies/execution")
+    taken = dict(list(inspect.signature(executions.study).parameters.items())[1:])
+    assert taken.keys() == arguments.declared("methods", "execution").keys() <= declared.keys()
+    assert {name: declared[name] for name in ("tuned_by", "repeats")} == {
+        name: taken[name].default for name in ("tuned_by", "repeats")
     }
-    assert executions.minus_each({**FIELDS, "optimizer": "lion"}) == {
-        "without packing": Execution(accumulation=2, optimizer="lion"),
-        "without accumulation 2": Execution(packing=True, optimizer="lion"),
-        "without optimizer lion": both,
-    }
-
-
-def test_a_factor_is_the_geometric_mean_over_repeats_with_students_t() -> None:
-    """Factors 2 and 8 have the mean 4; their logarithms spread by ln 2, and t of one degree is 12.706."""
-    (ratio,) = executions.ratios(rows([[10, 20], [5, 40]]), {"b": 1}, 0)
-    half = 12.7062 * math.log(2)
-    assert ratio.value == pytest.approx(4)
-    assert (math.log(ratio.low), math.log(ratio.high)) == pytest.approx(
-        (math.log(4) - half, math.log(4) + half), rel=1e-4
-    )
-
-
-def test_one_repeat_has_no_interval_and_what_was_not_active_no_factor() -> None:
-    found = list(executions.ratios(rows([[10, 20, None]]), {"a": 0, "b": 1, "c": 2}, 0))
-    assert [(ratio.label, ratio.value) for ratio in found] == [("a", 1.0), ("b", 2.0)]
-    assert math.isnan(found[1].low) and math.isnan(found[1].high)
-    assert not list(executions.ratios(rows([[None, 20]]), {"b": 1}, 0)), "nothing to compare with"
-
-
-@given(st.lists(st.floats(0.1, 10), min_size=2, max_size=6), st.floats(0.1, 10))
-def test_a_machine_that_slows_down_changes_no_factor(drift: list[float], factor: float) -> None:
-    (ratio,) = executions.ratios(rows([[100 * speed, 100 * speed * factor] for speed in drift]), {"b": 1}, 0)
-    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((factor,) * 3, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("last", "said"),
+    ("line", "said"),
     [
-        (Ratio("b", 1.5, 1.2, 1.9), "all together are faster: 1.50 times"),
-        (Ratio("b", 0.5, 0.2, 0.9), "all together are slower: 0.50 times"),
-        (Ratio("b", 1.5, 0.9, 1.9), "whether all together are faster cannot be told: 1.50 times"),
-        (Ratio("b", 1.0, 1.0, 1.0), "whether all together are faster cannot be told"),
-        (Ratio("b", 1.5, np.nan, np.nan), "one repeat tells no interval"),
+        ("tuned_by: Lora", "execution.tuned_by: unknown name 'Lora'; did you mean 'lora'?"),
+        ("fields: {packin: true}", "execution.fields: unknown name 'packin'; did you mean 'packing'?"),
+        ("fields: {packing: 1}", "execution.fields: must be true or false"),
+        ("fields: {packing: false}", "execution.fields: must name a field that differs"),
+        ("fields: packing", "execution.fields: must be a mapping"),
+        ("repeats: 0", "execution.repeats: must be at least 1"),
     ],
 )
-def test_the_sentence_says_what_the_interval_allows(last: Ratio, said: str) -> None:
-    assert said in executions.sentence([Ratio("baseline", 1, 1, 1), last])
-    assert executions.sentence([last]) == "nothing beside the baseline was active"
+def test_a_wrong_value_is_one_line_when_it_is_planned(line: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        f"{{name: s, models: [smollm2-135m], tasks: [factual_summary], methods: {{execution: {{{line}}}}}}}"
+    )
+    with pytest.raises(InputError) as error:
+        plan(load(str(file)))
+    assert said in str(error.value)
+
+
+def test_the_study_is_one_trial_of_its_sweep_whatever_the_block_execution_asks() -> None:
+    rows = plan(load("execution")).rows
+    (study,) = [row.trial for row in rows if row.trial.method == "execution"]
+    assert study.notebook == "studies/execution" and study.execution == Execution()
+    assert len(rows) > 4

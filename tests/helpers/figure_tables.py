@@ -72,7 +72,7 @@ class _Rows:
 
 
 def figure_tables(seeds: int = 3) -> Mapping[str, pd.DataFrame]:
-    """Tables by name, with the optional one ``serving``; the same for the same number of seeds."""
+    """Tables by name, those of the studies too; the same for the same number of seeds."""
     rows = _Rows(seeds, random.Random(7))  # noqa: S311 - numbers of a test
     for part in (_sizes, _examples, _lengths, _bits, _latency, _compressed, _preferences):
         part(rows)
@@ -83,7 +83,7 @@ def figure_tables(seeds: int = 3) -> Mapping[str, pd.DataFrame]:
         "example_scores": rows.example_scores,
     }
     frames = {name: pd.DataFrame(long.get(name, []), columns=[c.name for c in TABLES[name].columns]) for name in TABLES}
-    return {**frames, "trials": trials(*rows.trials), "serving": _serving()}
+    return {**frames, "trials": trials(*rows.trials), "serving": _serving(), "ways": _ways()}
 
 
 def _sizes(rows: _Rows) -> None:
@@ -203,3 +203,25 @@ def _serving() -> pd.DataFrame:
         for seconds in [0.03 * share * (1 + slower * max(0, tenants * asked.get(popularity, 1) - 1))]
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=[column.name for column in TABLES["serving"].columns])
+
+
+def _ways() -> pd.DataFrame:
+    """The execution study: each way with its factor of speed, its share of the activations, and its two places."""
+    ways: list[tuple[str, float, float, int | None, str | None]] = [
+        ("baseline", 1.0, 1.0, 0, None),
+        ("+ packing", 1.3, 0.85, 1, None),
+        ("+ loss chunked", 1.25, 0.5, 2, "gradient checkpointing"),
+        ("+ gradient checkpointing", 0.95, 0.12, 3, None),
+        ("all without packing", 0.75, 0.16, None, "packing"),
+        ("all without loss chunked", 0.98, 0.3, None, "loss chunked"),
+    ]
+    rows = [
+        {
+            "trial_id": "ways", "model": "base-250m", "method": "lora", "way": way, "execution": "{}", "added": added,
+            "without": without, "repeat": repeat, "tokens_per_s": 800 * factor * (1 + 0.03 * repeat * (factor - 0.6)),
+            "activations_bytes": int(4e8 * kept), "disturbed": False,
+        }
+        for way, factor, kept, added, without in ways
+        for repeat in range(3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=[column.name for column in TABLES["ways"].columns])
