@@ -62,12 +62,14 @@ def _wanted(only: Sequence[str] | None, kind: str) -> list[str]:
 
 
 def with_judgements(folder: Path) -> Stored:
-    """The tables of ``folder``, following its records, and beside them what a judge said of the answers."""
+    """The tables of ``folder``, following its records, and beside them what was said of the answers since."""
     from harness.cli.fresh import follow_records
+    from harness.judgement import surprise
     from harness.judgement.answer_pairs import add_judgements
     from harness.results.tables import read
 
     follow_records(folder)
     tables = read(folder)
     add_judgements(tables, folder)
+    surprise.add(tables, folder)
     return tables

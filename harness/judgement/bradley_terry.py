@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 
 from harness.judgement.examples import clusters, scores_by_trial, stacked
 from harness.judgement.intervals import SPREAD_SEEDS, Error, Floats, Part
+from harness.judgement.surprise import perplexity
 from harness.judgement.verdicts import Comparison
 from harness.results.files import Tables, where
 
@@ -55,6 +56,8 @@ class Guards:
     """Mean length of an answer."""
     repetition: float | None
     """Share of an answer's word triples that stand in it already; None where no answer has two of them."""
+    perplexity: float | None = None
+    """Of the answers under the untouched model; None where that was not measured."""
 
 
 def ratings(comparison: Comparison) -> list[Rating] | None:
@@ -233,14 +236,18 @@ def _tallies(games: _Games, count: int) -> tuple[Floats, Floats, Floats]:
 
 
 def guards(trial_ids: Sequence[str], tables: Tables) -> Guards | None:
-    """Length and repetition of the stored answers of some trials; None where none are stored."""
+    """Length, repetition and perplexity of the stored answers of some trials; None where none are stored."""
     if "generations" not in tables:
         return None
     answers = [str(text).split() for text in where(tables, "generations", trial_ids).output.dropna()]
     if not answers:
         return None
     repeated = [_repeated(words) for words in answers if len(words) > 3]
-    return Guards(float(np.mean([len(words) for words in answers])), float(np.mean(repeated)) if repeated else None)
+    return Guards(
+        float(np.mean([len(words) for words in answers])),
+        float(np.mean(repeated)) if repeated else None,
+        perplexity(trial_ids, tables),
+    )
 
 
 def _repeated(words: Sequence[str]) -> float:

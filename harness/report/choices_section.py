@@ -169,11 +169,25 @@ def _of_guards(comparison: Comparison, tables: Tables, called: Sequence[str]) ->
     short, long = min(known, key=lambda pair: pair[1].words), max(known, key=lambda pair: pair[1].words)
     same = f"{short[1].words:.3g}" == f"{long[1].words:.3g}"
     lengths = f"{short[1].words:.3g} words in every row" if same else f"{_words(short)} to {_words(long)} words"
+    said = [f"mean length of the answers: {lengths}"]
     name, most = max(known, key=lambda pair: pair[1].repetition or 0.0)
-    if not most.repetition or [one.repetition for _, one in known].count(most.repetition) > 1:
-        return [f"mean length of the answers: {lengths}"]
-    share = percent_text(most.repetition)
-    return [f"mean length of the answers: {lengths}; {name} repeats most, {share} of its word triples"]
+    if most.repetition and [one.repetition for _, one in known].count(most.repetition) == 1:
+        said[0] += f"; {name} repeats most, {percent_text(most.repetition)} of its word triples"
+    return said + _of_surprise(known)
+
+
+def _of_surprise(known: Sequence[tuple[str, Guards]]) -> list[str]:
+    """Whose answers surprise the untouched model least and most; nothing where two rows are not known to differ."""
+    values = sorted((one.perplexity, name) for name, one in known if one.perplexity is not None)
+    if len(values) < 2:
+        return []
+    (low, least), (high, most) = values[0], values[-1]
+    few, many = f"{low:.3g}", f"{high:.3g}"
+    shown = f"{few} for every row" if few == many else f"from {few} ({least}) to {many} ({most})"
+    rest = len(known) - len(values)
+    return [
+        f"perplexity of the answers under the untouched model: {shown}" + (f"; {rest} not measured" if rest else "")
+    ]
 
 
 def _words(pair: tuple[str, Guards]) -> str:

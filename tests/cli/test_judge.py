@@ -11,6 +11,8 @@ from helpers.command_line import Call
 from helpers.fake_judge import fake_judge
 from helpers.fake_records import make_sweep
 
+from harness.cli.figures import with_judgements
+from harness.judgement import surprise
 from harness.judgement.answer_pairs import add_judgements
 from harness.ledger.records import read_records
 from harness.report.choices_section import choices
@@ -52,10 +54,32 @@ def test_answers_are_judged_once_and_the_report_says_by_whom(call: Call, results
     assert "judged by the model &lt;b&gt;big&lt;/b&gt; (Bradley" in said and "pairs of answers" in said
 
 
+@pytest.mark.slow
+def test_the_untouched_model_reads_every_answer_once(call: Call, tmp_path: Path) -> None:
+    make_sweep(tmp_path, n_methods=2, rates=1, curve_steps=2, generations=3, models=("tiny-llama",))
+    tables.write(read_records(tmp_path), tmp_path)
+    with_judgements(tmp_path)
+    code, out, _ = call("judge", str(tmp_path), "--perplexity")
+    answers = tables.read(tmp_path)["generations"].drop_duplicates(["prompt", "output"])
+    assert code == 0 and f"tiny-llama reads {len(answers)} answers" in out
+    known = surprise.read(tmp_path)
+    assert len(known) == len(answers) and all(one.nats > 0 < one.tokens for one in known)
+    code, out, _ = call("judge", str(tmp_path), "--perplexity")
+    assert code == 0 and "every stored answer was read already" in out and surprise.read(tmp_path) == known
+    assert "perplexity of the answers under the untouched model" in choices(with_judgements(tmp_path)).text
+
+
+def test_nothing_to_read_is_one_line(call: Call, tmp_path: Path) -> None:
+    make_sweep(tmp_path, n_methods=2, rates=1, curve_steps=2, generations=0)
+    tables.write(read_records(tmp_path), tmp_path)
+    code, _, err = call("judge", str(tmp_path), "--perplexity")
+    assert (code, err.count("\n")) == (2, 1) and "no trial stored a free answer" in err
+
+
 def test_bad_input_is_one_line(call: Call, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TUNEBENCH_JUDGE_URL", raising=False)
     code, _, err = call("judge", str(results), "--model", "big")
-    assert (code, err.count("\n")) == (2, 1) and "--url" in err
+    assert (code, err.count("\n")) == (2, 1) and "give --url, or --perplexity" in err
     code, _, err = call("judge", str(results), "--url", "https://key@host/v1", "--model", "big")
     assert (code, err.count("\n")) == (2, 1) and "without a user name or a key" in err
     make_sweep(bare := results / "bare", n_methods=2, rates=1, curve_steps=2, generations=0)

@@ -12,9 +12,11 @@ from helpers.scored_tables import Cell, noisy, scored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.judgement import surprise
 from harness.judgement.claim_verdicts import Evidence, judge
 from harness.judgement.claims import load_all
 from harness.judgement.statistics import aggregate
+from harness.judgement.surprise import Surprise, digest
 from harness.judgement.verdicts import compare
 from harness.report.choices_section import choices, stability
 from harness.report.claims_section import claims, evidence_lines
@@ -154,3 +156,23 @@ def test_answers_of_one_length_have_no_shortest_and_nobody_repeats_most() -> Non
     assert said(*["a b c d"] * count) == ["mean length of the answers: 4 words in every row"]
     (line,) = said("a b c a b c", *["a b c d"] * (count - 1))
     assert "4 (" in line and "to 6 (full) words; full repeats most, 25 % of its word triples" in line
+
+
+def test_the_answers_that_surprise_the_untouched_model_are_named() -> None:
+    of = tables()
+    chosen = compare(aggregate(of), of)[0]
+    rows = [(trial, 0, "p", row.method, "r") for row in chosen.listed for trial in row.trial_ids]
+    columns = ["trial_id", "example", "prompt", "output", "reference"]
+    of = {**of, "generations": pd.DataFrame(rows, columns=columns).assign(output=lambda frame: frame.output + " x")}
+
+    def said(**nats: float) -> list[str]:
+        known = [Surprise(chosen.listed[0].model, digest("p", f"{name} x"), cost, 2) for name, cost in nats.items()]
+        shown = stability(chosen, {**of, surprise.TABLE: pd.DataFrame(known)} if known else of)
+        return [line for line in shown if line.startswith("perplexity")]
+
+    assert said() == [] and said(full=1.0) == [], "one row is compared with nothing"
+    (line,) = said(full=2.0, lora=4.0)
+    assert line.startswith("perplexity of the answers under the untouched model: from 2.72 (full) to 7.39 (lora)")
+    assert line.endswith(f"; {len(chosen.rows) - 2} not measured")
+    (line,) = said(full=2.0, lora=2.0)
+    assert "2.72 for every row" in line
