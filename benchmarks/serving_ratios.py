@@ -51,7 +51,8 @@ def main() -> None:
     network = base.build().requires_grad_(False)
     template = tenant_of(methods.apply("lora", base, r=given.rank), network, "made up")
     tenants = [made_up(template, seed, given.scale) for seed in range(given.tenants)]
-    strategies = [BaseAlone(network), PeftMixed(peft_model(network, tenants)), Batched(network, tenants, OWN)]
+    batched = Batched(network, tenants, OWN)
+    strategies = [BaseAlone(network), PeftMixed(peft_model(network, tenants)), batched]
     timings = compare(
         strategies,
         list(range(given.tenants)),
@@ -71,6 +72,8 @@ def main() -> None:
     print(f"decode, PEFT / own: {decode:.2f} (aim: at least {PEFT_DECODE})")
     print(f"decode, PEFT / base alone: {most:.2f} (PEFT / own stays below it)")
     print(f"decode, own / base alone: {over:.2f} (aim: at most {BASE_DECODE})")
+    read = 1 + batched.tenants_bytes / batched.base_bytes
+    print(f"weights to read for a step, own / base alone: {read:.2f} (the floor where memory sets the pace)")
     print(f"prefill, PEFT / own: {prefill:.2f} (aim: at least {PEFT_PREFILL})")
     assert peft.tokens is not None and own.tokens is not None  # noqa: S101 - every strategy ran
     print(f"same tokens: {(peft.tokens == own.tokens).float().mean().item():.1%}")

@@ -64,7 +64,12 @@ def _write(path: Path) -> None:
 
 def _warm(folder: Path, trials: int) -> tuple[float, float]:
     """Seconds a trial, and seconds until the first one started."""
-    sweep = {"name": "idle", "models": ["minilm-l6-22m"], "tasks": ["trec"], "methods": {"full": {"learning_rate": 1e-3}}}
+    sweep = {
+        "name": "idle",
+        "models": ["minilm-l6-22m"],
+        "tasks": ["trec"],
+        "methods": {"full": {"learning_rate": 1e-3}},
+    }
     (folder / "idle.yaml").write_text(yaml.safe_dump({**sweep, "seeds": list(range(trials))}))
     began = time.time()
     done = subprocess.run(
