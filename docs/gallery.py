@@ -1,6 +1,6 @@
 """Writes docs/gallery.md and its pictures: every figure, from real tables where there are any.
 
-python docs/gallery.py results/cpu/quick results/cpu/all_methods results/serving
+python docs/gallery.py results/cpu/quick results/cpu/all_methods results/serving results/cpu/execution
 
 Each figure is drawn from the first folder whose tables support it, else from made-up tables, and then the page says so.
 """
@@ -38,7 +38,8 @@ A panel on a tinted ground shows published numbers, with the uncertainty that it
 says where each was read. They come from other models, data and machines, and stand there to compare shapes, not values.
 Figures marked *made-up numbers* show what the figure looks like, and nothing that was measured.
 
-This page is written by `python docs/gallery.py results/cpu/quick results/cpu/all_methods results/serving`.
+This page is written by
+`python docs/gallery.py results/cpu/quick results/cpu/all_methods results/serving results/cpu/execution`.
 """
 
 
