@@ -169,7 +169,7 @@ def test_poor_sweeps_give_a_reason_and_no_crash(name: str, sort: str, several: T
 
 
 #: These ask first for a table that a plain sweep does not have.
-ALONE = {"latency_vs_tenants", "throughput_vs_tenants"}
+ALONE = {"latency_vs_tenants", "throughput_vs_tenants", "execution_factors", "execution_memory"}
 
 
 def chosen(**columns: list[object]) -> pd.DataFrame:
