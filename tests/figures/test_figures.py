@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +25,7 @@ from matplotlib.text import Text
 from harness.figures import DESCRIPTIONS, FIGURES, Nothing, save
 from harness.figures.decode_latency import finding as latency_finding
 from harness.figures.findings import answer, caution, cheapest_good, standings
-from harness.figures.labels import spread
+from harness.figures.labels import beside_points, spread
 from harness.figures.panels import Tables, labelled, title_of
 from harness.figures.style import (
     _KNOWN,
@@ -367,6 +368,18 @@ def test_untrained_models_stand_beside_the_trained_ones_and_few_shot_is_named() 
     assert said[0] == "baseline, shots 4 scores best: 0.500, better than all 3 others"
     assert any("the untrained model scores 0.200; better than it: lora" in one for one in said)
     assert caution(frame) is None, "what does not train has no spread between runs"
+
+
+def test_a_name_beside_a_point_covers_no_text_that_stands_there_already() -> None:
+    figure, axes = plt.subplots()
+    axes.set(xlim=(0, 10), ylim=(0, 10))
+    first = axes.text(5.1, 5, "first name here", va="center")
+    figure.canvas.draw()
+    beside_points(axes, [5], [5], ["second"])
+    second = axes.texts[-1]
+    assert second.get_text() == "second"
+    assert not first.get_window_extent().overlaps(second.get_window_extent())
+    plt.close(figure)
 
 
 def test_labels_with_commas_are_told_apart_in_a_list() -> None:

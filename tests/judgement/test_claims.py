@@ -129,6 +129,17 @@ def test_better_by_less_than_the_margin_is_no_difference() -> None:
     assert judged(check(margin=0.001), scored(*close)).verdict is ClaimVerdict.AGREES
 
 
+@pytest.mark.parametrize("lead", [0.0095, -0.0095])
+def test_as_good_as_asks_for_both_margins(lead: float) -> None:
+    """Far above the lower margin, and too near to the upper one, or the other way round."""
+    levels = {"lora": 0.5 + lead, "full": 0.5}
+    near = [Cell(m, noisy(v, examples=2000, seed=n, spread=0.05)) for n, (m, v) in enumerate(levels.items())]
+    found = judged(check(relation="equivalent"), scored(*near))
+    assert found.verdict is ClaimVerdict.CANNOT_TELL
+    (place,) = found.places
+    assert 0.005 < abs(place.lead.interval.estimate or 0.0) < 0.01, "inside of the margin"
+
+
 @pytest.mark.slow
 def test_many_places_are_corrected_for() -> None:
     """One of twenty places is behind by an amount that alone would be beyond chance."""
