@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -358,6 +359,8 @@ def test_added_biases_start_at_zero_on_every_linear_layer_of_the_body(base: Base
     assert {name.removeprefix("model.").removesuffix(".bias") for name in tuned.trainable} == PLACES
     assert not any(bool(p.any()) for p in tuned.trainable.values())
     assert tuned.note == "14 zero-initialised biases added"
+    rated = methods.apply("bitfit", replace(base, scalar=True))  # a reward model: its output layer is no body
+    assert rated.note == tuned.note and rated.model.score.bias is None
 
 
 @pytest.mark.parametrize(("args", "layers"), [({"k": 1}, {1}), ({}, {0, 1})])
