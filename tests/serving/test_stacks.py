@@ -74,10 +74,10 @@ def test_what_is_gathered_for_a_batch_is_not_taken_for_the_next() -> None:
     for slots in ([2, 0], [0, 1], [1, 2]):
         x = torch.randn(2, 1, 4)
         place.route = route(slots, CPU)
-        changed = stack(nn.Identity(), (x,), torch.zeros(2, 1, 6))
+        changed = stack(nn.Identity(), (x,), torch.ones(2, 1, 6))
         assert changed is not None
         for row, slot in enumerate(slots):
-            torch.testing.assert_close(changed[row], x[row] @ parts[slot].down @ parts[slot].up)
+            torch.testing.assert_close(changed[row], 1 + x[row] @ parts[slot].down @ parts[slot].up)
 
 
 def test_grouped_products_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
