@@ -29,6 +29,9 @@ _TIMEOUT_S = 120.0
 _PAUSES_S = (1.0, 4.0, 16.0)
 """Before the second, third and fourth attempt."""
 
+_LONGEST = 4096
+"""Tokens of a reply: room to think, and an end for a judge that never comes to one."""
+
 _KEPT = 500
 """Characters of a reply that are kept."""
 
@@ -83,6 +86,7 @@ def _asked(client: httpx.Client, endpoint: Endpoint, prompt: str, a: str, b: str
     document = {
         "model": endpoint.model,
         "temperature": 0,
+        "max_completion_tokens": _LONGEST,
         "messages": [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": text}],
     }
     response = _sent(client, endpoint, document)

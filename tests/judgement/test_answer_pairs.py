@@ -154,6 +154,7 @@ def test_the_judge_reads_both_orders_and_gets_the_key() -> None:
     assert reply == Reply("big", Q.digest, "[[B]]", "[[A]]")
     assert judge.keys == ["Bearer secret"] * 2 and "secret" not in repr(Endpoint(judge.url, "big", "secret"))
     assert [(one["model"], one["temperature"]) for one in judge.asked] == [("big", 0)] * 2
+    assert {one["max_completion_tokens"] for one in judge.asked} == {4096}, "a judge that rambles comes to an end"
 
 
 def test_a_busy_judge_is_asked_again_and_one_that_refuses_is_not() -> None:
