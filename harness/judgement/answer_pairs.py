@@ -91,7 +91,7 @@ class Judged:
 
     judge: str
     ratings: dict[int, Rating]
-    """By the number of the row; without rows of which no pair was judged."""
+    """By the number of the row; without rows of which no pair was judged. Empty where no verdict could be read."""
     pairs: int
     """Pairs of answers with a verdict, those that are the same text included."""
     same: int
@@ -194,7 +194,10 @@ def judged(comparison: Comparison, tables: Tables) -> list[Judged]:
 
 
 def _judged(judge: str, every: Sequence[Meeting], replies: Mapping[str, tuple[str, str]]) -> Judged | None:
-    """None where the judge was not asked about these answers, or its verdicts do not connect the rows."""
+    """None where the judge was not asked about these answers, or its verdicts do not connect the rows.
+
+    Answers that are the same text rate nobody alone.
+    """
     counts: Counter[str] = Counter()
     games = []
     for one in every:
@@ -206,10 +209,10 @@ def _judged(judge: str, every: Sequence[Meeting], replies: Mapping[str, tuple[st
             counts["same"] += one.question.is_same
             # Examples with one prompt are one source.
             games.append((one.first, one.second, 1 - result if one.turned else result, one.seed, one.question.prompt))
-    strengths = rated_games(games)
-    if strengths is None:
+    strengths = rated_games(games) if len(games) > counts["same"] else None
+    if strengths is None and not counts["unreadable"]:
         return None
-    return Judged(judge, strengths, len(games), counts["same"], counts["swayed"], counts["unreadable"])
+    return Judged(judge, strengths or {}, len(games), counts["same"], counts["swayed"], counts["unreadable"])
 
 
 def _result(forth: Preferred | None, back: Preferred | None, counts: Counter[str]) -> float | None:

@@ -105,7 +105,8 @@ def stability(comparison: Comparison, tables: Tables) -> list[str]:
     if (by_reward := rated_by("reward", comparison, tables)) is not None:
         said.append(_of_wins(by_reward, "the reward model", called))
     for one in judged(comparison, tables):
-        said.append(_of_wins(one.ratings, f"the model {one.judge}", called) + _how(one))
+        rated = _of_wins(one.ratings, f"the model {one.judge}", called) if one.ratings else _of_nothing(one.judge)
+        said.append(rated + _how(one))
     return said
 
 
@@ -144,9 +145,13 @@ def _of_wins(strengths: Mapping[int, Rating], judge: str, called: Sequence[str])
     return f"answer by answer, judged by {judge} (Bradley–Terry, Elo scale, mean 0): {', '.join(shown)}"
 
 
+def _of_nothing(judge: str) -> str:
+    return f"no rating follows from what the model {judge} replied"
+
+
 def _how(judged: Judged) -> str:
     """What a reader must know of a judge's verdicts."""
-    parts = [f"{judged.pairs} pairs of answers"]
+    parts = ["1 pair of answers" if judged.pairs == 1 else f"{judged.pairs} pairs of answers"]
     for count, what in (
         (judged.same, "the same text, and ties"),
         (judged.swayed, "judged differently in the other order, and ties"),

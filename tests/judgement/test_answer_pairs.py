@@ -24,6 +24,7 @@ from harness.judgement.answer_pairs import (
 from harness.judgement.endpoint import Endpoint, ask
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import Comparison, compare
+from harness.report.choices_section import stability
 
 Q = Question("p", "a", "bb")
 
@@ -108,6 +109,19 @@ def test_only_a_verdict_that_holds_in_both_orders_is_a_win() -> None:
     assert (full.wins, full.ties, full.losses) == (1, 2, 1)
     (half,) = judged(only(of), replied(of, ("[[A]]", "[[C]]")))
     assert (half.ratings[0].ties, half.swayed) == (1, 1), "a tie in one order alone is no win"
+
+
+def test_a_judge_that_names_no_verdict_rates_nobody_and_the_report_says_so() -> None:
+    """A small real model answered every question with prose; the pairs of equal texts made ratings of +0 [+0, +0]."""
+    of = tables({"full": ["a1", "a2", "same"], "lora": ["b1", "b2", "same"]}, seeds=1)
+    told = replied(of, ("Sentence: a", "both"), ("A and B", ""), ("[[C]]", "[[C]]"))
+    (one,) = judged(only(of), told)
+    assert (one.ratings, one.pairs, one.same, one.unreadable) == ({}, 1, 1, 2)
+    (line,) = [line for line in stability(only(of), told) if "model j" in line]
+    assert line.startswith("no rating follows from what the model j replied (over 1 pair of answers; ")
+    assert line.endswith("2 without a readable verdict, and left out)")
+    same = tables({"full": ["same"], "lora": ["same"]}, seeds=1)
+    assert judged(only(same), replied(same, ("[[C]]", "[[C]]"))) == [], "equal texts alone rate nobody"
 
 
 def test_the_winner_is_the_row_whatever_the_order_of_the_texts() -> None:
