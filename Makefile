@@ -1,4 +1,4 @@
-# `make run`: the quick sweep and its report. `make test`: the tests, twenty minutes on two cores; `make test-all`:
+# `make run`: the quick sweep and its report. `make test`: the tests, a quarter of an hour on two cores; `make test-all`:
 # the longest too. While you work: `make fast`; before a commit: `make check`.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,8 +23,9 @@ test-all: $(READY)
 	$(PYTEST)
 
 # Two processes for two processors: these tests wait for no other program, and each process imports everything.
+fast: WORKERS = logical
 fast: $(READY)
-	$(PYTEST) -n logical -m 'not long and not slow and not browser and not slurm and not ray and not gpu'
+	$(PYTEST) -m 'not long and not slow and not browser and not slurm and not ray and not gpu'
 
 check: $(READY)
 	$(BIN)/ruff check .

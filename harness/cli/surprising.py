@@ -22,15 +22,15 @@ def measure(folder: Path) -> None:
     known = surprise.read(folder)
     waiting = surprise.unmeasured(tables, known)
     if not waiting:
-        if known:
-            return say("every stored answer was read already")
-        raise InputError(f"{folder}: no trial stored a free answer; only texts have a perplexity")
+        if not known:
+            raise InputError(f"{folder}: no trial stored a free answer; only texts have a perplexity")
+        say("every stored answer was read already")
+        return
     for model, answers in waiting.items():
         say(f"{model} reads {len(answers)} answers")
         known += _read(model, _address(folder, model), answers)
         path = surprise.write(folder, known)
     say(f"{path}; 'tunebench report' shows the perplexities")
-    return None
 
 
 def _read(model: str, address: str, answers: list[tuple[str, str]]) -> list[Surprise]:

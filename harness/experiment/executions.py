@@ -24,6 +24,9 @@ from harness.training.trainer import Settings
 #: What trains in every way, with its usual arguments.
 Trained = Literal["full", "bitfit", "adapter", "lora", "dora", "ia3", "qlora"]
 
+#: The fields that are added where nobody names others.
+USUAL = {"packing": True, "loss": "chunked", "gradient_checkpointing": True, "accumulation": 2}
+
 _RATE = 1e-4
 """A learning rate that no way diverges with: what a step costs does not depend on it."""
 
@@ -76,8 +79,7 @@ def study(
     ``fields`` are those of the block ``execution`` that are added, by default chunked loss, packing, checkpointing and
     two parts of a batch. Where a way was not active its row says why, and has no numbers.
     """
-    usual = {"packing": True, "loss": "chunked", "gradient_checkpointing": True, "accumulation": 2}
-    every = ways(usual if fields is None else dict(fields))
+    every = ways(USUAL if fields is None else dict(fields))
     for repeat in range(repeats):
         for way in every[::-1] if repeat % 2 else every:
             yield {

@@ -7,7 +7,6 @@ file, and an answer that has changed since has no judgement. Two answers that ar
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -21,6 +20,7 @@ import pandas as pd
 
 from harness.errors import InputError, cut
 from harness.judgement.bradley_terry import Rating, rated_games
+from harness.judgement.surprise import FREE, digest
 from harness.judgement.verdicts import Comparison, is_reward_model
 from harness.results.files import Stored, Tables, find, where
 
@@ -29,9 +29,6 @@ FILE = "judgements.jsonl"
 
 TABLE = "judgements"
 """The name under which :func:`add_judgements` puts the file among the tables."""
-
-#: Kinds of tasks whose answers are free text.
-_FREE = ("generation", "preference")
 
 Preferred = Literal["A", "B", "tie"]
 
@@ -54,8 +51,7 @@ class Question:
     @property
     def digest(self) -> str:
         """Names the question, whatever the trials that it comes from are called."""
-        text = json.dumps([self.prompt, self.one, self.other], ensure_ascii=False)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return digest(self.prompt, self.one, self.other)
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ def meetings(comparison: Comparison, tables: Tables, examples: int | None = None
     Nothing where answers are no free text, or are those that a reward model prefers.
     """
     rows = comparison.listed
-    if rows[0].task_kind not in _FREE or is_reward_model(rows[0]):
+    if rows[0].task_kind not in FREE or is_reward_model(rows[0]):
         return
     answers = [_answers(row.trial_ids, tables) for row in rows]
     for first, second in combinations(range(len(rows)), 2):

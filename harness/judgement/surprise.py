@@ -28,7 +28,7 @@ TABLE = "surprises"
 """The name under which :func:`add` puts the file among the tables."""
 
 #: Kinds of tasks whose answers are free text.
-_FREE = ("generation", "preference")
+FREE = ("generation", "preference")
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Surprise:
     tokens: int
 
 
-def digest(prompt: str, answer: str) -> str:
-    """Names a prompt with its answer, whichever trials gave it."""
-    text = json.dumps([prompt, answer], ensure_ascii=False)
+def digest(*texts: str) -> str:
+    """Names a prompt with its answers, whichever trials gave them."""
+    text = json.dumps(texts, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -80,7 +80,7 @@ def unmeasured(tables: Tables, known: Iterable[Surprise]) -> dict[str, list[tupl
     """Of each model, the prompts with free answers of its trials that are not ``known``, each once."""
     seen = {(one.model, one.digest) for one in known}
     trials = tables["trials"]
-    free = trials[(trials.status == "ok") & trials.task_kind.isin(_FREE)]
+    free = trials[(trials.status == "ok") & trials.task_kind.isin(FREE)]
     found: dict[str, list[tuple[str, str]]] = {}
     for model, rows in free.groupby("model", sort=False):
         for prompt, answer in _answers(list(rows.trial_id), tables):

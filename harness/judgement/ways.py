@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.stats import sem
 
+from harness.judgement.intervals import CONFIDENCE, students_t
 from harness.results.ways_table import BASELINE
 
 
@@ -48,9 +49,7 @@ def _factors(rows: pd.DataFrame, ways: Mapping[str, str]) -> Iterator[Factor]:
         logs = np.log((speeds[way] / speeds[BASELINE]).dropna().to_numpy(float))
         if not len(logs):
             continue
-        half = math.nan
-        if len(logs) > 1:
-            half = float(stdtrit(len(logs) - 1, 0.975)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+        half = math.nan if len(logs) < 2 else students_t(1 - CONFIDENCE, len(logs) - 1) * float(sem(logs))
         mean = float(logs.mean())
         yield Factor(label, math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.planned_studies import refusal
 
 from harness import arguments, notebooks, objectives
-from harness.errors import InputError
 from harness.execution import Execution, NotActive
 from harness.experiment import Experiment, executions
 from harness.experiment.executions import Way
@@ -81,6 +81,7 @@ def test_the_notebook_takes_what_the_study_takes() -> None:
     assert {name: declared[name] for name in ("tuned_by", "repeats")} == {
         name: taken[name].default for name in ("tuned_by", "repeats")
     }
+    assert declared["fields"] == executions.USUAL
 
 
 @pytest.mark.parametrize(
@@ -95,13 +96,7 @@ def test_the_notebook_takes_what_the_study_takes() -> None:
     ],
 )
 def test_a_wrong_value_is_one_line_when_it_is_planned(line: str, said: str, tmp_path: Path) -> None:
-    file = tmp_path / "s.yaml"
-    file.write_text(
-        f"{{name: s, models: [smollm2-135m], tasks: [factual_summary], methods: {{execution: {{{line}}}}}}}"
-    )
-    with pytest.raises(InputError) as error:
-        plan(load(str(file)))
-    assert said in str(error.value)
+    assert said in refusal("execution", line, tmp_path)
 
 
 def test_the_study_is_one_trial_of_its_sweep_whatever_the_block_execution_asks() -> None:
