@@ -8,11 +8,14 @@
 # and reloads its checkpoint: 30 s for 7B, and 20 s of imports more where warm starts do not work.
 #
 #     report       70   the card, the driver, the versions, and whether warm starts work here
-#     tests       110   pytest -m gpu: every method, bytes, peaks, energy, FLOPs, out of memory
+#     tests       150   pytest -m gpu: every method, ways to train, serving, bytes, peaks, energy, FLOPs, out of memory
+#     ratios       60   batched LoRA of 16 tenants of 1B against PEFT's mixed batch and the base alone
 #     lora        115   LoRA on 8B, 4 x 1024
 #     long        115   LoRA on 8B, 2 x 4096; the plan skips it on a card where it does not fit
+#     compiled    140   the same with compiled layers
 #     sevens      240   7B: LoRA, QLoRA, adapter, prefix, and full where it fits (130 GB)
 #     ones        240   1B: nine methods
+#     serving     150   sweeps/serving.yaml on 1B: 1 to 64 tenants, thirteen strategies, and what merging changes
 #     estimate    200   estimated against allocated peak of 7B (benchmarks/estimate.py)
 #
 # OUT gets log.txt and, as soon as a stage ends, an archive of its tables, notebooks and records: an interrupted run
@@ -23,7 +26,7 @@ set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
 out=$(realpath -m "${1:?a folder for what comes out}")
 shift
-[ $# -gt 0 ] || set -- report tests lora long sevens ones estimate
+[ $# -gt 0 ] || set -- report tests ratios lora long compiled sevens ones serving estimate
 python=${PYTHON:-python3}
 scratch=${SCRATCH:-$(mktemp -d -p /dev/shm)}
 mkdir -p "$out" "$scratch/tmp"
@@ -77,6 +80,8 @@ from harness.runner import forkserver
 forkserver.preload()
 print("warm starts:", forkserver.why_not() or "they work")'
 
+long=(sweeps/throughput.yaml --set budget.batch_size=2 --set budget.max_length=4096 --set budget.train_examples=360)
+
 for stage in "$@"; do
     case $stage in
     report)
@@ -85,20 +90,27 @@ for stage in "$@"; do
         ;;
     tests)
         # Four at once share the card: peaks that are measured now are not for others, so they get a cache of their own.
-        TUNEBENCH_CACHE=$scratch/cache limit tests 110 \
-            "$python" -m pytest -m gpu tests/gpu -q --tb=short --durations=12 -n 4 -p no:cacheprovider
+        TUNEBENCH_CACHE=$scratch/cache limit tests 150 \
+            "$python" -m pytest -m gpu tests/gpu -q --tb=short --durations=12 -n 6 -p no:cacheprovider
+        ;;
+    ratios)
+        limit ratios 60 "$python" benchmarks/serving_ratios.py --model llama-1b --dtype bfloat16 --device cuda
         ;;
     lora) sweep lora 115 throughput sweeps/throughput.yaml ;;
-    long)
-        sweep long 115 throughput-4096 sweeps/throughput.yaml --set name=throughput-4096 \
-            --set budget.batch_size=2 --set budget.max_length=4096 --set budget.train_examples=360
+    long) sweep long 115 throughput-4096 "${long[@]}" --set name=throughput-4096 ;;
+    compiled)
+        sweep compiled 140 throughput-compiled "${long[@]}" --set name=throughput-compiled --set execution.compile=true
         ;;
     sevens) sweep sevens 240 h200 sweeps/h200.yaml --only 'model=llama-7b,method=lora|qlora|adapter|prefix|full' ;;
     ones) sweep ones 240 h200 sweeps/h200.yaml --only model=llama-1b ;;
+    serving)
+        sweep serving 150 serving sweeps/serving.yaml --set 'models=[llama-1b]' --set defaults.dtype=bfloat16 \
+            --set defaults.device=cuda --set 'methods.serving.requests=[[]]' --only popularity=distinct
+        ;;
     estimate)
         limit estimate 200 "$python" benchmarks/estimate.py --models llama-7b --methods lora qlora adapter prefix \
             --batches 4 --lengths 512 --dtype bfloat16 --device cuda
         ;;
-    *) echo "unknown stage '$stage'; valid: report, tests, lora, long, sevens, ones, estimate" >&2 && exit 2 ;;
+    *) echo "unknown stage '$stage'; valid: report, tests, ratios, lora, long, compiled, sevens, ones, serving, estimate" >&2 && exit 2 ;;
     esac
 done

@@ -19,6 +19,9 @@ from harness.serving.routing import Route
 from harness.serving.stacks import Place, Stack, Stored, each_run
 from harness.serving.tenant import LowRank
 
+#: Where a row of a grouped product may begin.
+ALIGNED_BYTES = 16
+
 
 class Downs:
     """The first matrices of LoRA on layers that read the same tensor, side by side: one product serves all of them."""
@@ -108,7 +111,7 @@ def products_of_runs(route: Route, x: Tensor, matrices: Tensor) -> Tensor:
 
     ``matrices`` (tenants, width, outputs). One call where there are grouped products.
     """
-    if not has_grouped_products(x):
+    if not has_grouped_products(x, matrices):
         return each_run(route, x, lambda slot, own: own @ matrices[slot])
     touched, tokens, width = x.shape
     slots = torch.tensor([slot for slot, _, _ in route.runs], device=x.device)
@@ -117,11 +120,16 @@ def products_of_runs(route: Route, x: Tensor, matrices: Tensor) -> Tensor:
     return functional.grouped_mm(flat, matrices[slots], offs=ends).view(touched, tokens, -1)
 
 
-def has_grouped_products(x: Tensor) -> bool:
-    """Whether one call multiplies groups of rows by a matrix each: bfloat16, on a GPU of capability 9 or higher."""
+def has_grouped_products(x: Tensor, matrices: Tensor) -> bool:
+    """Whether one call multiplies groups of rows by a matrix each.
+
+    That is so for bfloat16 on a GPU of capability 9 or higher, where rows of all matrices begin at multiples of 16
+    bytes: for ranks that 8 divides.
+    """
     return (
         x.is_cuda
         and x.dtype == torch.bfloat16
+        and all(size * x.element_size() % ALIGNED_BYTES == 0 for size in matrices.shape[1:])
         and hasattr(functional, "grouped_mm")
         and torch.cuda.get_device_capability(x.device) >= (9, 0)
     )

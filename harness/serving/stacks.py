@@ -6,6 +6,7 @@ LoRA's stacks are in :mod:`harness.serving.low_ranks`.
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -131,7 +132,7 @@ class Bottlenecks(Stack[Bottleneck]):
 
 
 class OneBits(Stack[OneBit]):
-    """BitDelta: the signs stay packed, and are unpacked block by block for each product."""
+    """BitDelta: the signs stay packed. A GPU multiplies by them as they are; elsewhere blocks are unpacked in turn."""
 
     def __init__(self, place: Place, parts: Sequence[OneBit | None], like: Tensor) -> None:
         signs = next(part.signs for part in parts if part is not None)
@@ -149,7 +150,16 @@ class OneBits(Stack[OneBit]):
 
     def change(self, route: Route, _module: nn.Module, x: Tensor, _output: Tensor) -> Tensor:
         """(touched, tokens, outputs)"""
+        if has_sign_kernel(x):
+            from harness.serving import packed_signs
+
+            return packed_signs.products(x, self.signs, route.index, self.alpha)
         return each_run(route, x, lambda slot, own: self.alpha[slot] * times_signs(own, self.signs[slot]))
+
+
+def has_sign_kernel(x: Tensor) -> bool:
+    """Whether packed signs are multiplied by a kernel of their own: on an NVIDIA GPU, where Triton is installed."""
+    return x.is_cuda and torch.version.cuda is not None and importlib.util.find_spec("triton") is not None
 
 
 def times_signs(x: Tensor, packed: Tensor, block_bytes: int = BLOCK_BYTES) -> Tensor:

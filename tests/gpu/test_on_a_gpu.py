@@ -37,6 +37,8 @@ TRAINED = [name for name, entry in catalog.METHODS.items() if entry.trains]
 BUDGET = {"train_examples": 8, "batch_size": 4, "epochs": 1, "max_length": 64, "eval_examples": 2}
 #: Large enough that what the allocator rounds up is little beside it.
 MODEL = "llama-1b"
+#: With tensors that 8-bit optimisers keep in 8 bits, and small enough for several tests at a time.
+SMALL = "smollm2-135m@random"
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +222,47 @@ def test_the_format_that_was_asked_for_is_the_one_that_ran(task: str, dtype: str
     assert formats.rounds_products(CUDA) == (dtype == "tf32")
     assert (history.scaling is not None) == (dtype == "float16")
     formats.use("float32", CUDA)
+
+
+def wanted(execution: dict[str, Any]) -> None:
+    """Skip the test where a package that this way to train needs is not installed."""
+    needs = {"liger": "liger_kernel", "flash_attention_2": "flash_attn", "lion": "bitsandbytes"}
+    for value in execution.values():
+        if value in needs:
+            pytest.importorskip(needs[value])
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        {"optimizer": "adamw_8bit"},
+        {"optimizer": "paged_adamw_8bit"},
+        {"optimizer": "adafactor"},
+        {"optimizer": "lion"},
+        {"loss": "chunked"},
+        {"loss": "liger"},
+        {"attention": "eager"},
+        {"attention": "flash_attention_2"},
+        {"attention": "flex_attention"},
+        {"compile": True},
+        {"packing": True},
+        {"packing": True, "loss": "chunked", "gradient_checkpointing": True, "accumulation": 2},
+    ],
+    ids=str,
+)
+def test_the_way_to_train_that_was_asked_for_is_the_one_that_ran(task: str, execution: dict[str, Any]) -> None:
+    wanted(execution)
+    budget = {**BUDGET, "max_length": 32}
+    losses = {}
+    for name, how in {"usual": {}, "asked": execution}.items():
+        run = Experiment(MODEL, task, "sft", budget, learning_rate=1e-5, dtype="bfloat16", device="cuda", execution=how)
+        run.apply("full")
+        history = run.fit()  # raises where what was asked for is not active
+        assert history.proof is not None
+        assert {field: history.proof.active[field] for field in how} == how, history.proof
+        losses[name] = history.losses
+    # The first loss is from before any update, and how it is computed does not change it.
+    assert losses["asked"][0] == pytest.approx(losses["usual"][0], rel=5e-3)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])

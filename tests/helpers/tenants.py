@@ -23,7 +23,7 @@ def trained(base: Base, method: str, seed: int, **args: Any) -> Tuned:
         elif name.endswith("log_alpha"):
             tensor.fill_(-4.0)
         else:
-            tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.2)
+            tensor.add_((torch.randn(tensor.shape, generator=generator) * 0.2).to(tensor))
     return tuned
 
 
