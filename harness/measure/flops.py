@@ -36,17 +36,29 @@ def _attention_backward(grad: Shape, query: Shape, key: Shape, value: Shape, *_:
     return int(sdpa_backward_flop_count(grad, *_repeated(query, key, value)))
 
 
+def _flex_backward(query: Shape, key: Shape, value: Shape, out: Shape, *_: Any, **__: Any) -> int:
+    return _attention_backward(out, query, key, value)
+
+
+def _product_added(_added: Shape, a: Shape, b: Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(a) * b[-1]
+
+
 def _product_4bit(activations: Shape, _packed: Shape, shape: Shape, *_: Any, **__: Any) -> int:
     return 2 * math.prod(activations) * shape[0]
 
 
 #: The kernels of attention, on CPU and on GPUs.
 _KERNELS = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
-#: What ``torch.utils.flop_counter`` does not know in each version, by the operation's name: attention, and
-#: bitsandbytes' product with a packed weight.
+#: What ``torch.utils.flop_counter`` does not know in each version, by the operation's name: attention, sums with a
+#: product that is kept in another format (Liger's), and bitsandbytes' product with a packed weight.
 _FORMULAS: Mapping[str, Callable[..., int]] = {
     **{f"aten._scaled_dot_product_{kernel}": _attention for kernel in _KERNELS},
     **{f"aten._scaled_dot_product_{kernel}_backward": _attention_backward for kernel in _KERNELS},
+    "flex_attention": _attention,
+    "flex_attention_backward": _flex_backward,
+    "aten.addmm": _product_added,
+    "aten.baddbmm": _product_added,
     "bitsandbytes.gemm_4bit": _product_4bit,
 }
 _WRAPPED = {name: shape_wrapper(formula) for name, formula in _FORMULAS.items()}
@@ -54,9 +66,14 @@ _WRAPPED = {name: shape_wrapper(formula) for name, formula in _FORMULAS.items()}
 
 def flops_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int:
     """FLOPs of one operation of PyTorch's dispatcher; 0 for everything that is no matrix product."""
-    packet = func._overloadpacket
+    packet = _packet(func)
     formula = _WRAPPED.get(str(packet)) or flop_registry.get(packet)
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=out))
+
+
+def _packet(func: Any) -> Any:
+    """All overloads of an operation; one of a higher order, such as flex attention, has none."""
+    return getattr(func, "_overloadpacket", func)
 
 
 _BATCHED = frozenset(("aten.bmm", "aten.baddbmm"))
@@ -93,6 +110,9 @@ class FlopCounter(TorchDispatchMode):
     more and fails on modules that are entered twice.
     """
 
+    #: Flex attention is one: it comes here as a whole.
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
@@ -122,7 +142,7 @@ class FlopCounter(TorchDispatchMode):
         self.flops += flops
         if flops:
             self.formats[str(args[0].dtype).removeprefix("torch.")] += flops
-        name = str(func._overloadpacket)
+        name = str(_packet(func))
         is_attention = "attention" in name or "flash" in name
         if is_attention and "backward" not in name:
             self.attention[name.removeprefix("aten.").lstrip("_")] += 1

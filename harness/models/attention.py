@@ -9,6 +9,8 @@ from harness.execution import NotActive
 
 def use(model: Any, name: str) -> None:
     """Let ``model`` compute attention as ``name`` does. Raises :class:`NotActive` where that cannot be."""
+    if name == "flex_attention" and model.device.type == "cpu":
+        raise NotActive("execution.attention: flex_attention cannot run here: on a CPU it has no backward pass")
     try:
         model.set_attn_implementation(name)
     except (ValueError, ImportError) as error:

@@ -13,6 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch._higher_order_ops.flex_attention import flex_attention_backward
+from torch.nn.attention.flex_attention import flex_attention
 
 from harness.measure import roofline as rooflines
 from harness.measure.energy import energy
@@ -138,6 +140,25 @@ def test_flops_of_attention_with_grouped_heads_are_those_of_as_many_as_there_are
     backward = getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}_backward").default
     assert flops_of(forward, (q, k, k), {}, q) == 2 * product
     assert flops_of(backward, (q, q, k, k), {}, (q, k, k)) == 5 * product
+
+
+def test_flex_attention_counts_as_any_other() -> None:
+    q = torch.ones(2, 4, 6, 8)
+    with FlopCounter() as counter:
+        flex_attention(q, q, q)
+    product = 2 * (2 * 4) * 6 * 6 * 8
+    assert (counter.flops, counter.attention_forward_flops) == (2 * product, 2 * product)
+    assert counter.attention == {"flex_attention": 1} and counter.pairs == 2 * 6 * 6
+    # A CPU computes no backward pass of it. Its arguments begin with the inputs, the output, its sums, its gradient.
+    assert flops_of(flex_attention_backward, (q, q, q, q, q[..., 0], q), {}, (q, q, q)) == 5 * product
+
+
+def test_flops_of_a_sum_with_a_product_in_another_format() -> None:
+    a, b = torch.empty(3, 5, device="meta"), torch.empty(5, 7, device="meta")
+    given = (a @ b, a, b, torch.float32)
+    assert flops_of(torch.ops.aten.addmm.dtype, given, {}, a @ b) == 2 * 3 * 5 * 7
+    batched = tuple(x if isinstance(x, torch.dtype) else x.expand(4, *x.shape) for x in given)
+    assert flops_of(torch.ops.aten.baddbmm.dtype, batched, {}, batched[0]) == 4 * 2 * 3 * 5 * 7
 
 
 @given(

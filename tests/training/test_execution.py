@@ -217,6 +217,7 @@ def test_an_optimiser_is_known_by_its_class_and_its_states(
         ({"optimizer": "adamw_8bit"}, '"adamw_8bit" was asked for, and "adamw" was active .* bytes of state'),
         ({"optimizer": "paged_adamw_8bit"}, '"paged_adamw_8bit" was asked for'),
         ({"attention": "flash_attention_2"}, "flash_attention_2 cannot run here: "),
+        ({"attention": "flex_attention"}, "flex_attention cannot run here: on a CPU it has no backward pass"),
         ({"loss": "liger"}, "liger needs the package liger-kernel, which is not installed"),
     ],
 )
