@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count, shape_wrapper
 
@@ -130,6 +131,19 @@ class FlopCounter(TorchDispatchMode):
         self.pairs = 0
         """Pairs of a query and a key in the forward pass of fused attention, in all rows and layers."""
         self._repeated: set[_Repetition] = set()
+        self._eager: Any = None
+
+    def __enter__(self) -> FlopCounter:
+        """From now on, what is compiled runs as it is written: a graph does not come here operation by operation."""
+        self._eager = torch.compiler.set_stance("force_eager")
+        self._eager.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Compiled again."""
+        super().__exit__(*error)
+        self._eager.__exit__(*error)
 
     @property
     def repeats(self) -> Counter[str]:

@@ -28,7 +28,6 @@ def checkpointing(tuned: Tuned, wanted: bool) -> Iterator[None]:
         yield
         return
     network: Any = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
-    usual, network.config.use_cache = network.config.use_cache, False  # else transformers tells that it does so
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the name changes in transformers 6
         try:
@@ -39,4 +38,3 @@ def checkpointing(tuned: Tuned, wanted: bool) -> Iterator[None]:
             yield
         finally:
             network.gradient_checkpointing_disable()
-            network.config.use_cache = usual

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from harness.execution import NotActive
 from harness.measure.environment import synchronize
@@ -22,8 +23,9 @@ class Compilation:
     """What was compiled before training."""
 
     seconds: float
+    layers: int
     graphs: int
-    """Graphs that were compiled before training, and those that this process had already."""
+    """Graphs that were compiled for them."""
 
 
 def graphs() -> int:
@@ -39,7 +41,8 @@ def compiled(tuned: Tuned, wanted: bool, step: Callable[[], torch.Tensor]) -> It
 
     ``step`` computes a loss. It is called twice, with its backward pass: the first call compiles, and its time beyond
     the second call is that of compilation. Shapes may vary: batches differ in length. Raises
-    :class:`harness.execution.NotActive` where nothing can be compiled.
+    :class:`harness.execution.NotActive` where nothing can be compiled, and where a layer would run uncompiled later on:
+    past a limit of graphs the compiler gives up in silence.
     """
     if not wanted:
         yield None
@@ -47,19 +50,27 @@ def compiled(tuned: Tuned, wanted: bool, step: Callable[[], torch.Tensor]) -> It
     names = layer_classes(tuned.model)
     layers: list[Any] = [module for module in tuned.model.modules() if type(module).__name__ in names]
     before = graphs()
+    torch.compiler.reset()  # graphs of earlier networks count towards the limit
     for layer in layers:
         layer.compile(dynamic=True)
-    try:
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         try:
-            first, second = (_timed(tuned, step) for _ in range(2))
-        except Exception as error:  # whatever the compiler raises
-            raise NotActive(f"execution.compile: {type(error).__name__}: {str(error).splitlines()[0]}") from error
-        if graphs() == before:
-            raise NotActive("execution.compile: no layer of this network was compiled")
-        yield Compilation(max(first - second, 0.0), graphs())
-    finally:
-        for layer in layers:
-            layer._compiled_call_impl = None
+            try:
+                first, second = (_timed(tuned, step) for _ in range(2))
+            except Exception as error:  # whatever the compiler raises
+                raise _not_compiled(error) from error
+            if graphs() == before:
+                raise NotActive("execution.compile: no layer of this network was compiled")
+            yield Compilation(max(first - second, 0.0), len(layers), graphs() - before)
+        except FailOnRecompileLimitHit as error:
+            raise _not_compiled(error) from error
+        finally:
+            for layer in layers:
+                layer._compiled_call_impl = None
+
+
+def _not_compiled(error: Exception) -> NotActive:
+    return NotActive(f"execution.compile: {type(error).__name__}: {str(error).splitlines()[0]}")
 
 
 def _timed(tuned: Tuned, step: Callable[[], torch.Tensor]) -> float:

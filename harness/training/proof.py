@@ -84,7 +84,9 @@ def first_step(
         "dtype": _shares(counter) or "no products counted",
     }
     if compilation is not None:
-        evidence["compile"] = f"{compilation.graphs} graphs compiled before the first step"
+        evidence["compile"] = (
+            f"{compilation.graphs} graphs compiled for {compilation.layers} layers before the first step"
+        )
     if loss is not None:
         chunks = f"logits of {CHUNK} tokens at a time, computed again {repeats[CHUNKS]} times"
         evidence["loss"] = chunks if repeats[CHUNKS] else "no logits computed again"

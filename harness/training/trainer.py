@@ -21,6 +21,7 @@ from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
 from harness.training import optimizers
 from harness.training.accumulation import InParts, Weigh, learnt
+from harness.training.cacheless import cacheless
 from harness.training.checkpointing import checkpointing
 from harness.training.compiling import Compilation, compiled
 from harness.training.drawing import loss_curve, loss_finding
@@ -292,7 +293,7 @@ def train(
         trainer._seen = {}
         return trainer
 
-    with checkpointing(tuned, settings.execution.gradient_checkpointing):
+    with cacheless(tuned), checkpointing(tuned, settings.execution.gradient_checkpointing):
         activations = activations_bytes(tuned, probe, loss)
         placed = {name: tensor.to(tuned.base.device) for name, tensor in probe.items()}
         with compiled(tuned, settings.execution.compile, lambda: loss(tuned.model, placed)[0]) as compilation:

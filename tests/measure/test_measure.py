@@ -153,6 +153,22 @@ def test_flex_attention_counts_as_any_other() -> None:
     assert flops_of(flex_attention_backward, (q, q, q, q, q[..., 0], q), {}, (q, q, q)) == 5 * product
 
 
+def test_what_is_compiled_is_counted_like_the_rest() -> None:
+    """It runs as it is written while it is counted, and is compiled again behind that."""
+    compilations: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: object) -> torch.fx.GraphModule:
+        compilations.append("compiled")
+        return graph
+
+    product = torch.compile(lambda a: a @ a, backend=backend)
+    with FlopCounter() as counter:
+        product(torch.ones(3, 3))
+    assert (counter.flops, compilations) == (2 * 3**3, [])
+    product(torch.ones(3, 3))
+    assert compilations == ["compiled"]
+
+
 def test_flops_of_a_sum_with_a_product_in_another_format() -> None:
     a, b = torch.empty(3, 5, device="meta"), torch.empty(5, 7, device="meta")
     given = (a @ b, a, b, torch.float32)

@@ -271,8 +271,28 @@ def test_compiled_layers_train_as_usual_and_their_graphs_are_counted() -> None:
     alike(run, plain())
     assert proven(run.history)["compile"] is True
     assert run.history.compile_s is not None and run.history.compile_s > 0
-    assert run.history.proof is not None and "graphs compiled before" in run.history.proof.evidence["compile"]
+    assert run.history.proof is not None
+    # One graph for all layers: a cache of keys and values would need one for each.
+    assert run.history.proof.evidence["compile"] == "1 graphs compiled for 2 layers before the first step"
     assert plain().history.compile_s is None
+    assert run.history.first_step_flops == plain().history.first_step_flops
+
+
+def test_a_layer_that_would_run_uncompiled_past_the_limit_of_graphs_ends_the_training() -> None:
+    """The first layer of a frozen network reads what needs no gradient, so LoRA takes two graphs."""
+    with torch._dynamo.config.patch(recompile_limit=1), pytest.raises(NotActive, match="FailOnRecompileLimitHit"):
+        trained(method="lora", compile=True)
+
+
+def test_no_pass_of_a_training_fills_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the probe of memory nor a step; evaluation finds the setting as it was."""
+    tuned = methods.apply("full", toy.base())
+    assert tuned.model.config.use_cache
+    seen: list[bool] = []
+    keep = tuned.model.register_forward_pre_hook(lambda model, _inputs: seen.append(model.config.use_cache))
+    objectives.fit("sft", tuned, toy.data("preference", UNEQUAL), toy.settings(1e-2))
+    keep.remove()
+    assert len(seen) >= 3 and not any(seen) and tuned.model.config.use_cache
 
 
 def test_what_cannot_be_compiled_is_not_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
