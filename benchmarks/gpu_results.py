@@ -2,9 +2,10 @@
 
     python benchmarks/gpu_results.py OUT results/h200
 
-Takes every ``OUT/*.tar.gz`` and ``OUT/log.txt``. Each sweep gets its tables as CSV, its ``sweep.yaml`` and
-``plan.json``; the page ``README.md`` says on which card, with which versions, and how far each peak of memory was from
-the one that its plan expected. Rows that did not end well are in it with their reason.
+Takes every ``OUT/*.tar.gz`` and ``OUT/log.txt``; what an earlier run left in the folder stays on the page. Each sweep
+gets its tables as CSV, its ``sweep.yaml`` and ``plan.json``; the page ``README.md`` says on which card, with which
+versions, and how far each peak of memory was from the one that its plan expected. Rows that did not end well are in it
+with their reason.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def main() -> None:
     folders = [folder for path in sorted(args.source.glob("*.tar.gz")) if (folder := unpack(path, args.out))]
     if not folders:
         sys.exit(f"{args.source}: no archive with a table of trials; gpu.sh writes them")
-    sweeps = {folder.name: rows for folder in folders if len(rows := read_trials(folder))}
+    kept = [path.parent for path in sorted(args.out.glob("*/trials.csv"))]
+    sweeps = {folder.name: rows for folder in kept if len(rows := read_trials(folder))}
     if not sweeps:
         sys.exit(f"{args.source}: no trial has ended")
     log = args.source / "log.txt"
