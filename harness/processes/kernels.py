@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 from subprocess import TimeoutExpired
 from typing import Any
 
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -34,11 +38,41 @@ class _Provisioner(LocalProvisioner):
         return self.connection_info
 
 
+class _Client(AsyncKernelClient):
+    """A client that hears when its kernel is ready; jupyter_client's own waits until nothing comes for 0.2 s."""
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Return when the kernel answers, and what it publishes arrives.
+
+        Raises RuntimeError when the kernel is dead, and when it is not ready after ``timeout`` seconds.
+        """
+        limit = time.monotonic() + (math.inf if timeout is None else timeout)
+        while not await self._answers():
+            if not await self.is_alive():
+                raise RuntimeError("the kernel died before it answered")
+            if time.monotonic() > limit:
+                raise RuntimeError(f"the kernel did not answer in {timeout:g} s")
+
+    async def _answers(self) -> bool:
+        """Ask, and wait a second at most for each word: the reply, and the last thing that is published about it."""
+        with suppress(TimeoutError, Empty):
+            reply = await self.kernel_info(reply=True, timeout=1.0)
+            while True:
+                word = await self.get_iopub_msg(timeout=1.0)
+                about = word["parent_header"].get("msg_id") == reply["parent_header"]["msg_id"]
+                if about and word["content"].get("execution_state") == "idle":
+                    return True
+        return False
+
+
 class GuardedKernel(AsyncKernelManager):
     """Starts a module of this very interpreter as an IPython kernel, whatever the kernelspecs of this machine say."""
 
     guarded: Guarded
     module: str
+
+    def _client_factory_default(self) -> type[_Client]:
+        return _Client
 
     @property
     def kernel_spec(self) -> KernelSpec:

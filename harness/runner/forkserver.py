@@ -38,6 +38,10 @@ PRELOAD = (
     "pydantic.types",
     "papermill",
     "ipykernel.kernelapp",
+    "IPython.core.completerlib",
+    "IPython.core.debugger",
+    "IPython.extensions.storemagic",
+    "tornado.platform.asyncio",
     "torch",
     "torch._dynamo",
     "torch.utils.flop_counter",
@@ -93,8 +97,18 @@ def preload() -> None:
         for name in PRELOAD:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+    _use_first()
     os.environ.clear()
     os.environ.update(before)
+
+
+def _use_first() -> None:
+    """Have done what libraries do once a process, when they are first used, and which no trial changes."""
+    import nbformat
+    import pydantic
+
+    nbformat.validate(nbformat.v4.new_notebook())  # compiles the schema of notebooks
+    pydantic.TypeAdapter(int)  # looks for plugins in all that is installed
 
 
 def _capabilities() -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What a kernel prints and sends through: no faster than it is read, bounded, and with nothing lost on the way.
+"""A trial's kernel, and what it prints and sends through: no faster than it is read, bounded, with nothing lost.
 
 ipykernel gathers what is printed without a bound, and its socket drops messages when a thousand of them wait. So a
 cell that floods its output makes messages of hundreds of megabytes, each of which holds the reader's interpreter for
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import sys
 from typing import Any
 
 import zmq
@@ -26,7 +27,15 @@ RAW = 2**20
 
 
 class TrialKernelApp(IPKernelApp):
-    """IPython's kernel with these ways out."""
+    """IPython's kernel with these ways out, and without a debugger."""
+
+    def init_kernel(self) -> None:
+        """Make the kernel. Nobody debugs a trial: ipykernel does without the debugger where it finds none."""
+        sys.modules["debugpy"] = None  # type: ignore[assignment]  # its import takes longer than all the rest
+        try:
+            super().init_kernel()  # type: ignore[no-untyped-call]
+        finally:
+            del sys.modules["debugpy"]  # a notebook may import it
 
     def _outstream_class_default(self) -> str:
         return f"{__name__}.PacedStream"
