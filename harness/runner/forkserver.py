@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,7 @@ def main() -> None:
     wire = socket.socket(fileno=0)
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see harness.runner.notebook
     preload()
+    _leave_untidy()
     gc.collect()
     gc.freeze()  # what the children never change stays shared
     reason = why_not()
@@ -109,6 +111,12 @@ def _use_first() -> None:
 
     nbformat.validate(nbformat.v4.new_notebook())  # compiles the schema of notebooks
     pydantic.TypeAdapter(int)  # looks for plugins in all that is installed
+
+
+def _leave_untidy() -> None:
+    """Have no fork tidy up at its end what was imported: torch would take back each of its operators, one by one."""
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
 
 
 def _capabilities() -> list[tuple[int, int]]:
