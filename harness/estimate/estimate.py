@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, get_args
 
 import torch
@@ -105,6 +106,7 @@ def estimate(
     base = replace(meta_base(spec, dtype, words), master_weights=optimizer_dtype is None, attention=how.attention)
     part = -(-batch_size // how.accumulation)
 
+    @cache
     def applied(layers: int | None) -> Tuned:
         return _apply(method, replace(base, layers=layers), args)
 

@@ -2,9 +2,9 @@
 
 Decisions that are worth knowing:
 
-* Planning imports no torch. Other processes trace each distinct setting once (:mod:`harness.estimate.worker`), and
-  the cache stores the result. Learning rates, seeds and tasks of equal length share a setting. A plan of ten thousand
-  rows therefore traces a few dozen, and the next plan of the same sweep none.
+* Planning imports no torch. Another process, and its forks, trace each distinct setting once
+  (:mod:`harness.estimate.worker`), and the cache stores the result. Learning rates, seeds and tasks of equal length
+  share a setting. A plan of ten thousand rows therefore traces a few dozen, and the next plan of the same sweep none.
 * The key of a cached estimate covers everything that determines it: the setting, the model's shape, the versions of
   the libraries, and the source of the rooms that estimate. A changed method is estimated anew.
 * A step is that of the whole batch at the budget's full length with a loss on every token. Shorter texts need less:
@@ -19,16 +19,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache as once
 from importlib import metadata
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,9 +44,6 @@ ONE_PASS = ("classification", "regression", "sft", "clm")
 
 #: The optimiser that the estimate knows.
 _ADAMW = "adamw_torch_fused"
-
-#: Settings after which another process pays for its start, and how many processes there are at most.
-_WORTH_A_WORKER, _MOST_WORKERS = 6, 4
 
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 #: Rooms of the package that an estimate follows from.
@@ -224,32 +218,25 @@ def _estimates(trials: Iterable[Trial], estimator: Estimator, watch: Watch) -> d
 
 
 def _in_processes(settings: list[Setting], watch: Watch = _unwatched) -> dict[Setting, Peak]:
-    """Trace ``settings`` in separate processes; what a process that dies has not traced stays out of the answer."""
-    workers = min(os.cpu_count() or 1, _MOST_WORKERS, math.ceil(len(settings) / _WORTH_A_WORKER))
-    shares = [settings[start::workers] for start in range(workers)]
-    processes = [_worker() for _ in shares]
-    estimated = count(1)  # its next() is atomic
-
-    def trace(process: subprocess.Popen[str], some: list[Setting]) -> dict[Setting, Peak]:
-        sizes = {}
-        for setting, size in zip(some, _answers(process, some), strict=False):
-            sizes[setting] = size
-            watch(next(estimated), len(settings))
-        return sizes
-
-    with ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as ended:
-        for process in processes:  # also after an interrupt, for which the pool would wait
-            ended.callback(process.wait)
-            ended.callback(process.kill)
-        answers = pool.map(trace, processes, shares)
-        return {setting: size for answer in answers for setting, size in answer.items()}
-
-
-def _worker() -> subprocess.Popen[str]:
-    command = tied([sys.executable, "-P", "-m", "harness.estimate.worker"])
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    """Trace ``settings`` in other processes; what they have not traced when one dies stays out of the answer."""
+    process = subprocess.Popen(
+        tied([sys.executable, "-P", "-m", "harness.estimate.worker"]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # No estimate needs a GPU, and a process that has opened one must not fork, as this does.
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
+    sizes: dict[Setting, Peak] = {}
+    try:
+        for setting, size in zip(settings, _answers(process, settings), strict=False):
+            sizes[setting] = size
+            watch(len(sizes), len(settings))
+    finally:
+        process.kill()
+        process.wait()
+    return sizes
 
 
 def _answers(process: subprocess.Popen[str], settings: list[Setting]) -> Iterator[Peak]:

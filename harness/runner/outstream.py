@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import os
-import sys
 from typing import Any
 
 import zmq
@@ -17,6 +16,7 @@ from ipykernel.iostream import OutStream
 from ipykernel.kernelapp import IPKernelApp
 from jupyter_client.session import Session
 
+from harness.imports import without
 from harness.runner import bounds
 
 #: Characters that are printed before they are sent: a message is hardly longer.
@@ -31,11 +31,8 @@ class TrialKernelApp(IPKernelApp):
 
     def init_kernel(self) -> None:
         """Make the kernel. Nobody debugs a trial: ipykernel does without the debugger where it finds none."""
-        sys.modules["debugpy"] = None  # type: ignore[assignment]  # its import takes longer than all the rest
-        try:
+        with without("debugpy"):  # its import takes longer than all the rest
             super().init_kernel()  # type: ignore[no-untyped-call]
-        finally:
-            del sys.modules["debugpy"]  # a notebook may import it
 
     def _outstream_class_default(self) -> str:
         return f"{__name__}.PacedStream"

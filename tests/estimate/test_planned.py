@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from helpers import tiny_models as tiny
@@ -191,6 +193,32 @@ def test_a_watch_hears_of_each_setting_and_what_was_traced_before_a_process_died
     assert heard == [(0, 1)], "only the one that died is asked again"
     planned.judge(made(), at(GB), Stub(), lambda estimated, of: heard.append((estimated, of)))
     assert heard == [(0, 1)], "nothing is told when nothing lacks"
+
+
+def steps(act: str, settings: str, processors: int) -> list[str]:
+    """The command line of a program that answers ``settings`` as the worker does, with ``act`` in place of a trace."""
+    program = f"import os, time\nfrom harness.estimate import worker\nos.cpu_count = lambda: {processors}\n"
+    program += f"worker.step_of = {act}\nprint(list(worker._steps({settings})))"
+    return [sys.executable, "-c", program]
+
+
+@pytest.mark.parametrize(
+    ("act", "processors"), [("abs", 2), ("abs", 1), ("lambda number: abs(number)  # no other process takes it", 1)]
+)
+def test_forks_answer_in_the_order_of_the_settings(act: str, processors: int) -> None:
+    command = steps(act, "[3, -1, 2]", processors)
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[3, 1, 2]\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+def test_no_fork_outlives_the_process_that_estimates() -> None:
+    with subprocess.Popen(steps("time.sleep", "[600, 600, 600]", 2)) as process:
+        forks: list[psutil.Process] = []
+        while len(forks) < 2:
+            forks = psutil.Process(process.pid).children()
+            assert process.poll() is None
+        process.kill()
+    assert psutil.wait_procs(forks, timeout=60)[1] == []
 
 
 @pytest.mark.slow

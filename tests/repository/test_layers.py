@@ -38,7 +38,7 @@ BELOW: dict[str, set[str]] = {
 #: What stands on top of the package may import only from there.
 TOP = {
     *("trial", "execution", "arguments", "catalog", "own_method", "notebooks", "specfile", "files", "plain", "errors"),
-    "__init__",
+    *("imports", "__init__"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,8 @@ import os, sys
 from harness.results.record import write_outcome
 warm = 'torch' in sys.modules
 import matplotlib.pyplot as plt
-plt.plot([0, 1]);"""
+plt.plot([0, 1])
+assert 'debugpy' not in sys.modules, 'its import would take longer than the kernel\'s start';"""
 TELL = """\
 write_outcome(trial_dir, {'valid_score': float(warm), 'primary_metric': 'accuracy', 'higher_is_better': True}, {})"""
 ACTS = (LOOK, tiny.ACT, TELL)
@@ -198,6 +200,32 @@ def test_what_libraries_ask_about_gpus_is_answered_without_cuda(
     asks = sys.modules.get("asks")
     assert (asks.told if asks else None) == told
     assert torch.cuda.get_device_capability is refuse
+
+
+def test_what_libraries_do_once_is_done_before_the_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbformat import validator
+    from pydantic.plugin import _loader
+
+    monkeypatch.setattr(warm_parent, "PRELOAD", ())
+    monkeypatch.setattr(validator, "validators", {})
+    monkeypatch.setattr(_loader, "_plugins", None)
+    warm_parent.preload()
+    (name,) = validator.validators
+    assert name[1:3] == (4, 5), "the form of every notebook here"
+    assert _loader._plugins is not None
+
+
+def test_a_fork_does_not_tidy_up_what_its_parent_has_imported() -> None:
+    program = (
+        "import sys, weakref\nfrom harness.runner import forkserver as f\n"
+        "class Library: pass\nlibrary = Library()\nfinalizer = weakref.finalize(library, print, 'tidied')\n"
+        "f.PRELOAD = ()\nf._serve = lambda wire: sys.exit(3 + finalizer.atexit)\nf.main()"
+    )
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, stdin=theirs.fileno(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
 
 
 def test_the_canary_tries_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
