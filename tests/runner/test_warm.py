@@ -29,7 +29,7 @@ from harness.results.record import write_outcome
 warm = 'torch' in sys.modules
 import matplotlib.pyplot as plt
 plt.plot([0, 1])
-assert 'debugpy' not in sys.modules, 'its import would take longer than the kernel\'s start';"""
+assert 'debugpy' not in sys.modules, 'it takes longer than all else of a start';"""
 TELL = """\
 write_outcome(trial_dir, {'valid_score': float(warm), 'primary_metric': 'accuracy', 'higher_is_better': True}, {})"""
 ACTS = (LOOK, tiny.ACT, TELL)
