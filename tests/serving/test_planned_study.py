@@ -6,7 +6,9 @@ import inspect
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import pandas as pd
 import pytest
+from helpers import command_line, own_tasks
 from helpers.planned_studies import refusal
 
 from harness import arguments, catalog, notebooks
@@ -63,6 +65,51 @@ def test_the_built_in_sweep_covers_tenants_batches_and_popularities_in_six_trial
 )
 def test_a_wrong_value_is_one_line_when_it_is_planned(line: str, said: str, tmp_path: Path) -> None:
     assert said in refusal("serving", line, tmp_path)
+
+
+TENANTS = """
+name: tenants
+models: [tiny-llama]
+tasks: [{task}]
+seeds: [0, 1]
+budget: {{train_examples: 4, batch_size: 2, max_length: 32, eval_examples: 1}}
+methods: {{lora: {{learning_rate: 1e-3}}}}
+keep_artifacts: true
+"""
+SERVING = """
+name: served
+models: [tiny-llama]
+tasks: [{task}]
+budget: {{max_length: 32, eval_examples: 2}}
+methods:
+  serving:
+    strategies: [base alone, batched LoRA, batched adapters]
+    tenants: [3]
+    new_tokens: 2
+    rounds: 1
+    merged_methods: []
+"""
+
+
+def test_the_checkpoints_of_a_sweep_serve_as_tenants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As docs/serving.md says: a sweep that keeps its artefacts, and their folder in the study's arguments."""
+    rows = "".join(f'{{"q": "what follows {n}", "a": "{n + 1}"}}\n' for n in range(16))
+    task = own_tasks.task(tmp_path, "rows.jsonl", rows, own_tasks.GENERATION, max_new_tokens=2)
+    for name, document in {"tenants": TENANTS, "served": SERVING}.items():
+        (tmp_path / f"{name}.yaml").write_text(document.format(task=task), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert command_line.run(monkeypatch, capsys, "run", "tenants.yaml")[0] == 0
+    trained = f"methods.serving.trained={tmp_path}/results/tenants/artifacts"
+    code, _, err = command_line.run(monkeypatch, capsys, "run", "served.yaml", "--set", trained)
+    assert code == 0, err
+    served = pd.read_parquet(tmp_path / "results" / "served" / "tables" / "serving.parquet")
+    assert served.groupby("strategy").tenants_from.first().dropna().to_dict() == {
+        "batched LoRA": "2 from trials, 1 made up",
+        "batched adapters": "made up",
+    }
+    assert served.p50_s.gt(0).all() and served.reason.isna().all()
 
 
 def test_a_study_is_no_method_to_choose() -> None:

@@ -278,8 +278,12 @@ def test_compiled_layers_train_as_usual_and_their_graphs_are_counted() -> None:
     assert run.history.first_step_flops == plain().history.first_step_flops
 
 
-def test_a_layer_that_would_run_uncompiled_past_the_limit_of_graphs_ends_the_training() -> None:
+def test_a_layer_that_would_run_uncompiled_past_the_limit_of_graphs_ends_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The first layer of a frozen network reads what needs no gradient, so LoRA takes two graphs."""
+    # As fast as can be: what a graph becomes does not matter here.
+    monkeypatch.setattr(torch.nn.Module, "compile", functools.partialmethod(torch.nn.Module.compile, backend="eager"))
     with torch._dynamo.config.patch(recompile_limit=1), pytest.raises(NotActive, match="FailOnRecompileLimitHit"):
         trained(method="lora", compile=True)
 
