@@ -4,7 +4,7 @@
     python benchmarks/tasks.py --out docs/tasks.md
 
 Sizes are counted by opening the data. A task whose data is not on this machine and comes from no package stands there
-without them. The untrained model's scores come from ``zero_shot.csv``, to which ``--zero-shot`` adds what it lacks.
+without them. The untrained models' scores come from ``zero_shot.csv``, to which ``--zero-shot`` adds what it lacks.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ A number of inputs stands for a split; a plain one is drawn, one in italics is t
 the primary metric of a model that gives one answer to everything, the best one, or picks a choice at random. Tasks of
 the hub and those below `TUNEBENCH_DATA` have no sizes here where their data was not on the machine that made this page.
 
-*Zero-shot* is the primary metric of `{model}` before any training, ± its standard error, on {examples} test examples
-(all of them where a split has fewer) with texts of at most {length} tokens. `python benchmarks/tasks.py --zero-shot`
-measures it where the data is on the machine and `benchmarks/zero_shot.csv` lacks it; {measured} tasks have it. Encoders
-have no such score: until it trains, the head that answers has random weights.
+A column with the name of a model holds its primary metric before any training, ± its standard error, on {examples} test
+examples (all of them where a split has fewer) with texts of at most {length} tokens. `python benchmarks/tasks.py
+--zero-shot` measures what `benchmarks/zero_shot.csv` lacks, where the data is on the machine; {measured} tasks have
+scores. The encoder gives a text the label whose words are most like it, and has no answer to other kinds of tasks.
 
-| task | what | kind | train | validation | test | primary metric | reads nothing | zero-shot | source | data licence |
-|---|---|---|---|---|---|---|---|---|---|---|
+| task | what | kind | train | validation | test | primary metric | reads nothing | {models} | source | data licence |
+|---|---|---|---|---|---|---|---|{lines}|---|---|
 """
 
 
@@ -81,17 +81,18 @@ def head(measured: int) -> str:
     """What stands above the table, and its first two lines; ``measured`` tasks have a zero-shot score."""
     budget = zero_shot.BUDGET
     numbers = {"examples": budget.eval_examples, "length": budget.max_length, "measured": measured}
-    return HEAD.format(model=zero_shot.MODEL, **numbers)
+    columns, lines = " | ".join(f"`{name}`" for name in zero_shot.MODELS), "|".join("---" for _ in zero_shot.MODELS)
+    return HEAD.format(models=columns, lines=lines, **numbers)
 
 
 def page() -> str:
     """The whole page."""
     untrained = zero_shot.read()
-    return head(len(untrained)) + "".join(row(name, untrained) for name in names()) + probes()
+    return head(len({task for task, _ in untrained})) + "".join(row(name, untrained) for name in names()) + probes()
 
 
-def row(name: str, untrained: Mapping[str, zero_shot.ZeroShot]) -> str:
-    """One line of the table; ``untrained`` are the rows of the table of zero-shot scores, by task."""
+def row(name: str, untrained: Mapping[zero_shot.Key, zero_shot.ZeroShot]) -> str:
+    """One line of the table; ``untrained`` are the rows of the table of zero-shot scores."""
     spec = load_spec(name)
     sizes, nothing = ["", "", ""], ""
     try:
@@ -109,9 +110,9 @@ def row(name: str, untrained: Mapping[str, zero_shot.ZeroShot]) -> str:
         nothing = "" if trivial is None else f"{trivial:.3f}"
     kind = spec.kind.replace("_", " ")
     licence = spec.license.data if spec.license else ""
-    score = str(untrained.get(name, ""))
+    scores = [str(untrained.get((name, model), "")) for model in zero_shot.MODELS]
     metric = f"`{spec.primary_metric}`"
-    cells = [f"`{name}`", spec.description, kind, *sizes, metric, nothing, score, source(spec), licence]
+    cells = [f"`{name}`", spec.description, kind, *sizes, metric, nothing, *scores, source(spec), licence]
     return f"| {' | '.join(cells)} |\n"
 
 

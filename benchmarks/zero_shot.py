@@ -1,7 +1,8 @@
-"""What an embedded model scores on a task before any training, as a committed table (``zero_shot.csv``).
+"""What the embedded models score on a task before any training, as a committed table (``zero_shot.csv``).
 
 ``python benchmarks/tasks.py --zero-shot`` measures what the table lacks, a task after the other, so that it may be
-interrupted; ``docs/tasks.md`` is made from the table. Encoders are left out: the head that answers has random weights.
+interrupted; ``docs/tasks.md`` is made from the table. The encoder classifies alone: by the likeness of a text and the
+words of a label.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pathlib import Path
 
 from harness.errors import InputError
 from harness.files import write_atomically
+from harness.models.spec import load_spec as load_model
 from harness.tasks import check
-from harness.tasks.spec import load_spec, names
+from harness.tasks.spec import TaskSpec, load_spec, names
 from harness.trial import Budget
 
 TABLE = Path(__file__).with_name("zero_shot.csv")
-MODEL = "smollm2-135m"
+MODELS = ("minilm-l6-22m", "smollm2-135m", "gemma3-270m")
 #: A text is cut as in a sweep with this ``max_length``.
 BUDGET = Budget(train_examples=1, eval_examples=60, max_length=384)
 
@@ -49,52 +51,64 @@ class ZeroShot:
         return f"{score:.{digits}f}" + (f" ± {float(self.stderr):.{digits}f}" if self.stderr else "")
 
 
-def read(table: Path = TABLE) -> dict[str, ZeroShot]:
-    """Task -> its row of ``table``; empty without that file."""
+#: Task and model.
+Key = tuple[str, str]
+
+
+def read(table: Path = TABLE) -> dict[Key, ZeroShot]:
+    """The rows of ``table``; empty without that file."""
     if not table.is_file():
         return {}
     with table.open(newline="", encoding="utf-8") as stream:
-        return {row["task"]: ZeroShot(**row) for row in csv.DictReader(stream)}
+        return {(row["task"], row["model"]): ZeroShot(**row) for row in csv.DictReader(stream)}
 
 
 def write(rows: Iterable[ZeroShot], table: Path = TABLE) -> None:
-    """``table`` from ``rows``, by task."""
+    """``table`` from ``rows``, by task and model."""
     lines = [",".join(field.name for field in fields(ZeroShot))]
-    lines += [",".join(asdict(row).values()) for row in sorted(rows, key=lambda row: row.task)]
+    lines += [",".join(asdict(row).values()) for row in sorted(rows, key=lambda row: (row.task, row.model))]
     write_atomically(table, "\n".join(lines) + "\n")
 
 
-def lacking(known: Collection[ZeroShot]) -> Iterator[str]:
-    """Tasks whose data is on this machine and that have no row of their present version."""
-    versions = {row.task: row.task_version for row in known}
+def can_answer(model: str, spec: TaskSpec) -> bool:
+    """Whether an untrained ``model`` has an answer to a task."""
+    return load_model(model).kind != "encoder" or spec.kind == "classification"
+
+
+def lacking(known: Collection[ZeroShot]) -> Iterator[Key]:
+    """Tasks whose data is on this machine, and the models that have no row of their present version."""
+    versions = {(row.task, row.model): row.task_version for row in known}
     for name in names():
         spec = load_spec(name)
-        if check.is_here(spec) and versions.get(name) != spec.full_version():
-            yield name
+        if check.is_here(spec):
+            for model in MODELS:
+                if can_answer(model, spec) and versions.get((name, model)) != spec.full_version():
+                    yield name, model
 
 
 def measure(table: Path = TABLE) -> None:
-    """Add a row to ``table`` for each task that lacks one; each is written as soon as it is known."""
-    for name in list(lacking(read(table).values())):
+    """Add to ``table`` the rows that it lacks; each is written as soon as it is known."""
+    for task, model in list(lacking(read(table).values())):
         try:
-            row = measured(name)
+            row = measured(task, model)
         except InputError as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            print(f"{task}, {model}: {error}", file=sys.stderr)
             continue
-        print(f"{name}: {row.metric} {row}, {row.examples} examples", flush=True)
-        write({**read(table), name: row}.values(), table)
+        print(f"{task}, {model}: {row.metric} {row}, {row.examples} examples", flush=True)
+        write({**read(table), (task, model): row}.values(), table)
 
 
-def measured(task: str) -> ZeroShot:
-    """Score the model on ``task``, as the baseline of a sweep with :data:`BUDGET`."""
+def measured(task: str, model: str) -> ZeroShot:
+    """Score ``model`` on ``task``, as the baseline of a sweep with :data:`BUDGET`."""
     from harness import methods
     from harness.models import load as models
     from harness.tasks import data
     from harness.tasks.evaluate import evaluate
 
-    base = models.load(MODEL)
-    score = evaluate(methods.apply("baseline", base), data.load(task, BUDGET), "test", BUDGET.max_length).primary
+    opened = data.load(task, BUDGET)
+    base = models.load(model, labels=opened.head_words)
+    score = evaluate(methods.apply("baseline", base), opened, "test", BUDGET.max_length).primary
     value, stderr = ("" if number is None else f"{number:.6g}" for number in (score.value, score.stderr))
     revision = base.spec.revision() or ""
     version = load_spec(task).full_version()
-    return ZeroShot(task, version, MODEL, revision, score.metric, str(score.n), str(BUDGET.max_length), value, stderr)
+    return ZeroShot(task, version, model, revision, score.metric, str(score.n), str(BUDGET.max_length), value, stderr)

@@ -28,6 +28,8 @@ overrides:
   - match: {task: trec}
     budget: {train_examples: 512, batch_size: 16, max_length: 48, eval_examples: 100}
     methods: {qlora: {learning_rate: 2e-3}}
+  - match: {task: factual_summary}
+    budget: {eval_examples: 4, max_new_tokens: 8}
 limits: {time_s: 600}
 """
 

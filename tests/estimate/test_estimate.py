@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.lengths import long_after
 
 from harness import catalog, methods
 from harness.errors import InputError
@@ -59,7 +60,7 @@ def real(model: str, method: str, batch: int, length: int, dtype: str = "float32
     }
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", long_after(3, MODELS))
 @pytest.mark.parametrize("method", TRAINED)
 def test_estimate_equals_the_tensors_of_a_real_step(model: str, method: str) -> None:
     args = ARGS.get(method, {})

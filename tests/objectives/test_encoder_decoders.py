@@ -159,7 +159,7 @@ def test_nothing_changes_at_first(base: Base, method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", long_after(10, CASES))
+@pytest.mark.parametrize("method", long_after(5, CASES))
 def test_training_moves_what_is_declared_and_the_checkpoint_keeps_it(base: Base, method: str, tmp_path: Path) -> None:
     tuned = methods.apply(method, base, **CASES[method])
     before = {name: p.detach().clone() for name, p in tuned.model.named_parameters()}
