@@ -144,7 +144,7 @@ def check(folder: Path) -> int:
     return count
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @NEEDS_SPHINX
 def test_the_pages_alone_are_built(site: ModuleType, tmp_path: Path) -> None:
     assert site.main(["--out", str(tmp_path / "site"), "--pages"]) == 0
@@ -168,7 +168,7 @@ def test_a_dead_link_is_an_error(site: ModuleType, tmp_path: Path, monkeypatch: 
     assert site.main(["--out", str(tmp_path / "site"), "--pages"]) != 0
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @NEEDS_SPHINX
 def test_the_whole_site_is_built(site: ModuleType, tmp_path: Path) -> None:
     folder = tmp_path / "site"
