@@ -5,7 +5,7 @@
 #
 # Stages, with the most seconds that each may take. What trains is short: LoRA on 8B needs 3.2e10 FLOPs a token, so 18
 # steps of 4096 tokens take 2.4e15 FLOPs, 8 s at 300 TFLOP/s. Beside it a trial makes random weights, measures latency
-# and reloads its checkpoint: 30 s for 7B, and 20 s of imports more where warm starts do not work.
+# and reloads its checkpoint: 30 to 80 s for 7B, 10 to 40 for 1B, and 20 s of imports more where warm starts do not work.
 #
 #     report       70   the card, the driver, the versions, and whether warm starts work here
 #     tests       150   pytest -m gpu: every method, ways to train, serving, bytes, peaks, energy, FLOPs, out of memory
@@ -13,8 +13,8 @@
 #     lora        115   LoRA on 8B, 4 x 1024
 #     long        115   LoRA on 8B, 2 x 4096; the plan skips it on a card where it does not fit
 #     compiled    140   the same with compiled layers
-#     sevens      240   7B: LoRA, QLoRA, adapter, prefix, and full where it fits (130 GB)
-#     ones        240   1B: nine methods
+#     sevens      400   7B: LoRA, QLoRA, adapter, prefix, and full where it fits (130 GB)
+#     ones        330   1B: nine methods
 #     serving     150   sweeps/serving.yaml on 1B: 1 to 64 tenants, thirteen strategies, and what merging changes
 #     estimate    200   estimated against allocated peak of 7B (benchmarks/estimate.py)
 #
@@ -101,8 +101,8 @@ for stage in "$@"; do
     compiled)
         sweep compiled 140 throughput-compiled "${long[@]}" --set name=throughput-compiled --set execution.compile=true
         ;;
-    sevens) sweep sevens 240 h200 sweeps/h200.yaml --only 'model=llama-7b,method=lora|qlora|adapter|prefix|full' ;;
-    ones) sweep ones 240 h200 sweeps/h200.yaml --only model=llama-1b ;;
+    sevens) sweep sevens 400 h200 sweeps/h200.yaml --only 'model=llama-7b,method=lora|qlora|adapter|prefix|full' ;;
+    ones) sweep ones 330 h200 sweeps/h200.yaml --only model=llama-1b ;;
     serving)
         sweep serving 150 serving sweeps/serving.yaml --set 'models=[llama-1b]' --set defaults.dtype=bfloat16 \
             --set defaults.device=cuda --set 'methods.serving.requests=[[]]' --only popularity=distinct
