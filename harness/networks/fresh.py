@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from peft import PeftModel
 from torch import nn
 
 from harness.models.load import Base
-from harness.networks.structure import body
+from harness.networks.structure import body, unwrapped
 
 
 def fresh_modules(base: Base, network: nn.Module) -> tuple[str, ...]:
@@ -32,7 +31,7 @@ def fresh_modules(base: Base, network: nn.Module) -> tuple[str, ...]:
 
 def fresh_parameters(base: Base, model: nn.Module) -> list[nn.Parameter]:
     """Parameters of the fresh modules of ``model``, a network of ``base``, with PEFT's wrapper or without."""
-    network = model.get_base_model() if isinstance(model, PeftModel) else model
+    network = unwrapped(model)
     return [p for name in fresh_modules(base, network) for p in network.get_submodule(name).parameters()]
 
 

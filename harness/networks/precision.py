@@ -14,11 +14,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from harness.networks.structure import is_norm
+from harness.networks.structure import is_norm, unwrapped
 from harness.networks.tuned import Tuned
 
 #: Formats too coarse for the sum of small updates.
@@ -36,7 +35,7 @@ def hold_master_weights(tuned: Tuned) -> Tuned:
     for parameter in _held(tuned.model):
         parameter.data = parameter.data.float()
     # PEFT calls its own forward in training, the network's in generation, and sometimes neither but their parts.
-    network = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
+    network = unwrapped(tuned.model)
     for module in dict.fromkeys((tuned.model, network)):
         compute_in(module, base.dtype, base.device.type)
     _share_inputs(tuned.model)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from peft import PeftModel
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -19,6 +21,11 @@ class Block:
     feed_forward_in: nn.Module
     """The first projection that reads the input of the feed-forward part."""
     feed_forward_out: nn.Module
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """The network itself, out of PEFT's wrapper where it has one."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def body(model: nn.Module) -> nn.Module:

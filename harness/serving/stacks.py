@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -157,9 +158,14 @@ class OneBits(Stack[OneBit]):
         return each_run(route, x, lambda slot, own: self.alpha[slot] * times_signs(own, self.signs[slot]))
 
 
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
 def has_sign_kernel(x: Tensor) -> bool:
     """Whether packed signs are multiplied by a kernel of their own: on an NVIDIA GPU, where Triton is installed."""
-    return x.is_cuda and torch.version.cuda is not None and importlib.util.find_spec("triton") is not None
+    return x.is_cuda and torch.version.cuda is not None and _has_triton()
 
 
 def times_signs(x: Tensor, packed: Tensor, block_bytes: int = BLOCK_BYTES) -> Tensor:

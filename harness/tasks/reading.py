@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from harness.networks.structure import unwrapped
 from harness.tasks.logprobs import logits_at, padded
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Read:
 
     def __init__(self, tuned: Tuned, cache: DynamicCache, mask: torch.Tensor) -> None:
         # PEFT would put its virtual tokens in front again.
-        self._network: Any = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
+        self._network = unwrapped(tuned.model)
         self._cache = cache
         self._mask = mask
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
-from peft import PeftModel
-
+from harness.networks.structure import unwrapped
 from harness.networks.tuned import Tuned
 
 
@@ -18,7 +16,7 @@ def cacheless(tuned: Tuned) -> Iterator[None]:
     transformers' trainer switches the cache off when it is made. What comes before, probes and compilation, must see
     the passes that training makes: with a cache each layer has a graph of its own, and none fits what is trained.
     """
-    network: Any = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
+    network = unwrapped(tuned.model)
     if not hasattr(network.config, "use_cache"):
         yield
         return

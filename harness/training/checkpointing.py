@@ -6,12 +6,10 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
-
-from peft import PeftModel
 
 from harness.execution import NotActive
 from harness.measure.flops import repeating
+from harness.networks.structure import unwrapped
 from harness.networks.tuned import Tuned
 
 #: The kind of a layer that is computed again, for :func:`harness.measure.flops.repeating`.
@@ -27,7 +25,7 @@ def checkpointing(tuned: Tuned, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    network: Any = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
+    network = unwrapped(tuned.model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the name changes in transformers 6
         try:

@@ -49,24 +49,30 @@ def compiled(tuned: Tuned, wanted: bool, step: Callable[[], torch.Tensor]) -> It
         return
     names = layer_classes(tuned.model)
     layers: list[Any] = [module for module in tuned.model.modules() if type(module).__name__ in names]
-    before = graphs()
     torch.compiler.reset()  # graphs of earlier networks count towards the limit
+    before = graphs()
     for layer in layers:
         layer.compile(dynamic=True)
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         try:
-            try:
-                first, second = (_timed(tuned, step) for _ in range(2))
-            except Exception as error:  # whatever the compiler raises
-                raise _not_compiled(error) from error
+            seconds = _compile_s(tuned, step)
             if graphs() == before:
                 raise NotActive("execution.compile: no layer of this network was compiled")
-            yield Compilation(max(first - second, 0.0), len(layers), graphs() - before)
+            yield Compilation(seconds, len(layers), graphs() - before)
         except FailOnRecompileLimitHit as error:
             raise _not_compiled(error) from error
         finally:
             for layer in layers:
                 layer._compiled_call_impl = None
+
+
+def _compile_s(tuned: Tuned, step: Callable[[], torch.Tensor]) -> float:
+    """Seconds that the first ``step`` takes beyond the second."""
+    try:
+        first, second = (_timed(tuned, step) for _ in range(2))
+    except Exception as error:  # whatever the compiler raises
+        raise _not_compiled(error) from error
+    return max(first - second, 0.0)
 
 
 def _not_compiled(error: Exception) -> NotActive:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from harness.networks.structure import unwrapped
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import IGNORED, Batch
 from harness.training.head_loss import HeadLoss
@@ -89,7 +89,7 @@ def by_example(tuned: Tuned, max_length: int) -> Iterator[None]:
     It is faster on a CPU: on a GPU one masked call costs less than many small ones. It gives the same where the network
     lets its attention be chosen and no sliding window is shorter than an example.
     """
-    network: Any = tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
+    network = unwrapped(tuned.model)
     usual = network.config._attn_implementation
     window = getattr(network.config, "sliding_window", None)
     chosen = usual == "sdpa" and getattr(network, "_supports_attention_backend", False)

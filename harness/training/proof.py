@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peft import PeftModel
-
 from harness.execution import Execution, NotActive
 from harness.measure.flops import FlopCounter
 from harness.measure.needed import lengths, needed_flops
 from harness.models import formats
 from harness.models.attention import in_use
+from harness.networks.structure import unwrapped
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import Batch
 from harness.training import optimizers
@@ -38,11 +37,7 @@ class Proof:
 def attention_of(tuned: Tuned) -> str:
     """transformers' name of the attention that the network of ``tuned`` uses."""
     # Of a packed row, each example is attended by itself: the same attention, called more often.
-    return in_use(_network(tuned)).removesuffix("_by_example")
-
-
-def _network(tuned: Tuned) -> Any:
-    return tuned.model.get_base_model() if isinstance(tuned.model, PeftModel) else tuned.model
+    return in_use(unwrapped(tuned.model)).removesuffix("_by_example")
 
 
 def first_step(
@@ -112,7 +107,7 @@ def _needed(tuned: Tuned, counter: FlopCounter, parts: Sequence[Batch]) -> float
         for part in parts
         for tokens in lengths(part.get("attention_mask"), part.get("position_ids"), part["input_ids"].shape)
     ]
-    layers = getattr(_network(tuned).config.get_text_config(), "num_hidden_layers", None)
+    layers = getattr(unwrapped(tuned.model).config.get_text_config(), "num_hidden_layers", None)
     if layers is None or not sum(examples):
         return None
     slots = sum(part["input_ids"].numel() for part in parts)
