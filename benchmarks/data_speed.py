@@ -5,15 +5,17 @@
 All sides train LoRA on the same examples of the task with the same batch size in one process, turn by turn, so that
 whatever else the machine does meets each alike. The others keep their defaults: batches drawn at random, logits of
 every token. Two defaults of TRL are off, because they would slow it down on a CPU: bfloat16 and checkpointing of
-activations. A bare loop over packed rows shows what no trainer around the network can beat. Ratios are medians over the
+activations. The harness trains in its three ways: padded, packed, and packed with what the prompts begin with read once
+(``execution.shared_prompts``). A bare loop over packed rows shows what no trainer around the network can beat there;
+the losses of all these are the same. Ratios are medians over the
 rounds, with the lowest and the highest, by the clock and by processor time, since the clock of a busy machine says
 little. The first step of a run and the first round do not count. At the end the ``Trainer`` gets the harness's own
 batches and rates, and the losses are compared.
 
 Aims: 1.7 times the ``Trainer``, 2.0 times the ``SFTTrainer``, and packing no slower than padding. What batches can give
 has a bound, which is printed: the products that the ``Trainer``'s batches need over those of the tokens alone, with
-logits where something is learnt. Behind it stands what is left where a batch also reads once what its examples all
-begin with, such as a chat's system message and the instruction; the harness does not.
+logits where something is learnt. Behind it stands the bound where a batch also reads once what its examples all begin
+with, such as a chat's system message and the instruction.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from typing import Any
 
 import datasets
@@ -33,6 +34,7 @@ import trl
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from harness import methods, objectives
+from harness.execution import Execution
 from harness.models.load import Base, load
 from harness.objectives.sft import CompletionCollator, training_example
 from harness.tasks import data as tasks
@@ -40,12 +42,15 @@ from harness.tasks.data import TaskData
 from harness.tasks.encode import encode_examples, prompt_text
 from harness.tasks.logprobs import IGNORED
 from harness.training.batches import SimilarLengths
-from harness.training.packing import PackingCollator, by_example, packed_loss
+from harness.training.packing import PackingCollator, by_example, common_beginning, packed_loss
 from harness.training.schedule import Scheduled
 from harness.training.trainer import History, Settings
 from harness.trial import Budget
 
 RATE = 1e-3
+PADDED = Execution()
+PACKING = Execution(packing=True)
+SHARING = Execution(packing=True, shared_prompts=True)
 #: Orders of the examples whose random batches are averaged.
 ORDERS = 100
 
@@ -97,17 +102,16 @@ class Work:
         }
 
 
-def harness(work: Work, packing: bool = False, on_step: Callable[..., None] | None = None) -> History:
+def harness(work: Work, how: Execution = PADDED, on_step: Callable[..., None] | None = None) -> History:
     """The harness's own training."""
     tuned = methods.apply("lora", work.base, r=8)
-    settings = Settings(work.budget, RATE, work.seed, on_step=on_step)
-    return objectives.fit("sft", tuned, work.data, settings, packing=packing)
+    return objectives.fit("sft", tuned, work.data, Settings(work.budget, RATE, work.seed, how, on_step))
 
 
-def harness_moments(work: Work, packing: bool = False) -> list[Moment]:
+def harness_moments(work: Work, how: Execution = PADDED) -> list[Moment]:
     """Ends of the steps of the harness's training."""
     ends: list[Moment] = []
-    harness(work, packing, lambda *_: ends.append(now()))
+    harness(work, how, lambda *_: ends.append(now()))
     return ends
 
 
@@ -187,7 +191,10 @@ class _SameRates(Scheduled, Trainer):
 
 
 def loss_difference(work: Work) -> float:
-    """The largest difference of a step's loss between the harness and transformers' trainer on the same batches."""
+    """The largest difference of a step's loss between transformers' trainer and any way of the harness.
+
+    Batches are the same.
+    """
     rows = work.rows
     order = SimilarLengths([len(row["input_ids"]) for row in rows], work.budget.batch_size, work.seed)
     trainer = _SameRates(
@@ -199,21 +206,24 @@ def loss_difference(work: Work) -> float:
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return max(abs(float(a) - float(b)) for a, b in zip(harness(work).losses, theirs, strict=True))
+    every = [harness(work, how).losses for how in (PADDED, PACKING, SHARING)]
+    return max(abs(float(a) - float(b)) for losses in every for a, b in zip(losses, theirs, strict=True))
 
 
 Side = Callable[[Work], list[Moment]]
-OURS, PACKED, BARE = "harness", "harness, packed", "bare loop, packed"
+OURS, PACKED, SHARED, BARE = "harness", "harness, packed", "harness, shared prompts", "bare loop, packed"
 TRAINER, SFT_TRAINER = "transformers Trainer", "TRL SFTTrainer"
 SIDES: dict[str, Side] = {
     OURS: harness_moments,
-    PACKED: lambda work: harness_moments(work, packing=True),
+    PACKED: lambda work: harness_moments(work, PACKING),
+    SHARED: lambda work: harness_moments(work, SHARING),
     BARE: bare_loop,
     TRAINER: transformers_trainer,
     SFT_TRAINER: trl_trainer,
 }
 COMPARED = (
-    (OURS, TRAINER), (OURS, SFT_TRAINER), (PACKED, TRAINER), (PACKED, SFT_TRAINER), (PACKED, OURS), (BARE, TRAINER)
+    (OURS, TRAINER), (OURS, SFT_TRAINER), (PACKED, TRAINER), (PACKED, SFT_TRAINER), (SHARED, TRAINER),
+    (SHARED, SFT_TRAINER), (PACKED, OURS), (SHARED, PACKED), (BARE, TRAINER)
 )  # fmt: skip
 
 
@@ -247,11 +257,7 @@ def bounds(work: Work) -> tuple[float, float]:
         return [list(order[start : start + size]) for start in range(0, len(order), size)]
 
     def repeated(batch: list[int]) -> int:
-        columns = zip(*(rows[place]["input_ids"] for place in batch), strict=False)
-        alike = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
-        # The last token of a prompt predicts the first of its own answer.
-        prompts: int = min(sum(label == IGNORED for label in rows[place]["labels"]) for place in batch)
-        return (len(batch) - 1) * min(alike, prompts - 1)
+        return (len(batch) - 1) * common_beginning([rows[place] for place in batch])
 
     generator = torch.Generator().manual_seed(0)
     orders = [torch.randperm(len(rows), generator=generator).tolist() for _ in range(ORDERS)]
@@ -288,7 +294,7 @@ def main() -> None:
     print(f"{len(work.data.train)} examples of {options.task}, {options.model}, batches of {options.batch_size}")
     for name, values in speeds.items():
         by_clock, by_processors = zip(*values, strict=True)
-        print(f"{name:22} {spread(by_clock)} examples/s, {spread(by_processors)} for each second of a processor")
+        print(f"{name:23} {spread(by_clock)} examples/s, {spread(by_processors)} for each second of a processor")
     for ours, theirs in COMPARED:
         pairs = zip(speeds[ours], speeds[theirs], strict=True)
         by_clock, by_processors = zip(*((a[0] / b[0], a[1] / b[1]) for a, b in pairs), strict=True)

@@ -32,6 +32,9 @@ class Execution(BaseModel):
         "auto", description="implementation of attention, by transformers' name; auto: as transformers chooses"
     )
     packing: bool = Field(False, description="whether the examples of a batch share one row instead of being padded")
+    shared_prompts: bool = Field(
+        False, description="whether a packed row holds once what the prompts of all its examples begin with"
+    )
     loss: Literal["plain", "chunked", "liger"] = Field(
         "plain",
         description="how the cross-entropy of tokens is computed; chunked, liger: never all logits at once",

@@ -268,6 +268,7 @@ class Experiment:
             "task_kind": self.data.kind,
             "note": "; ".join(self._remarks(tuned)) or None,
             "device": str(self.base.device),
+            "processor_threads": torch.get_num_threads(),
             "accelerator": accelerator(self.base.device),
             "setup_s": self.setup_s,
             "eval_s": self.eval_s,

@@ -266,16 +266,21 @@ def _shared(cell: Cell) -> tuple[BySeed, BySeed]:
 
 
 def _moved(old: BySeed, new: BySeed, columns: Sequence[str]) -> str:
-    """'processor A, now B' where the machines differ; '' where they do not."""
+    """'processor A, now B' where the machines differ; '' where they do not, as far as both say."""
     sides = [
         (name, *(values_text(getattr(row, name) for row in rows.values()) for rows in (old, new))) for name in columns
     ]
-    return "; ".join(f"{name} {one}, now {other}" for name, one, other in sides if one != other)
+    return "; ".join(
+        f"{name} {one}, now {other}" for name, one, other in sides if one != other and _NONE not in (one, other)
+    )
+
+
+_NONE = "none"
 
 
 def values_text(values: Iterable[object]) -> str:
     """Every value once, as text; 'none' without any."""
-    return ", ".join(sorted({str(value) for value in values if value is not None and value == value})) or "none"
+    return ", ".join(sorted({str(value) for value in values if value is not None and value == value})) or _NONE
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -205,6 +205,7 @@ def _notes(old: pd.DataFrame, new: pd.DataFrame) -> Iterable[str]:
 
 _NOTED = (
     "processor",
+    "processor_threads",
     "accelerator",
     "device",
     "torch_version",

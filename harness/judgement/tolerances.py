@@ -68,5 +68,5 @@ NAMES = (ENDING, SCORE, *(cost.name for cost in COSTS))
 
 
 #: What has to be the same for times, and for memory, to be compared.
-MACHINE = ("processor", "accelerator", "device")
+MACHINE = ("processor", "processor_threads", "accelerator", "device")
 MEMORY_OF = ("accelerator", "device")

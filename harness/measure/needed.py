@@ -10,34 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from harness.measure.flops import FlopCounter
 
 #: A fused backward pass of attention computes its scores again: five products, of which four are needed.
 _FUSED_BACKWARD = 4 / 5
 
 
-def lengths(mask: torch.Tensor | None, position_ids: torch.Tensor | None, shape: torch.Size) -> list[int]:
-    """Tokens of each example of a batch: of each row by its mask, or of each part of a packed row by its positions."""
-    if position_ids is not None:
-        starts = (position_ids.flatten() == 0).nonzero().flatten().tolist()
-        return [end - start for start, end in zip(starts, [*starts[1:], position_ids.numel()], strict=True)]
-    if mask is not None:
-        return [int(count) for count in mask.sum(-1)]
-    return [shape[-1]] * shape[0]
-
-
-def needed_flops(counter: FlopCounter, examples: Sequence[int], slots: int, layers: int, causal: bool) -> float:
+def needed_flops(counter: FlopCounter, examples: Sequence[range], slots: int, layers: int, causal: bool) -> float:
     """FLOPs that the counted step needs.
 
-    ``examples`` are the tokens of each of its examples, ``slots`` the places that they and the padding take, ``layers``
-    those of the network with attention; in a ``causal`` one a token sees itself and those before it.
+    ``examples`` are the positions that are read for each of its examples, ``slots`` the places that they
+    and the padding take, ``layers`` those of the network with attention; in a ``causal`` one a token sees itself and
+    those before it. What is read once for several examples is needed once.
     """
-    tokens = sum(examples)
+    tokens = sum(map(len, examples))
     attention = counter.attention_forward_flops + counter.attention_backward_flops + counter.batched_flops
     products = (counter.flops - counter.repeated_flops - attention) * tokens / slots
-    pairs = sum(n * (n + 1) // 2 if causal else n * n for n in examples)
+    pairs = sum(sum(places) + len(places) if causal else len(places) * places.stop for places in examples)
     fused = counter.attention_forward_flops + _FUSED_BACKWARD * counter.attention_backward_flops
     share = pairs * layers / counter.pairs if counter.pairs else 0.0
     # Attention that is made of products takes whole rows.

@@ -27,12 +27,13 @@ class Step:
     """From 1."""
     seconds: float
     tokens: int
-    """Tokens of the batch, padding left out."""
+    """Tokens of the batch's examples, padding left out."""
     loss: float
     learning_rate: float | None = None
     grad_norm: float | None = None
     slots: int | None = None
-    """Tokens and padding: what the network computes on."""
+    """Tokens and padding: what the network computes on. Fewer than ``tokens`` where a row holds once what its examples
+    begin with."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from peft import PeftModel
 
 from harness.arguments import Count, Word
 from harness.errors import InputError, unknown
+from harness.execution import NotActive
 from harness.networks.tuned import Tuned
 from harness.tasks import data as tasks
 from harness.tasks.data import Example, TaskData
@@ -79,7 +80,8 @@ def fit(
     ``mix_with`` names tasks whose training examples are mixed in, in proportion to their sizes, each counted up to
     ``mix_cap``; the number of examples stays the budget's. ``staged`` trains on these tasks first and on the task
     itself last. Raises :class:`harness.errors.InputError` for an unknown task or field, for packing with virtual
-    tokens, and for packing or dialogues on an encoder-decoder.
+    tokens, and for packing or dialogues on an encoder-decoder, and :class:`harness.execution.NotActive` where the
+    execution cannot be what the settings ask for.
     """
     tokenizer, budget, apart = tuned.base.tokenizer, settings.budget, tuned.base.reads_apart
     packing = packing or settings.execution.packing
@@ -113,9 +115,12 @@ def fit(
     at_head = head_loss(tuned.model, settings.execution.loss)
     about_rows["token_loss"] = settings.execution.loss
     if packing:
-        with by_example(tuned, budget.max_length):
+        shared = settings.execution.shared_prompts
+        if shared and tuned.own_loss is not None:
+            raise NotActive(f"execution.shared_prompts: '{tuned.method}' has a loss of its own, also of the prompts")
+        with by_example(tuned, budget.max_length, shared):
             loss = partial(packed_loss, at_head=at_head)
-            return train(tuned, rows, PackingCollator(), settings, loss=loss, **about_rows)
+            return train(tuned, rows, PackingCollator(shared), settings, loss=loss, **about_rows)
     collate: Any = CompletionCollator(tokenizer.pad_token_id)
     if apart:
         collate = partial(completion_batch, pad_token_id=tokenizer.pad_token_id, start=tuned.base.decoder_start_id)

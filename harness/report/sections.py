@@ -160,6 +160,7 @@ _FACTS = {
     "Sweep": "sweep",
     "Machine": "hostname",
     "Processor": "processor",
+    "Threads of each trial": "processor_threads",
     "Accelerator": "accelerator",
     "Device": "device",
     "Model revision": "model_revision",

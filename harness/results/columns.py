@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 
 #: Raised when a column is added, removed or changes its meaning.
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 #: Tables of this version and later ones are read: what was added since is what holds of such rows, or null.
 OLDEST_READABLE = 6

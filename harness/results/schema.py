@@ -240,7 +240,7 @@ TRIALS = Table(
         ),
         *_group(
             "training cost",
-            _C("train_tokens", "int", "tokens trained on, padding left out", minimum=0),
+            _C("train_tokens", "int", "tokens of the examples that it trained on, each counted whole", minimum=0),
             _C(
                 "padding_share",
                 "float",
@@ -336,6 +336,7 @@ TRIALS = Table(
             "environment",
             _C("hostname", "string", "name of the machine"),
             _C("processor", "string", "processor model"),
+            _C("processor_threads", "int", "threads that torch computes with", minimum=1),
             _C("accelerator", "string", "accelerator model; null on CPU"),
             _C("torch_version", "string", "version of torch"),
             _C("transformers_version", "string", "version of transformers"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -23,7 +24,8 @@ class Cold(Exception):
 class WarmParent:
     """One warm parent process (:mod:`harness.runner.forkserver`); the imports begin at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """``environment`` beside this process's own is that of the imports, and of every trial."""
         if sys.platform != "linux":
             raise Cold("warm starts need Linux")
         self._wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -34,6 +36,7 @@ class WarmParent:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                env={**os.environ, **environment},
             )
         self._ready = False
         self._codes: dict[int, int] = {}

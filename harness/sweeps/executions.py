@@ -73,7 +73,7 @@ def reason_against(cell: Cell, trial: Trial, together: int) -> str | None:
         if cell.model.kind not in _KINDS.get(name, (cell.model.kind,)):
             needed = " or ".join(_KINDS[name])
             return f"execution.{name}: needs {needed} models; '{cell.model.name}' is {cell.model.kind}"
-    return _unequal_parts(trial) or _in_16_bits(trial)
+    return _unequal_parts(trial) or _unpacked(trial) or _in_16_bits(trial)
 
 
 _VIRTUAL = {"packing": "it puts virtual tokens before a row, not before each example in it"}
@@ -91,7 +91,8 @@ _UNABLE: Mapping[tuple[str, str], Mapping[str, str]] = {
         **_VIRTUAL,
         "gradient_checkpointing": "layers that are computed again lack the keys and values that the prefix is",
     },
-    ("method", "bitdelta"): {"loss": _OWN_LOSS, "accumulation": _OWN_LOSS},
+    ("method", "bitdelta"): {"loss": _OWN_LOSS, "accumulation": _OWN_LOSS, "shared_prompts": _OWN_LOSS},
+    ("objective", "clm"): {"shared_prompts": "its texts have no prompts"},
     ("objective", "reward"): _PAIRS,
     ("objective", "dpo"): _PAIRS,
     ("objective", "rrhf"): _PAIRS,
@@ -110,6 +111,12 @@ def _unequal_parts(trial: Trial) -> str | None:
     parts, size = trial.execution.accumulation, trial.budget.batch_size
     if size % parts:
         return f"execution.accumulation: {parts} equal parts cannot be made of a batch of {size}"
+    return None
+
+
+def _unpacked(trial: Trial) -> str | None:
+    if trial.execution.shared_prompts and not trial.execution.packing:
+        return "execution.shared_prompts: examples share a prompt in one row; write execution.packing: true beside it"
     return None
 
 

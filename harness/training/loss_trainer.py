@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerControl
 from harness.tasks.logprobs import Batch
 from harness.training.accumulation import Weigh, shares, together
 from harness.training.batches import SimilarLengths
+from harness.training.packing import example_lengths
 from harness.training.schedule import Scheduled
 from harness.training.sharding import Sharding, weight_of_this_part, world_size
 
@@ -44,10 +45,13 @@ class Counting:
 
 
 def real_tokens(batch: Batch, row_masks: Sequence[str] = Counting.row_masks) -> torch.Tensor:
-    """Tokens of a batch, padding left out: the sum over ``row_masks`` (a batch without padding has none).
+    """Tokens of a batch's examples, padding left out: the sum over ``row_masks`` (a batch without padding has none).
 
-    Stays a tensor: reading it here would make an accelerator wait.
+    A packed row may hold once what several of its examples begin with; it counts for each. Stays a tensor: reading it
+    here would make an accelerator wait.
     """
+    if "position_ids" in batch:
+        return example_lengths(batch["position_ids"]).sum()
     masks = [batch[name] for name in row_masks if name in batch]
     return torch.stack([m.sum() for m in masks]).sum() if masks else torch.tensor(batch["input_ids"].numel())
 

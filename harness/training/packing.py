@@ -3,18 +3,25 @@
 Positions start anew with each example, and tell transformers that the examples must not see each other. It then builds
 one mask over the whole row and computes every product of two examples to discard it: on a CPU, attention over eight
 examples of 112 tokens took five times as long as in a padded batch. There each example is attended by itself.
+
+The prompts of a task often begin alike: with a system message, an instruction, the examples to imitate. A row can hold
+that beginning once. Each token sees what it would see in its own example, so loss and gradients stay the same, and the
+layers read fewer tokens (as Prefix Grouper does for the samples of one prompt, arXiv:2506.05433).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from harness.execution import NotActive
 from harness.networks.structure import unwrapped
 from harness.networks.tuned import Tuned
 from harness.tasks.logprobs import IGNORED, Batch
@@ -28,16 +35,33 @@ _BY_EXAMPLE = "sdpa_by_example"
 class PackingCollator:
     """Puts the examples of a batch one after the other into a single row.
 
-    The examples of a step stay the same, so loss and gradients are those of the padded batch.
+    The examples of a step stay the same, so loss and gradients are those of the padded batch. With ``shared_prompts``
+    the first example alone has the tokens that all begin with; the positions of the others go on behind them.
     """
+
+    def __init__(self, shared_prompts: bool = False) -> None:
+        self._shared_prompts = shared_prompts
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Token ids, labels and positions of one batch, each of shape (1, tokens)."""
+        alike = common_beginning(examples) if self._shared_prompts else 0
+        parts = [(e, alike if number else 0) for number, e in enumerate(examples)]
         return {
-            "input_ids": torch.tensor([[token for e in examples for token in e["input_ids"]]]),
-            "labels": torch.tensor([[label for e in examples for label in (IGNORED, *e["labels"][1:])]]),
-            "position_ids": torch.tensor([[position for e in examples for position in range(len(e["input_ids"]))]]),
+            "input_ids": torch.tensor([[token for e, read in parts for token in e["input_ids"][read:]]]),
+            "labels": torch.tensor([[label for e, read in parts for label in (IGNORED, *e["labels"][read + 1 :])]]),
+            "position_ids": torch.tensor([[place for e, read in parts for place in range(read, len(e["input_ids"]))]]),
         }
+
+
+def common_beginning(examples: Sequence[Mapping[str, Sequence[int]]]) -> int:
+    """How many tokens all the prompts begin with alike, but for the last one of each.
+
+    That one predicts the first token of its own answer, so every example keeps it.
+    """
+    columns = zip(*(e["input_ids"] for e in examples), strict=False)
+    alike = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+    prompt = min(sum(1 for _ in takewhile(lambda label: label == IGNORED, e["labels"])) for e in examples)
+    return max(0, min(alike, prompt - 1))
 
 
 def packed_loss(
@@ -53,9 +77,32 @@ def packed_loss(
 
 
 def starts(position_ids: torch.Tensor) -> torch.Tensor:
-    """Where each example of a packed row begins, and where the last one ends; of shape (examples + 1,)."""
-    (first,) = (position_ids[0] == 0).nonzero(as_tuple=True)
-    return torch.cat([first, first.new_tensor([position_ids.shape[1]])])
+    """Where each example of a packed row begins, and where the last one ends; of shape (examples + 1,).
+
+    An example begins where a position does not follow on the one before it.
+    """
+    positions = position_ids[0]
+    (later,) = (positions[1:] != positions[:-1] + 1).nonzero(as_tuple=True)
+    return torch.cat([later.new_zeros(1), later + 1, later.new_tensor([len(positions)])])
+
+
+def example_lengths(position_ids: torch.Tensor) -> torch.Tensor:
+    """Tokens of each example of a packed row, those that another one holds for it included; of shape (examples,)."""
+    return position_ids[0, starts(position_ids)[1:] - 1] + 1
+
+
+def positions_read(batch: Batch) -> list[range]:
+    """The positions of each example of a batch that are read for it: by a row's mask, or by a packed row's positions.
+
+    They begin behind what another example of the row holds for it too.
+    """
+    if "position_ids" in batch:
+        position_ids = batch["position_ids"]
+        ends = example_lengths(position_ids).tolist()
+        return [range(end - own, end) for end, own in zip(ends, starts(position_ids).diff().tolist(), strict=True)]
+    rows, width = batch["input_ids"].shape
+    counts = batch["attention_mask"].sum(-1).tolist() if "attention_mask" in batch else [width] * rows
+    return [range(count) for count in counts]
 
 
 def attend_by_example(
@@ -66,34 +113,53 @@ def attend_by_example(
     attention_mask: torch.Tensor | None,
     *,
     cu_seq_lens_q: torch.Tensor,
+    cu_seq_lens_k: torch.Tensor,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' scaled dot-product attention, of each example of a packed row by itself.
 
-    ``query``, ``key`` and ``value`` have shape (1, heads, tokens, size), the output (1, tokens, heads, size).
+    ``query``, ``key`` and ``value`` have shape (1, heads, tokens, size), the output (1, tokens, heads, size). The sums
+    of lengths are those of the tokens in the row and of whole examples, by the names of transformers.
     """
     lengths = cu_seq_lens_q.diff().tolist()
-    parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    return torch.cat([sdpa_attention_forward(module, *part, None, **settings)[0] for part in parts], dim=1), None
+    read_before = (cu_seq_lens_k - cu_seq_lens_q).diff().tolist()
+    outputs = []
+    for read, *part in zip(read_before, *(states.split(lengths, dim=2) for states in (query, key, value)), strict=True):
+        # Attention is the least of a step: computing its beginning again costs less than a mask.
+        whole = [
+            torch.cat([states[:, :, :read], own], 2) if read else own
+            for states, own in zip((query, key, value), part, strict=True)
+        ]
+        outputs.append(sdpa_attention_forward(module, *whole, None, **settings)[0][:, read:])
+    return torch.cat(outputs, dim=1), None
 
 
 def _with_starts(_network: Any, given: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    return given, {**inputs, "cu_seq_lens_q": starts(inputs["position_ids"])}
+    positions = inputs["position_ids"]
+    ends = {"cu_seq_lens_q": starts(positions), "cu_seq_lens_k": pad(example_lengths(positions).cumsum(0), (1, 0))}
+    return given, {**inputs, **ends}
 
 
 @contextlib.contextmanager
-def by_example(tuned: Tuned, max_length: int) -> Iterator[None]:
+def by_example(tuned: Tuned, max_length: int, shared_prompts: bool = False) -> Iterator[None]:
     """Within the block, attend each example of a packed row by itself, where that gives the same and is faster.
 
     Every forward pass in it reads packed rows, whichever loss asks for it.
     It is faster on a CPU: on a GPU one masked call costs less than many small ones. It gives the same where the network
-    lets its attention be chosen and no sliding window is shorter than an example.
+    lets its attention be chosen and no sliding window is shorter than an example. Rows with ``shared_prompts`` are read
+    in no other way: raises :class:`harness.execution.NotActive` where it does not give the same.
     """
     network = unwrapped(tuned.model)
     usual = network.config._attn_implementation
     window = getattr(network.config, "sliding_window", None)
     chosen = usual == "sdpa" and getattr(network, "_supports_attention_backend", False)
-    if tuned.base.device.type != "cpu" or not chosen or (window is not None and window < max_length):
+    same = chosen and (window is None or window >= max_length)
+    if shared_prompts and not same:
+        raise NotActive(
+            "execution.shared_prompts: each example is attended by itself, which needs the attention sdpa and no "
+            f"sliding window below {max_length} tokens"
+        )
+    if not same or (tuned.base.device.type != "cpu" and not shared_prompts):
         yield
         return
     AttentionInterface.register(_BY_EXAMPLE, attend_by_example)

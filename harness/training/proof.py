@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.execution import Execution, NotActive
 from harness.measure.flops import FlopCounter
-from harness.measure.needed import lengths, needed_flops
+from harness.measure.needed import needed_flops
 from harness.models import formats
 from harness.models.attention import in_use
 from harness.networks.structure import unwrapped
@@ -22,6 +22,7 @@ from harness.training import optimizers
 from harness.training.checkpointing import LAYER
 from harness.training.compiling import Compilation
 from harness.training.head_loss import CHUNK, CHUNKS
+from harness.training.packing import positions_read
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,16 @@ def first_step(
     ``parts`` are its batches, ``loss`` is the name of the loss that its forward passes computed; None where that is not
     one of tokens.
     """
-    # Packed rows are the only ones with positions: those that start anew mark the examples.
-    examples = sum(int((part["position_ids"] == 0).sum()) for part in parts if "position_ids" in part)
+    # Packed rows are the only ones with positions.
+    packed = [places for part in parts if "position_ids" in part for places in positions_read(part)]
+    read_before = sum(places.start for places in packed)
     repeats = counter.repeats
     if loss == "chunked" and not repeats[CHUNKS]:
         loss = "plain"
     active = {
         "attention": attention_of(tuned),
-        "packing": examples > 0,
+        "packing": bool(packed),
+        "shared_prompts": read_before > 0,
         "loss": loss,
         "gradient_checkpointing": repeats[LAYER] > 0,
         "accumulation": len(parts),
@@ -72,7 +75,10 @@ def first_step(
     rows = sum(len(part["input_ids"]) for part in parts if "input_ids" in part)
     evidence = {
         "attention": kernels or "matrix products and a softmax",
-        "packing": f"{examples} examples in {rows} rows" if examples else f"{rows} rows without positions of their own",
+        "packing": f"{len(packed)} examples in {rows} rows"
+        if packed
+        else f"{rows} rows without positions of their own",
+        "shared_prompts": f"{read_before} tokens of {sum(places.stop for places in packed)} not read again",
         "gradient_checkpointing": f"{repeats[LAYER]} layers computed again",
         "accumulation": f"{len(parts)} forward and backward passes before the update",
         "optimizer": optimizers.evidence(optimizer),
@@ -102,16 +108,13 @@ def _shares(counter: FlopCounter) -> str:
 def _needed(tuned: Tuned, counter: FlopCounter, parts: Sequence[Batch]) -> float | None:
     if any("input_ids" not in part or "decoder_input_ids" in part for part in parts):
         return None
-    examples = [
-        tokens
-        for part in parts
-        for tokens in lengths(part.get("attention_mask"), part.get("position_ids"), part["input_ids"].shape)
-    ]
+    examples = [places for part in parts for places in positions_read(part)]
+    tokens = sum(places.stop for places in examples)
     layers = getattr(unwrapped(tuned.model).config.get_text_config(), "num_hidden_layers", None)
-    if layers is None or not sum(examples):
+    if layers is None or not tokens:
         return None
     slots = sum(part["input_ids"].numel() for part in parts)
-    return needed_flops(counter, examples, slots, layers, tuned.base.kind == "decoder") / sum(examples)
+    return needed_flops(counter, examples, slots, layers, tuned.base.kind == "decoder") / tokens
 
 
 def require(execution: Execution, number_format: str, proof: Proof) -> None:

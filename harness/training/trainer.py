@@ -116,7 +116,8 @@ class History:
         slots = [step.slots for step in self.steps if step.slots is not None]
         if not slots or len(slots) < len(self.steps):
             return None
-        return 1 - sum(step.tokens for step in self.steps) / sum(slots)
+        # A packed row has no padding, and may have fewer tokens than its examples have together.
+        return max(0.0, 1 - sum(step.tokens for step in self.steps) / sum(slots))
 
     @property
     def repeated_share(self) -> float | None:

@@ -247,6 +247,7 @@ def wanted(execution: dict[str, Any]) -> None:
         {"compile": True},
         {"packing": True},
         {"packing": True, "loss": "chunked", "gradient_checkpointing": True, "accumulation": 2},
+        {"packing": True, "shared_prompts": True},
     ],
     ids=str,
 )

@@ -182,11 +182,16 @@ def test_times_that_were_disturbed_or_of_another_machine_are_not_judged() -> Non
         assert answer.passes
         unjudged = {(check.quantity, check.reason) for check in answer.of(Outcome.UNJUDGED)}
         assert unjudged == {(name, reason) for name in timed}
-    answer = gate(run(1), run(2, change={**slow, "processor": "B"}))
-    assert answer.passes
-    assert {check.quantity for check in answer.of(Outcome.UNJUDGED)} == timed
-    assert only(answer, "lora", "step time").reason == "measured on another machine: processor none, now B"
-    assert answer.notes == ("processor none, now B",)
+    for column, there, here in (("processor", "A", "B"), ("processor_threads", 1, 2)):
+        baseline, candidate = run(1), run(2, change=slow)
+        baseline["trials"][column], candidate["trials"][column] = there, here
+        answer = gate(baseline, candidate)
+        assert answer.passes
+        assert {check.quantity for check in answer.of(Outcome.UNJUDGED)} == timed
+        moved = f"{column} {there}, now {here}"
+        assert only(answer, "lora", "step time").reason == f"measured on another machine: {moved}"
+        assert answer.notes == (moved,)
+    assert not gate(run(1), candidate).passes, "older tables do not know their threads"
 
 
 @pytest.mark.parametrize("watched", [False, True])

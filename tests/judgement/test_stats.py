@@ -161,6 +161,7 @@ SPEC = Trial(
 EXECUTIONS = [
     Execution(attention="eager"),
     Execution(packing=True),
+    Execution(shared_prompts=True),
     Execution(loss="chunked"),
     Execution(gradient_checkpointing=True),
     Execution(accumulation=2),

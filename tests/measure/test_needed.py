@@ -5,21 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import torch
 from helpers import toy_tasks as toy
 
 from harness import methods, objectives
 from harness.execution import Execution
 from harness.measure.data_sheet import data_sheet_flops_per_s
 from harness.measure.flops import FlopCounter
-from harness.measure.needed import lengths, needed_flops
-
-
-def test_the_lengths_of_examples_however_they_are_laid_out() -> None:
-    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
-    assert lengths(mask, None, mask.shape) == [3, 1]
-    assert lengths(None, torch.tensor([[0, 1, 2, 0, 0, 1]]), torch.Size([1, 6])) == [3, 1, 2]
-    assert lengths(None, None, torch.Size([2, 5])) == [5, 5]
+from harness.measure.needed import needed_flops
 
 
 def counted(**numbers: int) -> FlopCounter:
@@ -34,10 +26,18 @@ def test_padding_repetition_and_masked_pairs_are_left_out() -> None:
     step = counted(
         flops=1000, repeated_flops=100, attention_forward_flops=200, attention_backward_flops=500, pairs=2 * 32
     )
-    assert needed_flops(step, [3, 1], 8, layers=2, causal=True) == pytest.approx(200 * 0.5 + 600 * 7 / 32)
-    assert needed_flops(step, [3, 1], 8, layers=2, causal=False) == pytest.approx(200 * 0.5 + 600 * 10 / 32)
+    examples = [range(3), range(1)]
+    assert needed_flops(step, examples, 8, layers=2, causal=True) == pytest.approx(200 * 0.5 + 600 * 7 / 32)
+    assert needed_flops(step, examples, 8, layers=2, causal=False) == pytest.approx(200 * 0.5 + 600 * 10 / 32)
     products = counted(flops=1000, batched_flops=600)
-    assert needed_flops(products, [3, 1], 8, layers=2, causal=True) == pytest.approx(400 * 0.5 + 600 * 7 / 32)
+    assert needed_flops(products, examples, 8, layers=2, causal=True) == pytest.approx(400 * 0.5 + 600 * 7 / 32)
+
+
+def test_what_is_read_once_for_two_examples_is_needed_once() -> None:
+    """Examples of 4 and 5 tokens share 2, in a row of 7: the second one's own three tokens see 3, 4 and 5 tokens."""
+    step = counted(flops=1000, attention_forward_flops=200, attention_backward_flops=500, pairs=2 * (10 + 15))
+    found = needed_flops(step, [range(4), range(2, 5)], 7, layers=2, causal=True)
+    assert found == pytest.approx(300 + 600 * 2 * (10 + 12) / (2 * 25))
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ EVIL = "<b>x</b> | `y` \x1b[2J @all [z](http://h)"
 @pytest.fixture(scope="module")
 def answer() -> Gate:
     candidate = run(2, METHODS[:3], change={"peak_train_bytes": 1.2, "processor": "B", "checkpoint_bytes": 0.5})
-    return gate(run(1), candidate)
+    baseline = run(1)
+    baseline["trials"]["processor"] = "A"
+    return gate(baseline, candidate)
 
 
 def test_the_lines_say_what_where_and_how_much(answer: Gate) -> None:
@@ -32,8 +34,8 @@ def test_the_lines_say_what_where_and_how_much(answer: Gate) -> None:
     assert re.search(r"\[\+\d+\.\d %, \+\d+\.\d %\], [78]\d\d MB, now 9\d\d MB, p < 0.001$", said[0])
     assert said[1] == "disappeared: t · m · head: ending: only in the baseline; ok (seed 0, 1, 2)"
     assert said[2] == "improved: t · m · lora: checkpoint size: -50.0 %, 2 MB, now 1 MB, p < 0.001"
-    assert said[3] == "not judged: 1 check: step time: measured on another machine: processor none, now B"
-    assert said[-3] == "differs: processor none, now B"
+    assert said[3] == "not judged: 1 check: step time: measured on another machine: processor A, now B"
+    assert said[-3] == "differs: processor A, now B"
     assert (
         said[-1] == "28 checks of 4 cells: 1 regressed, 1 disappeared, 1 improved, 3 not judged, 22 no regression seen"
     )

@@ -67,7 +67,7 @@ def test_python_in_the_folder_of_a_trial_is_not_imported_and_no_link_is_followed
     (tmp_path / "private").write_text("mine\n")
     (trial_dir / LOG_FILE).symlink_to(tmp_path / "private")
     monkeypatch.chdir(tmp_path)
-    parent = WarmParent() if warm else None
+    parent = WarmParent({}) if warm else None
     trial = partial(parent.trial, environment={}) if parent else process.start
     try:
         running = trial(trial_dir)

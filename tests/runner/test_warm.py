@@ -13,10 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import tiny_models as tiny
+from helpers.lengths import long_after
 from test_runner import kernels as hanging
 from test_runner import wait_for
 
 from harness.ledger.ledger import Ledger
+from harness.processes.threads import VARIABLE, processors
 from harness.results.record import Record
 from harness.runner import forkserver as warm_parent
 
@@ -93,6 +95,28 @@ def test_kernels_are_warm_and_end_in_every_way(tmp_path: Path) -> None:
         for output in cell.get("outputs", [])
     ]
     assert any("image/png" in output.get("data", {}) for output in outputs), "figures show as they do in JupyterLab"
+
+
+#: Says in its outcome how many threads torch computes with.
+THREADS = """\
+import torch
+from harness.results.record import write_outcome
+threads = {'valid_score': float(torch.get_num_threads()), 'primary_metric': 'mse', 'higher_is_better': False}
+write_outcome(trial_dir, threads, {})"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(processors() < 2, reason="one processor cannot be shared")
+@pytest.mark.parametrize("cold", long_after(1, [False, True]), ids=["warm", "cold"])
+def test_trials_that_run_together_share_the_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: bool
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    bench(tmp_path)
+    tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(THREADS,))
+    driver = tiny.tunebench(tmp_path, "run", "tiny.yaml", "--jobs", str(processors()), cold=cold)
+    assert tiny.done(driver)[0] == 0
+    assert {told(record) for record in records(tmp_path)} == {1.0}
 
 
 @pytest.mark.slow

@@ -83,6 +83,21 @@ def test_what_trains_nothing_runs_once_and_as_usual(plan: Planner) -> None:
             "packing: not with method 'prefix': it puts virtual tokens before",
         ),
         ({"gradient_checkpointing": True}, {"methods": ["prefix"]}, "gradient_checkpointing: not with method 'prefix'"),
+        (
+            {"shared_prompts": True},
+            {},
+            "shared_prompts: examples share a prompt in one row; write execution.packing: true",
+        ),
+        (
+            {"packing": True, "shared_prompts": True},
+            {"methods": ["bitdelta"]},
+            "shared_prompts: not with method 'bitdelta': its loss is not the mean over a batch's tokens",
+        ),
+        (
+            {"packing": True, "shared_prompts": True},
+            {"tasks": ["news_corpus"], "objectives": ["clm"]},
+            "shared_prompts: not with objective 'clm': its texts have no prompts",
+        ),
         ({"accumulation": 3}, {}, "accumulation: 3 equal parts cannot be made of a batch of 8"),
         ({"attention": "flash_attention_2"}, {}, "attention: flash_attention_2 computes in 16 bits; dtype is float32"),
         ({"packing": True}, {"models": ["minilm-l6-22m"], "tasks": ["trec"]}, "packing: needs decoder models; 'minilm"),

@@ -36,6 +36,8 @@ SAME = [
     {"accumulation": 4},
     {"attention": "eager"},
     {"packing": True, "loss": "chunked", "gradient_checkpointing": True, "accumulation": 2},
+    {"packing": True, "shared_prompts": True},
+    {"packing": True, "shared_prompts": True, "loss": "chunked", "gradient_checkpointing": True, "accumulation": 2},
 ]
 
 
@@ -219,6 +221,7 @@ def test_an_optimiser_is_known_by_its_class_and_its_states(
         ({"attention": "flash_attention_2"}, "flash_attention_2 cannot run here: "),
         ({"attention": "flex_attention"}, "flex_attention cannot run here: on a CPU it has no backward pass"),
         ({"loss": "liger"}, "liger needs the package liger-kernel, which is not installed"),
+        ({"shared_prompts": True}, r"true was asked for, and false was active \(0 tokens of 0 not read again\)"),
     ],
 )
 def test_what_is_asked_for_and_not_active_ends_the_training(

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from harness.processes.lifetime import ending
+from harness.processes.threads import share
 from harness.processes.tied import tied
 from harness.processes.together import VARIABLE
 
@@ -90,9 +91,9 @@ def _start(folder: Path, rank: int, processes: int) -> subprocess.Popen[str]:
         "LOCAL_WORLD_SIZE": str(processes),
         "GLOO_SOCKET_IFNAME": loopback,
         "NCCL_SOCKET_IFNAME": loopback,
+        **share(processes),
     }
     environment.pop(VARIABLE, None)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return subprocess.Popen(
         tied([sys.executable, "-P", "-m", "harness.experiment.parallel.worker", str(folder)]),
         env=environment,

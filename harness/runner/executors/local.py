@@ -14,6 +14,7 @@ from subprocess import Popen
 
 from harness.errors import InputError
 from harness.processes.lifetime import Forked, kill_group
+from harness.processes.threads import share
 from harness.runner import gpus
 from harness.runner.endings import Ending, of_process
 from harness.runner.executors.process import start
@@ -61,10 +62,11 @@ class LocalJob:
 
 
 class LocalExecutor:
-    """``jobs`` processes; where GPUs are asked for, as many as there are GPUs, each with its own."""
+    """``jobs`` processes, which share the processors; of those that ask for GPUs, each has its own."""
 
     def __init__(self, resources: Resources, jobs: int, cold: bool = False) -> None:
         self._jobs = jobs
+        self._threads = share(jobs)
         self._gpus_each = resources.gpus
         self.check(resources)
         self._gpus = gpus.visible() if resources.gpus else []
@@ -72,7 +74,7 @@ class LocalExecutor:
         self._parent: WarmParent | None = None
         if not cold:
             try:
-                self._parent = WarmParent()
+                self._parent = WarmParent(self._threads)
             except Cold as reason:
                 self._go_cold(reason)
 
@@ -102,8 +104,8 @@ class LocalExecutor:
     def _submit(self, trial_dir: Path) -> LocalJob:
         mine = self._free()[: self._gpus_each or 0]
         # Nothing is said of GPUs where the sweep says nothing of them: a trial then sees what the driver sees.
-        environment = {} if self._gpus_each is None else {gpus.VARIABLE: ",".join(mine)}
-        job = LocalJob(partial(self._begin, trial_dir, environment), mine)
+        seen = {} if self._gpus_each is None else {gpus.VARIABLE: ",".join(mine)}
+        job = LocalJob(partial(self._begin, trial_dir, {**self._threads, **seen}), mine)
         self._submitted.append(job)
         return job
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.processes.lifetime import DRIVER_VARIABLE, kill_group
+from harness.processes.threads import processors
 from harness.runner import gpus
 from harness.runner.endings import TAKEN_AWAY, Ending, of_process
 from harness.runner.executors.process import start
@@ -134,7 +135,7 @@ def _connect(resources: Resources) -> Any:
 
 def _check_machine(resources: Resources) -> None:
     """Raise :class:`InputError` when a trial is to have more than this machine has."""
-    for name, wanted, there in (("gpus", resources.gpus, len(gpus.visible())), ("cpus", resources.cpus, _cores())):
+    for name, wanted, there in (("gpus", resources.gpus, len(gpus.visible())), ("cpus", resources.cpus, processors())):
         if (wanted or 0) > there:
             raise InputError(f"resources.{name}: {wanted} for each trial, and this machine has {there}")
 
@@ -152,7 +153,7 @@ def _join(address: str) -> Any:
 
 def _own(resources: Resources) -> Any:
     """A cluster of this machine, which ends with this process. Only who has its token may use it."""
-    cores, cards = _cores(), len(gpus.visible())
+    cores, cards = processors(), len(gpus.visible())
     _check_machine(resources)
     os.environ.update({name: value for name, value in _OWN.items() if name not in os.environ})
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -167,11 +168,6 @@ def _own(resources: Resources) -> Any:
         **_QUIET,
     )
     return ray
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _knock(address: str) -> None:
