@@ -72,6 +72,16 @@ class Budget(Frozen):
         (), description="suites that are asked before and after training, beside the task, such as retention"
     )
 
+    latency_batches: tuple[Annotated[int, Field(gt=0, le=_LARGEST)], ...] = Field(
+        (1,), description="numbers of sequences at which latency is measured; one is always among them"
+    )
+
+    @field_validator("latency_batches")
+    @classmethod
+    def _with_one(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """In any order and with repetitions: the same sizes are the same trial."""
+        return tuple(sorted({1, *sizes}))
+
     @field_validator("probes", mode="before")
     @classmethod
     def _as_tuple(cls, names: Any) -> Any:
@@ -93,6 +103,8 @@ class Budget(Frozen):
             written.pop("max_new_tokens", None)
         if not self.probes:
             written.pop("probes", None)
+        if self.latency_batches == (1,):
+            written.pop("latency_batches", None)
         return written
 
 

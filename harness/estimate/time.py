@@ -94,6 +94,8 @@ class Work:
     """Those whose latency is measured: two where a change can be folded into the weights."""
     probed: float = 0.0
     """Tokens of all that the probes ask after training. The untouched base is asked once for all trials."""
+    latency_batches: tuple[int, ...] = (1,)
+    """Sequences that its latency is measured with at a time."""
 
     def seconds(self, peak: float) -> float:
         """The time at ``peak`` FLOPs per second."""
@@ -106,7 +108,11 @@ class Work:
         reading = (self.scored * self.read + self.probed) * token_s + batches * (_BATCH_S + unpacking_s)
         passes = math.ceil(self.scored / _WRITTEN_TOGETHER) * self.longest if self.written else 0
         writing = self.scored * self.written * token_s + passes * pass_s
-        latency = _LATENCY_READ * token_s + (_LATENCY_WRITTEN * pass_s if self.speaks else 0.0)
+        latency = sum(
+            _LATENCY_READ * size * token_s
+            + (_LATENCY_WRITTEN * (pass_s + (size - 1) * token_s) if self.speaks else 0.0)
+            for size in self.latency_batches
+        )
         return _START_S + training + reading + writing + self.networks * latency
 
 
@@ -231,7 +237,8 @@ def work_of_row(row: Mapping[str, Any]) -> Work | None:
         return None
     try:
         asked = tuple(row["probes"].split(", ")) if row.get("probes") else ()
-        budget = Budget(**{name: row[name] for name in names}, probes=asked)
+        sizes = tuple(map(int, (row.get("latency_batches") or "1").split(", ")))
+        budget = Budget(**{name: row[name] for name in names}, probes=asked, latency_batches=sizes)
         texts = _texts(row["task"])
         return None if texts is None else _work(row["model"], budget, texts, _step_of_row(row), trains)
     except (InputError, ValueError, LookupError):  # an own model or task, or a row of another version
@@ -280,6 +287,7 @@ def _work(model: str, budget: Budget, texts: Texts, step: _Step, trains: bool) -
         speaks=not _is_encoder(model),
         networks=step.networks,
         probed=0.0 if _is_encoder(model) else sum(map(_probe_tokens, budget.probes)),
+        latency_batches=budget.latency_batches,
     )
 
 
@@ -360,6 +368,7 @@ def _facts(trial: Trial) -> dict[str, Any]:
         **trial.budget.model_dump(),
         "max_new_tokens": trial.budget.max_new_tokens,
         "probes": ", ".join(trial.budget.probes) or None,
+        "latency_batches": ", ".join(map(str, trial.budget.latency_batches)),
     }
 
 

@@ -209,7 +209,7 @@ class Experiment:
             self.peak_inference_bytes = max(peak.bytes, self.peak_inference_bytes or 0)
 
     def measure_inference(self, **settings: int) -> Latencies:
-        """Latency at batch 1 (or other ``settings`` of :mod:`harness.measure.latency`).
+        """Latency at the budget's batch sizes (other ``settings`` of :mod:`harness.measure.latency` as they are there).
 
         If the change can be folded into the weights, the method is measured both ways: ``plain`` and ``merged``. What
         others disturbed is measured again (protocol, rule 6).
@@ -219,10 +219,12 @@ class Experiment:
         measure = prediction_latency if self.base.has_head else generation_latency
         place = (self.base.device, self.base.tokenizer.vocab_size)
         with as_served(tuned) as network:
-            self._time(partial(measure, network, *place, **settings))
+            for size in self.budget.latency_batches:
+                self._time(partial(measure, network, *place, batch_size=size, **settings))
             if tuned.merge is not None:
                 with tuned.merge() as folded:
-                    self._time(partial(measure, folded, *place, variant="merged", **settings))
+                    for size in self.budget.latency_batches:
+                        self._time(partial(measure, folded, *place, variant="merged", batch_size=size, **settings))
         return self.latency
 
     def _time(self, measure: Callable[[], list[Latency]]) -> None:

@@ -181,5 +181,6 @@ _DISTINCTIONS: dict[str, Callable[[Any], str]] = {
     "eval_examples": lambda n: "scored on all" if n is None else f"scored on {n:g}",
     "max_new_tokens": lambda n: "answers of usual length" if n is None else f"answers of {n:g} tokens",
     "probes": lambda names: "no probes" if names is None else f"probes {names}",
+    "latency_batches": lambda sizes: f"timed at batch {sizes}",
     "variant": str,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,35 +140,6 @@ def prediction_latency(
         if repeat >= 3:
             seconds.append(time.perf_counter() - start)
     return [_row(variant, batch_size, prompt_tokens, 0, "predict", seconds, batch_size * prompt_tokens)]
-
-
-def latency_grid(
-    model: nn.Module,
-    device: torch.device,
-    vocab_size: int,
-    *,
-    variant: str = "plain",
-    batch_sizes: Sequence[int] = (1, 4, 16, 64),
-    prompt_tokens: Sequence[int] = (64, 512),
-    new_tokens: int = 16,
-    repeats: int = 3,
-) -> list[Latency]:
-    """:func:`generation_latency` at every batch size and prompt length."""
-    return [
-        row
-        for batch in batch_sizes
-        for prompt in prompt_tokens
-        for row in generation_latency(
-            model,
-            device,
-            vocab_size,
-            variant=variant,
-            batch_size=batch,
-            prompt_tokens=prompt,
-            new_tokens=new_tokens,
-            repeats=repeats,
-        )
-    ]
 
 
 def bandwidth_utilisation(row: Latency, weights_bytes: int, peak_bytes_per_s: float) -> float:

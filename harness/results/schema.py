@@ -105,6 +105,7 @@ TRIALS = Table(
             _C("eval_examples", "int", "maximum number of examples scored per split; null: all of them", minimum=1),
             _C("max_new_tokens", "int", "maximum number of tokens in an answer; null: the task's number", minimum=1),
             _C("probes", "string", "suites that were asked before and after training, by name; null: none"),
+            _C("latency_batches", "string", "numbers of sequences at which latency was measured", True, before="1"),
             _C(
                 "train_steps",
                 "int",

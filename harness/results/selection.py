@@ -36,6 +36,7 @@ CELL = [
     "eval_examples",
     "max_new_tokens",
     "probes",
+    "latency_batches",
     "protocol_version",
 ]
 

@@ -144,6 +144,7 @@ def _row(record: Record) -> dict[str, Any]:
         "eval_examples": budget.eval_examples,
         "max_new_tokens": budget.max_new_tokens,
         "probes": ", ".join(budget.probes) or None,
+        "latency_batches": ", ".join(map(str, budget.latency_batches)),
         "dtype": trial.dtype,
         "requested_device": trial.device,
         **{asked(name): value for name, value in trial.execution},

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 import torch
-from torch.nn.functional import pad
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -105,6 +105,27 @@ def positions_read(batch: Batch) -> list[range]:
     return [range(count) for count in counts]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of each example stand in a packed row, and where the tokens of the row stand in the examples."""
+
+    places: torch.Tensor
+    """Of each example's tokens in the row, of shape (examples, longest); behind its end the first token's."""
+    back: torch.Tensor
+    """Of each of the row's tokens among ``places``, flattened; of shape (tokens,)."""
+
+
+def layout(position_ids: torch.Tensor) -> Layout:
+    """The layout of a row with these positions, of shape (1, tokens)."""
+    bounds, ends = starts(position_ids), example_lengths(position_ids).unsqueeze(1)
+    position = torch.arange(int(ends.max()), device=position_ids.device)
+    # What an example does not hold itself are the first tokens of the row.
+    read_before = ends - bounds.diff().unsqueeze(1)
+    places = torch.where(position < read_before, position, bounds[:-1].unsqueeze(1) + position - read_before)
+    own = (position >= read_before) & (position < ends)
+    return Layout(places.where(position < ends, 0), own.flatten().nonzero().squeeze(1))
+
+
 def attend_by_example(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -112,32 +133,26 @@ def attend_by_example(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    cu_seq_lens_q: torch.Tensor,
-    cu_seq_lens_k: torch.Tensor,
+    packed: Layout,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' scaled dot-product attention, of each example of a packed row by itself.
 
-    ``query``, ``key`` and ``value`` have shape (1, heads, tokens, size), the output (1, tokens, heads, size). The sums
-    of lengths are those of the tokens in the row and of whole examples, by the names of transformers.
+    ``query``, ``key`` and ``value`` have shape (1, heads, tokens, size), the output (1, tokens, heads, size). Nothing
+    is masked: no token of an example sees what stands behind its end.
     """
-    lengths = cu_seq_lens_q.diff().tolist()
-    read_before = (cu_seq_lens_k - cu_seq_lens_q).diff().tolist()
-    outputs = []
-    for read, *part in zip(read_before, *(states.split(lengths, dim=2) for states in (query, key, value)), strict=True):
-        # Attention is the least of a step: computing its beginning again costs less than a mask.
-        whole = [
-            torch.cat([states[:, :, :read], own], 2) if read else own
-            for states, own in zip((query, key, value), part, strict=True)
-        ]
-        outputs.append(sdpa_attention_forward(module, *whole, None, **settings)[0][:, read:])
-    return torch.cat(outputs, dim=1), None
+    examples, longest = packed.places.shape
+
+    def apart(states: torch.Tensor) -> torch.Tensor:
+        taken = states[0].transpose(0, 1).index_select(0, packed.places.flatten())
+        return taken.unflatten(0, (examples, longest)).transpose(1, 2)
+
+    outputs, _ = sdpa_attention_forward(module, apart(query), apart(key), apart(value), None, **settings)
+    return outputs.flatten(0, 1).index_select(0, packed.back).unsqueeze(0), None
 
 
-def _with_starts(_network: Any, given: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    positions = inputs["position_ids"]
-    ends = {"cu_seq_lens_q": starts(positions), "cu_seq_lens_k": pad(example_lengths(positions).cumsum(0), (1, 0))}
-    return given, {**inputs, **ends}
+def _with_layout(_network: Any, given: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return given, {**inputs, "packed": layout(inputs["position_ids"])}
 
 
 @contextlib.contextmanager
@@ -165,7 +180,7 @@ def by_example(tuned: Tuned, max_length: int, shared_prompts: bool = False) -> I
     AttentionInterface.register(_BY_EXAMPLE, attend_by_example)
     network.set_attn_implementation(_BY_EXAMPLE)
     try:
-        with network.register_forward_pre_hook(_with_starts, with_kwargs=True):
+        with network.register_forward_pre_hook(_with_layout, with_kwargs=True):
             yield
     finally:
         network.set_attn_implementation(usual)

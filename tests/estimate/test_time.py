@@ -49,7 +49,8 @@ def row(seconds: float, **changes: Any) -> dict[str, Any]:
     trial = TRIAL.model_dump()
     of_run = {"status": "ok", "hostname": platform.node(), "duration_s": seconds, "requested_device": "auto"}
     flops = {"train_flops": 0.52 * 10**12, "train_steps": 2}
-    return {**trial, **Budget().model_dump(), **trial["budget"], "max_new_tokens": None, **of_run, **flops, **changes}
+    budget = {**Budget().model_dump(), **trial["budget"], "max_new_tokens": None, "latency_batches": "1"}
+    return {**trial, **budget, **of_run, **flops, **changes}
 
 
 def estimated(plan: Planned, *rows: dict[str, Any], peak: float | None = PEAK) -> float | None:
@@ -135,6 +136,18 @@ def test_probes_are_read_by_decoders_after_training(monkeypatch: pytest.MonkeyPa
     assert encoder is not None and encoder.probed == 0
     assert estimated(probed, row(77.0, probes="retention")) == 77, "the row of a table is one of the same cell"
     assert estimated(probed, row(77.0)) != 77 and estimated(planned(), row(77.0, probes="retention")) != 77
+
+
+def test_latency_is_measured_with_each_number_of_sequences() -> None:
+    """Sixteen read 16 x 256 tokens in the time of 16 passes, and write 46 tokens each beside the first one's."""
+    asked = planned(budget=TRIAL.budget.model_copy(update={"latency_batches": (1, 16)}))
+    plain, several = time.work_of(planned()), time.work_of(asked)
+    assert plain is not None and several is not None and several.latency_batches == (1, 16)
+    token_s, pass_s = (2 * 134515008 / share / PEAK for share in (0.42, time._ALONE))
+    more = 256 * 16 * token_s + 46 * (pass_s + 15 * token_s)
+    assert several.seconds(PEAK) - plain.seconds(PEAK) == pytest.approx(plain.networks * more)
+    assert estimated(asked, row(77.0, latency_batches="1, 16")) == 77
+    assert estimated(asked, row(77.0)) != 77
 
 
 def test_what_is_planned_later_takes_as_long_as_its_cell_and_is_else_counted() -> None:

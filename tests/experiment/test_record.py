@@ -129,6 +129,23 @@ def test_a_row_is_disturbed_where_one_of_its_timed_regions_was(
     assert run.record().columns["disturbed"] is expected
 
 
+def test_latency_is_measured_at_the_batch_sizes_of_the_budget(run: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a method that can be folded into the weights, both ways."""
+    asked: list[tuple[Any, ...]] = []
+
+    def measure(_network: Any, *_place: Any, variant: str = "plain", **settings: int) -> list[Latency]:
+        asked.append((variant, *settings.items()))
+        return []
+
+    monkeypatch.setattr(module, "generation_latency", measure)
+    run.budget = run.budget.model_copy(update={"latency_batches": (1, 4)})
+    run.apply("lora")
+    run.measure_inference(new_tokens=3)
+    assert asked == [
+        (variant, ("batch_size", size), ("new_tokens", 3)) for variant in ("plain", "merged") for size in (1, 4)
+    ]
+
+
 def test_sizes_of_the_network(run: Experiment) -> None:
     columns: dict[str, Any] = run.record().columns
     assert columns["total_params"] == sum(p.numel() for p in run.applied().model.parameters())

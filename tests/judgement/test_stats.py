@@ -194,6 +194,7 @@ BUDGETS: dict[str, st.SearchStrategy[object]] = {
     "eval_examples": st.none() | st.integers(51, 99),
     "max_new_tokens": st.none() | st.integers(9, 99),
     "probes": st.just(("retention",)),
+    "latency_batches": st.sampled_from([(1, 4), (1, 16)]),
 }
 
 

@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 
-from harness.measure.latency import Latency, bandwidth_utilisation, latency_grid, timed
+from harness.measure.latency import Latency, bandwidth_utilisation, generation_latency, timed
 from harness.methods import lora
 from harness.models.load import load
 
@@ -16,15 +16,19 @@ CPU = torch.device("cpu")
 ROW = Latency("plain", 4, 64, 16, "decode", p50_s=0.5, p95_s=0.75, tokens_per_s=8.0)
 
 
-def test_the_grid_holds_both_phases_at_every_size() -> None:
+def test_both_phases_are_timed_at_every_size() -> None:
     base = load("tiny-llama", device="cpu")
     tuned = lora.apply(base, r=2)
-    rows = latency_grid(
-        tuned.model, CPU, 250, variant="unmerged", batch_sizes=(1, 3), prompt_tokens=(4, 8), new_tokens=3, repeats=2
-    )
-    seen = {(row.batch_size, row.prompt_tokens, row.phase) for row in rows}
-    assert len(rows) == len(seen) == 8
-    assert seen == set(itertools.product((1, 3), (4, 8), ("prefill", "decode")))
+    settings = {"variant": "unmerged", "new_tokens": 3, "repeats": 2}
+    sizes = list(itertools.product((1, 3), (4, 8)))
+    rows = [
+        row
+        for batch, prompt in sizes
+        for row in generation_latency(tuned.model, CPU, 250, batch_size=batch, prompt_tokens=prompt, **settings)
+    ]
+    assert [(row.batch_size, row.prompt_tokens, row.phase) for row in rows] == [
+        (*size, phase) for size in sizes for phase in ("prefill", "decode")
+    ]
     for row in rows:
         assert (row.variant, row.new_tokens) == ("unmerged", 3)
         assert 0 < row.p50_s <= row.p95_s

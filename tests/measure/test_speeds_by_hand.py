@@ -12,7 +12,7 @@ from helpers.fake_clock import Clock
 from torch import nn
 
 from harness.measure import latency, training
-from harness.measure.latency import Latency, bandwidth_utilisation, generation_latency, latency_grid, prediction_latency
+from harness.measure.latency import Latency, bandwidth_utilisation, generation_latency, prediction_latency
 from harness.measure.training import Step, StepTimer, speed, utilisation
 
 CPU = torch.device("cpu")
@@ -80,21 +80,6 @@ def test_greedy_generation_of_exactly_so_many_tokens_after_one_run_of_two(clock:
         assert call["input_ids"].shape == (2, 5) and bool((call["attention_mask"] == 1).all())
         assert int(call["input_ids"].min()) >= 10 and int(call["input_ids"].max()) < 50
         assert torch.equal(call["input_ids"], model.calls[0]["input_ids"])
-
-
-def test_the_grid_asks_for_every_size_as_it_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def one(*args: Any, **settings: Any) -> list[Any]:
-        asked.append((*args[1:], *settings.values()))
-        return [len(asked)]
-
-    monkeypatch.setattr(latency, "generation_latency", one)
-    rows: Any = latency_grid(
-        nn.Identity(), CPU, 50, variant="v", batch_sizes=(1, 2), prompt_tokens=(8, 9), new_tokens=3, repeats=7
-    )
-    assert rows == [1, 2, 3, 4]
-    assert asked == [(CPU, 50, "v", batch, prompt, 3, 7) for batch in (1, 2) for prompt in (8, 9)]
 
 
 def test_a_prediction_is_timed_after_three_to_warm_up(clock: Clock) -> None:

@@ -133,7 +133,7 @@ def test_everything_that_the_id_holds_is_a_column(tmp_path: Path) -> None:
     }
     edit(tmp_path, ids[0], lambda r: r["trial"].update(spec))
     edit(tmp_path, ids[0], lambda r: r.update(parents={"sft": "bcd"}))
-    asked = {"epochs": 2, "eval_examples": 50, "max_new_tokens": 7, "probes": ["retention"]}
+    asked = {"epochs": 2, "eval_examples": 50, "max_new_tokens": 7, "probes": ["retention"], "latency_batches": [4]}
     edit(tmp_path, ids[0], lambda r: r["trial"]["budget"].update(asked))
     edit(tmp_path, ids[0], lambda r: r["outcome"]["columns"].update(device="cuda:0"))
     row = tables.build(read_records(tmp_path))["trials"].to_pylist()[0]
@@ -150,6 +150,7 @@ def test_everything_that_the_id_holds_is_a_column(tmp_path: Path) -> None:
         "eval_examples": 50,
         "max_new_tokens": 7,
         "probes": "retention",
+        "latency_batches": "1, 4",
     }
     assert {name: row[name] for name in wanted} == wanted
 

@@ -70,6 +70,17 @@ def test_every_trial_of_a_sweep_with_probes_is_asked_them(plan: Planner) -> None
     assert {row.trial.budget.probes for row in one.rows if row.trial.model == "minilm-l6-22m"} == {()}
 
 
+def test_latency_at_several_batch_sizes_is_part_of_what_a_trial_is(plan: Planner) -> None:
+    """One sequence is always among them, and alone it leaves no trace."""
+    usual, asked = plan(), plan(budget={"latency_batches": [16, 4, 4]})
+    assert {row.trial.budget.latency_batches for row in asked.rows} == {(1, 4, 16)}
+    assert '"latency_batches":[1,4,16]' in asked.rows[0].trial.canonical_json()
+    assert "latency_batches" not in usual.rows[0].trial.canonical_json()
+    assert plan(budget={"latency_batches": []}).rows[0].trial.budget.latency_batches == (1,)
+    with pytest.raises(InputError, match=r"budget\.latency_batches\.0: must be greater than 0"):
+        plan(budget={"latency_batches": [0]})
+
+
 def test_an_objective_may_ask_probes_of_its_own() -> None:
     """What continued pre-training forgets is half of its result."""
     planned = matrix.plan(sweep.load("all_methods", ["methods=[lora, baseline]", "tasks=[news_corpus]", "exclude=[]"]))
