@@ -1,8 +1,9 @@
 """Writes docs/gallery.md and its pictures: every figure, from real tables where there are any.
 
-python docs/gallery.py results/cpu/quick results/cpu/all_methods results/serving results/cpu/execution
+python docs/gallery.py
 
-Each figure is drawn from the first folder whose tables support it, else from made-up tables, and then the page says so.
+Each figure is drawn from the first of :data:`FOLDERS` whose tables support it, else from made-up tables, and then the
+page says so.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ from harness.figures import DESCRIPTIONS, FIGURES, Nothing, save_as  # noqa: E40
 from harness.figures.panels import title_of  # noqa: E402
 
 PICTURES = ROOT / "docs" / "gallery"
+#: Committed tables, those with more to say of a figure first.
+FOLDERS = (
+    "results/cpu/quick",
+    "results/cpu/all_methods",
+    "results/serving",
+    "results/cpu/execution",
+    "results/cpu/learning_rate",
+)
 DOTS = 80
 """Dots per inch: enough to read, and small files."""
 
@@ -38,14 +47,13 @@ A panel on a tinted ground shows published numbers, with the uncertainty that it
 says where each was read. They come from other models, data and machines, and stand there to compare shapes, not values.
 Figures marked *made-up numbers* show what the figure looks like, and nothing that was measured.
 
-This page is written by
-`python docs/gallery.py results/cpu/quick results/cpu/all_methods results/serving results/cpu/execution`.
+This page is written by `python docs/gallery.py`.
 """
 
 
-def main(folders: list[Path]) -> None:
+def main() -> None:
     """Write the page and the pictures."""
-    real = {folder: with_judgements(folder) for folder in folders}
+    real = {Path(folder): with_judgements(ROOT / folder) for folder in FOLDERS}
     everything = figure_tables()
     parts = [HEAD]
     for name, description in DESCRIPTIONS.items():
@@ -82,4 +90,4 @@ def _section(name: str, description: str, folder: Path | None, finding: str) -> 
 
 
 if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]])
+    main()

@@ -83,10 +83,11 @@ def standing(comparison: Comparison) -> str:
     if equal:
         said.append(f"equivalent to {_who(equal, len(against))} (apart by less than {comparison.margin:g})")
     open_ = {other: pair for other, pair in against.items() if pair.verdict is Verdict.CANNOT_TELL}
-    if open_:
-        single = " (one seed)" if all(pair.one_seed for pair in open_.values()) else ""
-        said.append(f"not shown to be better than {_who([listed[i] for i in open_], len(against))}{single}")
-    return ", ".join(said[:-1]) + (", and " if len(said) > 1 else "") + said[-1]
+    if not open_:
+        return ", ".join(said[:-1]) + (", and " if len(said) > 1 else "") + said[-1]
+    single = " (one seed)" if all(pair.one_seed for pair in open_.values()) else ""
+    unshown = _who([listed[other] for other in open_], len(against))
+    return f"{', '.join(said)}, but is not shown to be better than {unshown}{single}"
 
 
 def against_untrained(comparison: Comparison) -> str:

@@ -287,12 +287,12 @@ def test_better_is_what_the_difference_says_and_not_overlap() -> None:
     assert standing(frame) == "a scores best: 0.900 [0.860, 0.940], better than both others"
     frame["seed_stderr"] = 0.02
     assert standing(frame) == (
-        "a has the highest score, 0.900 [0.860, 0.940], better than c, and not shown to be better than b"
+        "a has the highest score, 0.900 [0.860, 0.940], better than c, but is not shown to be better than b"
     )
 
 
 def test_one_seed_is_never_better() -> None:
-    said = "a has the highest score, 0.900, and not shown to be better than b (one seed)"
+    said = "a has the highest score, 0.900, but is not shown to be better than b (one seed)"
     assert standing(one_seed(method=["a", "b"], test_score=[0.9, 0.1])) == said
     mixed = chosen(method=["a", "b"], test_score=[0.9, 0.1], seeds=[3, 1], seed_stderr=[0.01, np.nan])
     assert standing(mixed) == said
@@ -303,7 +303,7 @@ def test_one_seed_is_never_better() -> None:
 @pytest.mark.parametrize(
     ("columns", "finding"),
     [
-        ({"test_score": [0.5, 0.5]}, "a has the highest score, 0.500, and not shown to be better than b"),
+        ({"test_score": [0.5, 0.5]}, "a has the highest score, 0.500, but is not shown to be better than b"),
         (
             {"test_score": [0.5, 0.5], "seed_stderr": [1e-4] * 2, "test_stderr": [1e-3] * 2},
             "a has the highest score, 0.500, and equivalent to b (apart by less than 0.01)",
@@ -312,7 +312,7 @@ def test_one_seed_is_never_better() -> None:
         ({"test_score": [-0.1, -0.9]}, "a scores best: -0.100, better than the other"),
         (
             {"test_score": [0.9, 0.1], "seed_stderr": [0.0] * 2, "test_stderr": [np.nan] * 2},
-            "a has the highest score, 0.900, and not shown to be better than b",
+            "a has the highest score, 0.900, but is not shown to be better than b",
         ),
         (
             {"test_score": [0.9, 0.1], "task_version": ["1", "2"]},
@@ -348,7 +348,7 @@ def test_the_answer_gives_the_untrained_model_as_it_was_measured() -> None:
 def test_the_answer_tells_when_every_method_is_below_the_untrained_model() -> None:
     frame = chosen(method=["baseline", "full", "lora"], test_score=[0.5, 0.3, 0.49], seeds=[1, 3, 3])
     assert brief(frame)[0] == (
-        "baseline has the highest score, 0.500, better than full, and not shown to be better than lora"
+        "baseline has the highest score, 0.500, better than full, but is not shown to be better than lora"
     )
     assert (
         "the untrained model scores 0.500; every trained method scores below it; worse than it: full; "
@@ -385,7 +385,7 @@ def test_a_name_beside_a_point_covers_no_text_that_stands_there_already() -> Non
 def test_labels_with_commas_are_told_apart_in_a_list() -> None:
     frame = chosen(method=["lora"] * 2 + ["head"], method_args=['{"r": 4}', '{"r": 8}', "{}"])
     assert standing(frame) == (
-        "lora, r 4 has the highest score, 0.500, and not shown to be better than lora, r 8; and head"
+        "lora, r 4 has the highest score, 0.500, but is not shown to be better than lora, r 8; and head"
     )
 
 

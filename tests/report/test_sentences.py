@@ -235,7 +235,7 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
         rf"(?:reward model )?(?P<top>\w+) has the (?:highest|lowest) score, (?P<score>{_S})(?P<best>$^)?(?P<others>$^)?"
         rf"(?:,(?: and)? better than (?P<better>{_N}))??"
         rf"(?:,(?: and)? equivalent to (?P<equal>{_N}) \(apart by less than (?P<margin>[\d.]+)\))?"
-        rf"(?:,(?: and)? not shown to be better than (?P<open>{_N})(?P<one> \(one seed\))?)?",
+        rf"(?:, but is not shown to be better than (?P<open>{_N})(?P<one> \(one seed\))?)?",
     ),
     (check_alone, rf"(?:reward model )?(?P<top>\w+) scores (?P<score>{_S})"),
     (
