@@ -32,6 +32,7 @@ FOLDERS = (
     "results/serving",
     "results/cpu/execution",
     "results/cpu/learning_rate",
+    "results/cpu/rank_budget",
 )
 DOTS = 80
 """Dots per inch: enough to read, and small files."""

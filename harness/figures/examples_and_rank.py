@@ -9,22 +9,28 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures.grids import cell_texts, draw_grid
-from harness.figures.panels import Nothing, Panel, Tables, View, compose, why_empty
+from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, labelled, why_empty
 from harness.figures.style import score_text
 from harness.judgement.statistics import aggregate
 
-_FACET = ["task", "model", "method"]
+_AXES = ("r", "train_examples")
+#: What a rank takes along: alpha / r is the scale of the change.
+_WITH_IT = ("alpha",)
 
 
 def draw(tables: Tables) -> Figure | Nothing:
-    """A heat map per task, model and method: ranks by training examples, each cell the mean score and its interval."""
+    """A heat map per task, model and method: ranks by training examples, each cell the mean score and its interval.
+
+    What differs else makes maps of its own, where it was scored with several ranks and numbers of examples.
+    """
     chosen = aggregate(tables)
     ranks = [json.loads(text or "{}").get("r") for text in chosen.method_args]
     chosen = chosen.assign(rank=pd.to_numeric(pd.Series(ranks, index=chosen.index, dtype="object")))
     known = chosen[chosen.test_score.notna() & chosen["rank"].notna()]
     groups = [
-        (key, rows)
-        for key, rows in known.groupby(_FACET, sort=False)
+        ((*key, label), rows)
+        for key, of_model in known.groupby(FACET, sort=False)
+        for label, rows in labelled(of_model, among=(*_AXES, *_WITH_IT)).groupby("label", sort=False)
         if rows["rank"].nunique() > 1 and rows.train_examples.nunique() > 1
     ]
     if not groups:
@@ -37,7 +43,8 @@ def draw(tables: Tables) -> Figure | Nothing:
 
 def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     higher = bool(frame.higher_is_better.iloc[0])
-    best = frame.sort_values("test_score", ascending=not higher, kind="stable").drop_duplicates(
+    # Of several scales, the one that validation prefers.
+    best = frame.sort_values("valid_score", ascending=not higher, kind="stable").drop_duplicates(
         ["rank", "train_examples"]
     )
     cells = best.pivot(index="rank", columns="train_examples", values="test_score").sort_index(ascending=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from helpers.trials_table import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
 from harness.figures import published
 from harness.figures.cost_by_model_size import draw as cost_by_model_size
+from harness.figures.examples_and_rank import draw as examples_and_rank
 from harness.figures.lines import Series, best_at_the_ends, line_views
 from harness.figures.panels import shortened
 from harness.figures.style import MUTED, look
@@ -140,3 +143,32 @@ def test_one_row_needs_and_several_are_compared() -> None:
     figure: Any = cost_by_model_size({"trials": trials(*rows)})
     titles = [" ".join(axes.get_title(loc="left").split()) for axes in figure.axes]
     assert titles[0] == "With 1B parameters, lora is lowest (4 GB) and full is highest (16 GB)"
+
+
+def ranks(**variants: tuple[dict[str, object], float, float]) -> Any:
+    """Ranks 4 and 8 on 8 and 16 examples, and at rank 8 what each of ``variants`` has as validation and test scores."""
+    usual: dict[str, object] = {"alpha": 16, "init": "default"}
+    cells = [({**usual, "r": rank}, 0.5, 0.4) for rank in (4, 8)]
+    cells += [({**usual, "r": 8, **arguments}, valid, test) for arguments, valid, test in variants.values()]
+    rows = [
+        {"trial_id": f"{number}{size}", "method_args": json.dumps(arguments), "train_examples": size,
+         "valid_score": valid, "test_score": test}
+        for number, (arguments, valid, test) in enumerate(cells)
+        for size in (8, 16)
+    ]  # fmt: skip
+    figure: Any = examples_and_rank({"trials": trials(*rows)})
+    (axes,) = figure.axes
+    return axes
+
+
+def test_another_variant_at_one_rank_is_no_cell_of_that_rank() -> None:
+    """PiSSA at the highest rank alone would make that rank look better than it is."""
+    axes = ranks(pissa=({"init": "pissa"}, 0.9, 0.9))
+    title = " ".join(axes.get_title(loc="left").split())
+    assert "ranks 4 and 8 with 8 examples (0.400); ranks 4 and 8 with 16 examples (0.400)" in title
+    assert any("lora, init default" in text.get_text() for text in axes.figure.findobj(Text))
+
+
+def test_of_several_scales_validation_chooses_and_not_the_test() -> None:
+    for valid, shown in ((0.6, "rank 8 with 8 examples (0.900)"), (0.3, "ranks 4 and 8 with 8 examples (0.400)")):
+        assert shown in " ".join(ranks(scaled=({"alpha": 64}, valid, 0.9)).get_title(loc="left").split())
