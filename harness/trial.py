@@ -76,19 +76,22 @@ class Budget(Frozen):
         (1,), description="numbers of sequences at which latency is measured; one is always among them"
     )
 
+    @field_validator("probes", "latency_batches", mode="before")
+    @classmethod
+    def _as_tuple(cls, values: Any) -> Any:
+        """A notebook gives a list."""
+        return tuple(values) if isinstance(values, list) else values
+
+    @field_validator("probes")
+    @classmethod
+    def _sorted(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """In any order and with repetitions: the same suites are the same trial."""
+        return tuple(sorted(set(names)))
+
     @field_validator("latency_batches")
     @classmethod
     def _with_one(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        """In any order and with repetitions: the same sizes are the same trial."""
         return tuple(sorted({1, *sizes}))
-
-    @field_validator("probes", mode="before")
-    @classmethod
-    def _as_tuple(cls, names: Any) -> Any:
-        """A notebook gives a list, in any order and with repetitions: the same suites are the same trial."""
-        if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
-            return tuple(sorted(set(names)))
-        return names
 
     @property
     def train_steps(self) -> int:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from harness.errors import InputError
 from harness.files import write_atomically
 from harness.processes.threads import VARIABLE as THREADS
-from harness.processes.threads import processors
+from harness.processes.threads import processor_count
 from harness.processes.tied import tied
 from harness.sources import cache
 
@@ -77,7 +77,7 @@ def _file(device: str, dtype: str) -> Path:
 
 def _threads() -> str:
     """How many threads a trial would compute with, as far as the environment says."""
-    return os.environ.get(THREADS) or str(processors())
+    return os.environ.get(THREADS) or str(processor_count())
 
 
 def _measured(device: str, dtype: str) -> dict[str, float | bool] | None:

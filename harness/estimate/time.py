@@ -143,6 +143,10 @@ def _of_its_cell(later: Later, plan: Plan) -> float | None:
     return statistics.median(known) if known else None
 
 
+#: What holds of the rows of tables from before there were these columns.
+_BEFORE = {"latency_batches": "1"}
+
+
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """The rows of all tables below ``folder``, such as ``results``; what cannot be read is passed over."""
     import pyarrow as pa
@@ -151,7 +155,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for file in sorted(folder.glob("*/tables/trials.parquet")):
         with contextlib.suppress(OSError, ValueError, pa.ArrowException):
-            rows += pq.read_table(file).to_pylist()
+            rows += [_BEFORE | row for row in pq.read_table(file).to_pylist()]
     return rows
 
 
@@ -237,7 +241,7 @@ def work_of_row(row: Mapping[str, Any]) -> Work | None:
         return None
     try:
         asked = tuple(row["probes"].split(", ")) if row.get("probes") else ()
-        sizes = tuple(map(int, (row.get("latency_batches") or "1").split(", ")))
+        sizes = tuple(map(int, row["latency_batches"].split(", ")))
         budget = Budget(**{name: row[name] for name in names}, probes=asked, latency_batches=sizes)
         texts = _texts(row["task"])
         return None if texts is None else _work(row["model"], budget, texts, _step_of_row(row), trains)

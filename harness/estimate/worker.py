@@ -16,7 +16,7 @@ from harness.estimate.start import quick_start
 from harness.estimate.unpacked import unpacked_params
 from harness.execution import Execution
 from harness.processes.lifetime import die_with
-from harness.processes.threads import processors
+from harness.processes.threads import processor_count
 
 _MOST_PROCESSES = 4
 
@@ -71,7 +71,7 @@ def main() -> None:
 
 def _steps(settings: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, ...] | str | None]:
     """:func:`step_of` each, in their order, from as many processes as help."""
-    processes = min(processors(), _MOST_PROCESSES, len(settings))
+    processes = min(processor_count(), _MOST_PROCESSES, len(settings))
     if processes < 2:
         yield from map(step_of, settings)
         return

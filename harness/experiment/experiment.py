@@ -209,7 +209,7 @@ class Experiment:
             self.peak_inference_bytes = max(peak.bytes, self.peak_inference_bytes or 0)
 
     def measure_inference(self, **settings: int) -> Latencies:
-        """Latency at the budget's batch sizes (other ``settings`` of :mod:`harness.measure.latency` as they are there).
+        """Latency at the budget's batch sizes, or at other ``settings`` of :mod:`harness.measure.latency`.
 
         If the change can be folded into the weights, the method is measured both ways: ``plain`` and ``merged``. What
         others disturbed is measured again (protocol, rule 6).
@@ -218,13 +218,16 @@ class Experiment:
         self._tell("latency")
         measure = prediction_latency if self.base.has_head else generation_latency
         place = (self.base.device, self.base.tokenizer.vocab_size)
+
+        def at_every_size(network: Any, variant: str) -> None:
+            for size in self.budget.latency_batches if "batch_size" not in settings else (settings["batch_size"],):
+                self._time(partial(measure, network, *place, variant=variant, **{**settings, "batch_size": size}))
+
         with as_served(tuned) as network:
-            for size in self.budget.latency_batches:
-                self._time(partial(measure, network, *place, batch_size=size, **settings))
+            at_every_size(network, "plain")
             if tuned.merge is not None:
                 with tuned.merge() as folded:
-                    for size in self.budget.latency_batches:
-                        self._time(partial(measure, folded, *place, variant="merged", batch_size=size, **settings))
+                    at_every_size(folded, "merged")
         return self.latency
 
     def _time(self, measure: Callable[[], list[Latency]]) -> None:

@@ -77,6 +77,8 @@ _PER_TASK = (
     "max_length",
     "eval_examples",
     "max_new_tokens",
+    "probes",
+    "latency_batches",
     "task_version",
 )
 _WIDE = 6

@@ -132,6 +132,7 @@ def cost_change(number: int, cell: Cell, cost: Quantity) -> Change | None:
     )
 
 
+_NONE = "none"
 _UNTRUSTED = "networks that must answer equally fast did not: no time of that run is to be trusted"
 
 
@@ -275,12 +276,10 @@ def _moved(old: BySeed, new: BySeed, columns: Sequence[str]) -> str:
     )
 
 
-_NONE = "none"
-
-
 def values_text(values: Iterable[object]) -> str:
     """Every value once, as text; 'none' without any."""
-    return ", ".join(sorted({str(value) for value in values if value is not None and value == value})) or _NONE
+    known = (value for value in values if value is not None and value == value)
+    return ", ".join(sorted({f"{value:g}" if isinstance(value, float) else str(value) for value in known})) or _NONE
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -34,13 +34,17 @@ TIMES = [
 def is_disturbed(trials: pd.DataFrame) -> pd.Series:
     """Which rows' times are those of a machine that they shared; False where the table does not say.
 
-    Those are rows with ``disturbed``, and rows with ``concurrent_trials`` beside them.
+    Those are rows with ``disturbed``, rows with ``concurrent_trials`` beside them, and rows with fewer threads than
+    others of the same machine.
     """
     shared = pd.Series(False, index=trials.index)
     if "disturbed" in trials:
         shared |= trials.disturbed.astype("boolean").fillna(False).astype(bool)
     if "concurrent_trials" in trials:
         shared |= trials.concurrent_trials.fillna(0) > 0
+    if "processor_threads" in trials:
+        most = trials.groupby("hostname", dropna=False).processor_threads.transform("max")
+        shared |= (trials.processor_threads < most).fillna(False).astype(bool)
     return shared
 
 

@@ -8,12 +8,12 @@ import os
 VARIABLE = "OMP_NUM_THREADS"
 
 
-def processors() -> int:
+def processor_count() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share(processes: int) -> dict[str, str]:
+def thread_share(processes: int) -> dict[str, str]:
     """The environment by which ``processes`` share the processors; empty for one, and where somebody has set it.
 
     By default each takes a thread for every processor, and they wait for each other at every product: two trainings of
@@ -21,4 +21,4 @@ def share(processes: int) -> dict[str, str]:
     """
     if processes == 1 or VARIABLE in os.environ:
         return {}
-    return {VARIABLE: str(max(1, processors() // processes))}
+    return {VARIABLE: str(max(1, processor_count() // processes))}

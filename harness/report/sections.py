@@ -173,6 +173,7 @@ _FACTS = {
     "Maximum examples scored": "eval_examples",
     "Maximum answer (tokens)": "max_new_tokens",
     "Probes": "probes",
+    "Sequences of a timed batch": "latency_batches",
     "Seeds": "seed",
     "Protocol version": "protocol_version",
     "torch": "torch_version",
@@ -232,4 +233,5 @@ def _source(kind: str, name: str, licence: str, about: str | None, caveat: str |
 
 def _distinct(column: pd.Series) -> str:
     words = {True: "yes", False: "no"} if column.dtype == "boolean" else {}
-    return ", ".join(str(words.get(value, value)) for value in column.dropna().unique())
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(words.get(value, value))
+                     for value in column.dropna().unique())  # fmt: skip

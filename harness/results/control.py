@@ -26,6 +26,7 @@ PLACE = (
     "dtype",
     "device",
     "hostname",
+    "processor_threads",
     "accelerator",
     "execution_attention",
 )
@@ -133,7 +134,7 @@ def _is_shared(row: Row) -> bool:
 
 def _place(row: Row) -> tuple[Any, ...]:
     values = (row.get(name) for name in PLACE)
-    return tuple(value if isinstance(value, str) else None for value in values)
+    return tuple(None if value is None or value != value else value for value in values)
 
 
 def _number(value: Any) -> float | None:

@@ -337,7 +337,7 @@ TRIALS = Table(
             "environment",
             _C("hostname", "string", "name of the machine"),
             _C("processor", "string", "processor model"),
-            _C("processor_threads", "int", "threads that torch computes with", minimum=1),
+            _C("processor_threads", "int", "threads of the trial's own process", minimum=1),
             _C("accelerator", "string", "accelerator model; null on CPU"),
             _C("torch_version", "string", "version of torch"),
             _C("transformers_version", "string", "version of transformers"),

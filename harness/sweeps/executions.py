@@ -73,7 +73,7 @@ def reason_against(cell: Cell, trial: Trial, together: int) -> str | None:
         if cell.model.kind not in _KINDS.get(name, (cell.model.kind,)):
             needed = " or ".join(_KINDS[name])
             return f"execution.{name}: needs {needed} models; '{cell.model.name}' is {cell.model.kind}"
-    return _unequal_parts(trial) or _unpacked(trial) or _in_16_bits(trial)
+    return _unequal_parts(trial) or _unshared(trial) or _in_16_bits(trial)
 
 
 _VIRTUAL = {"packing": "it puts virtual tokens before a row, not before each example in it"}
@@ -91,7 +91,11 @@ _UNABLE: Mapping[tuple[str, str], Mapping[str, str]] = {
         **_VIRTUAL,
         "gradient_checkpointing": "layers that are computed again lack the keys and values that the prefix is",
     },
-    ("method", "bitdelta"): {"loss": _OWN_LOSS, "accumulation": _OWN_LOSS, "shared_prompts": _OWN_LOSS},
+    ("method", "bitdelta"): {
+        "loss": _OWN_LOSS,
+        "accumulation": _OWN_LOSS,
+        "shared_prompts": "its loss is of the prompts, too",
+    },
     ("objective", "clm"): {"shared_prompts": "its texts have no prompts"},
     ("objective", "reward"): _PAIRS,
     ("objective", "dpo"): _PAIRS,
@@ -114,9 +118,19 @@ def _unequal_parts(trial: Trial) -> str | None:
     return None
 
 
-def _unpacked(trial: Trial) -> str | None:
-    if trial.execution.shared_prompts and not trial.execution.packing:
-        return "execution.shared_prompts: examples share a prompt in one row; write execution.packing: true beside it"
+def _unshared(trial: Trial) -> str | None:
+    execution = trial.execution
+    if not execution.shared_prompts:
+        return None
+    where = "execution.shared_prompts"
+    if not execution.packing:
+        return f"{where}: examples share a prompt in one row; write execution.packing: true beside it"
+    if execution.accumulation == trial.budget.batch_size:
+        return f"{where}: a row of one example shares nothing; batch_size is {trial.budget.batch_size}, " + (
+            f"accumulation {execution.accumulation}"
+        )
+    if execution.attention not in ("auto", "sdpa"):
+        return f"{where}: needs the attention sdpa; execution.attention is {execution.attention}"
     return None
 
 

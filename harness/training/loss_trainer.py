@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerControl
 from harness.tasks.logprobs import Batch
 from harness.training.accumulation import Weigh, shares, together
 from harness.training.batches import SimilarLengths
-from harness.training.packing import example_lengths
+from harness.training.packing import whole_tokens
 from harness.training.schedule import Scheduled
 from harness.training.sharding import Sharding, weight_of_this_part, world_size
 
@@ -51,7 +51,7 @@ def real_tokens(batch: Batch, row_masks: Sequence[str] = Counting.row_masks) -> 
     here would make an accelerator wait.
     """
     if "position_ids" in batch:
-        return example_lengths(batch["position_ids"]).sum()
+        return whole_tokens(batch["position_ids"])
     masks = [batch[name] for name in row_masks if name in batch]
     return torch.stack([m.sum() for m in masks]).sum() if masks else torch.tensor(batch["input_ids"].numel())
 

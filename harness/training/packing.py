@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -76,6 +75,14 @@ def packed_loss(
     return token_loss(model, cacheless, at_head=at_head)
 
 
+def whole_tokens(position_ids: torch.Tensor) -> torch.Tensor:
+    """Tokens of all examples of a packed row, each counted whole; a scalar, for which an accelerator need not wait."""
+    positions = position_ids[0]
+    ends = torch.ones_like(positions, dtype=torch.bool)
+    ends[:-1] = positions[1:] != positions[:-1] + 1
+    return torch.where(ends, positions + 1, 0).sum()
+
+
 def starts(position_ids: torch.Tensor) -> torch.Tensor:
     """Where each example of a packed row begins, and where the last one ends; of shape (examples + 1,).
 
@@ -105,25 +112,19 @@ def positions_read(batch: Batch) -> list[range]:
     return [range(count) for count in counts]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the tokens of each example stand in a packed row, and where the tokens of the row stand in the examples."""
+def layout(position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each example's tokens stand in a packed row, and where the row's own tokens stand among those.
 
-    places: torch.Tensor
-    """Of each example's tokens in the row, of shape (examples, longest); behind its end the first token's."""
-    back: torch.Tensor
-    """Of each of the row's tokens among ``places``, flattened; of shape (tokens,)."""
-
-
-def layout(position_ids: torch.Tensor) -> Layout:
-    """The layout of a row with these positions, of shape (1, tokens)."""
+    The first has shape (examples, longest), with 0 behind an example's end; the second has shape (tokens,) and counts
+    along the first, flattened.
+    """
     bounds, ends = starts(position_ids), example_lengths(position_ids).unsqueeze(1)
     position = torch.arange(int(ends.max()), device=position_ids.device)
     # What an example does not hold itself are the first tokens of the row.
     read_before = ends - bounds.diff().unsqueeze(1)
     places = torch.where(position < read_before, position, bounds[:-1].unsqueeze(1) + position - read_before)
     own = (position >= read_before) & (position < ends)
-    return Layout(places.where(position < ends, 0), own.flatten().nonzero().squeeze(1))
+    return places.where(position < ends, 0), own.flatten().nonzero().squeeze(1)
 
 
 def attend_by_example(
@@ -133,36 +134,39 @@ def attend_by_example(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    packed: Layout,
+    packed_places: torch.Tensor,
+    packed_back: torch.Tensor,
     **settings: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' scaled dot-product attention, of each example of a packed row by itself.
 
     ``query``, ``key`` and ``value`` have shape (1, heads, tokens, size), the output (1, tokens, heads, size). Nothing
-    is masked: no token of an example sees what stands behind its end.
+    is masked: no token of an example sees what stands behind its end. The two further tensors are those of
+    :func:`layout`.
     """
-    examples, longest = packed.places.shape
+    examples, longest = packed_places.shape
 
     def apart(states: torch.Tensor) -> torch.Tensor:
-        taken = states[0].transpose(0, 1).index_select(0, packed.places.flatten())
+        taken = states[0].transpose(0, 1).index_select(0, packed_places.flatten())
         return taken.unflatten(0, (examples, longest)).transpose(1, 2)
 
     outputs, _ = sdpa_attention_forward(module, apart(query), apart(key), apart(value), None, **settings)
-    return outputs.flatten(0, 1).index_select(0, packed.back).unsqueeze(0), None
+    return outputs.flatten(0, 1).index_select(0, packed_back).unsqueeze(0), None
 
 
 def _with_layout(_network: Any, given: tuple[Any, ...], inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    return given, {**inputs, "packed": layout(inputs["position_ids"])}
+    places, back = layout(inputs["position_ids"])
+    return given, {**inputs, "packed_places": places, "packed_back": back}
 
 
 @contextlib.contextmanager
 def by_example(tuned: Tuned, max_length: int, shared_prompts: bool = False) -> Iterator[None]:
     """Within the block, attend each example of a packed row by itself, where that gives the same and is faster.
 
-    Every forward pass in it reads packed rows, whichever loss asks for it.
-    It is faster on a CPU: on a GPU one masked call costs less than many small ones. It gives the same where the network
-    lets its attention be chosen and no sliding window is shorter than an example. Rows with ``shared_prompts`` are read
-    in no other way: raises :class:`harness.execution.NotActive` where it does not give the same.
+    Every forward pass in it reads packed rows, whichever loss asks for it. It is faster on a CPU; on a GPU, where
+    kernels read a packed row as it is, nobody has measured it. It gives the same where the network lets its attention
+    be chosen and no sliding window is shorter than an example. Rows with ``shared_prompts`` are read in no other way:
+    raises :class:`harness.execution.NotActive` where it does not give the same.
     """
     network = unwrapped(tuned.model)
     usual = network.config._attn_implementation

@@ -78,7 +78,9 @@ def first_step(
         "packing": f"{len(packed)} examples in {rows} rows"
         if packed
         else f"{rows} rows without positions of their own",
-        "shared_prompts": f"{read_before} tokens of {sum(places.stop for places in packed)} not read again",
+        "shared_prompts": f"{read_before} tokens of {sum(places.stop for places in packed)} not read again"
+        if packed
+        else "no packed row",
         "gradient_checkpointing": f"{repeats[LAYER]} layers computed again",
         "accumulation": f"{len(parts)} forward and backward passes before the update",
         "optimizer": optimizers.evidence(optimizer),

@@ -197,7 +197,7 @@ def test_a_watch_hears_of_each_setting_and_what_was_traced_before_a_process_died
 
 def steps(act: str, settings: str, processors: int) -> list[str]:
     """The command line of a program that answers ``settings`` as the worker does, with ``act`` in place of a trace."""
-    program = f"import os, time\nfrom harness.estimate import worker\nos.cpu_count = lambda: {processors}\n"
+    program = f"import os, time\nfrom harness.estimate import worker\nworker.processor_count = lambda: {processors}\n"
     program += f"worker.step_of = {act}\nprint(list(worker._steps({settings})))"
     return [sys.executable, "-c", program]
 

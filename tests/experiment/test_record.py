@@ -21,6 +21,7 @@ from harness.sources.fetch import LocalSource
 from harness.tasks.evaluate import Answer, Evaluation
 from harness.tasks.metrics import Score, score
 from harness.training.trainer import History, Point
+from harness.trial import Budget
 
 pytestmark = pytest.mark.slow
 
@@ -133,17 +134,18 @@ def test_latency_is_measured_at_the_batch_sizes_of_the_budget(run: Experiment, m
     """Of a method that can be folded into the weights, both ways."""
     asked: list[tuple[Any, ...]] = []
 
-    def measure(_network: Any, *_place: Any, variant: str = "plain", **settings: int) -> list[Latency]:
-        asked.append((variant, *settings.items()))
+    def measure(_network: Any, *_place: Any, variant: str, batch_size: int, new_tokens: int) -> list[Latency]:
+        asked.append((variant, batch_size, new_tokens))
         return []
 
     monkeypatch.setattr(module, "generation_latency", measure)
-    run.budget = run.budget.model_copy(update={"latency_batches": (1, 4)})
+    run.budget = Budget.model_validate({**BUDGET, "latency_batches": [4]})
     run.apply("lora")
     run.measure_inference(new_tokens=3)
-    assert asked == [
-        (variant, ("batch_size", size), ("new_tokens", 3)) for variant in ("plain", "merged") for size in (1, 4)
-    ]
+    assert asked == [(variant, size, 3) for variant in ("plain", "merged") for size in (1, 4)]
+    asked.clear()
+    run.measure_inference(new_tokens=3, batch_size=2)
+    assert asked == [("plain", 2, 3), ("merged", 2, 3)]
 
 
 def test_sizes_of_the_network(run: Experiment) -> None:

@@ -150,7 +150,7 @@ def ranks(**variants: tuple[dict[str, object], float, float]) -> Any:
     usual: dict[str, object] = {"alpha": 16, "init": "default"}
     cells = [({**usual, "r": rank}, 0.5, 0.4) for rank in (4, 8)]
     cells += [({**usual, "r": 8, **arguments}, valid, test) for arguments, valid, test in variants.values()]
-    rows = [
+    rows: list[dict[str, object]] = [
         {"trial_id": f"{number}{size}", "method_args": json.dumps(arguments), "train_examples": size,
          "valid_score": valid, "test_score": test}
         for number, (arguments, valid, test) in enumerate(cells)

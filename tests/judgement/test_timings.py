@@ -42,6 +42,13 @@ def test_the_times_of_such_rows_are_missing_and_the_rest_stays(seen: dict[str, o
     assert len(undisturbed(table["trials"])) == counts
 
 
+def test_rows_with_fewer_threads_than_others_of_their_machine_do_not_count() -> None:
+    found = [("a", 1, "here"), ("b", 2, "here"), ("c", 1, "there"), ("d", None, "here")]
+    rows: list[dict[str, object]] = [{"trial_id": a, "processor_threads": n, "hostname": host} for a, n, host in found]
+    frame = tables(*rows)["trials"]
+    assert undisturbed(frame).trial_id.tolist() == ["b", "c", "d"]
+
+
 def test_the_median_is_that_of_the_seeds_that_count() -> None:
     quick = {"trial_id": "a", "seed": 0, "chain_train_s": 1.0, "disturbed": False}
     slow = {"trial_id": "b", "seed": 1, "chain_train_s": 9.0, "disturbed": True}

@@ -6,19 +6,19 @@ import os
 
 import pytest
 
-from harness.processes.threads import VARIABLE, processors, share
+from harness.processes.threads import VARIABLE, processor_count, thread_share
 
 
 @pytest.mark.parametrize(("processes", "each"), [(2, "4"), (3, "2"), (8, "1"), (20, "1")])
 def test_each_gets_its_part_and_one_thread_at_least(processes: int, each: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert processors() == 8
-    assert share(processes) == {VARIABLE: each}
+    assert processor_count() == 8
+    assert thread_share(processes) == {VARIABLE: each}
 
 
 def test_one_process_and_what_somebody_has_set_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert share(1) == {}
+    assert thread_share(1) == {}
     monkeypatch.setenv(VARIABLE, "3")
-    assert share(2) == {}
+    assert thread_share(2) == {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import tiny_models as tiny
 from test_runner import records
 
 from harness.errors import InputError
+from harness.processes import threads
 from harness.runner import gpus
 from harness.runner.executors import local
 from harness.runner.executors.local import LocalExecutor
@@ -47,6 +49,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Process]:
 
     monkeypatch.setattr(local, "start", start)
     monkeypatch.setenv(gpus.VARIABLE, "0,1,2,3")
+    monkeypatch.setenv(threads.VARIABLE, "1")
     return found
 
 
@@ -66,6 +69,27 @@ def test_no_gpu_is_given_twice_and_none_is_lost(started: list[Process]) -> None:
     assert started[2].environment == {gpus.VARIABLE: "2,3"}
     made.close()
     assert all(process.returncode is not None for process in started)
+
+
+@pytest.mark.parametrize(
+    ("resources", "jobs", "each"),
+    [
+        ({}, 1, None),
+        ({}, 4, "4"),
+        ({"gpus": 1}, 8, "4"),
+        ({"gpus": 2}, 8, "4"),
+        ({"gpus": 4}, 8, None),
+        ({"processes": 2}, 4, "2"),
+    ],
+)
+def test_processors_are_shared_by_as_many_as_compute_at_once(
+    started: list[Process], monkeypatch: pytest.MonkeyPatch, resources: dict[str, Any], jobs: int, each: str | None
+) -> None:
+    """Sixteen processors and four GPUs; two GPUs for a trial are two processes that train it together."""
+    monkeypatch.delenv(threads.VARIABLE)
+    monkeypatch.setattr(threads, "processor_count", lambda: 16)
+    LocalExecutor(Resources(**resources), jobs, cold=True).submit([Path("a")])
+    assert started[0].environment.get(threads.VARIABLE) == each
 
 
 def test_jobs_limit_the_slots_too(started: list[Process]) -> None:

@@ -18,7 +18,7 @@ from test_runner import kernels as hanging
 from test_runner import wait_for
 
 from harness.ledger.ledger import Ledger
-from harness.processes.threads import VARIABLE, processors
+from harness.processes.threads import VARIABLE, processor_count
 from harness.results.record import Record
 from harness.runner import forkserver as warm_parent
 
@@ -106,7 +106,7 @@ write_outcome(trial_dir, threads, {})"""
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(processors() < 2, reason="one processor cannot be shared")
+@pytest.mark.skipif(processor_count() < 2, reason="one processor cannot be shared")
 @pytest.mark.parametrize("cold", long_after(1, [False, True]), ids=["warm", "cold"])
 def test_trials_that_run_together_share_the_processors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cold: bool
@@ -114,7 +114,7 @@ def test_trials_that_run_together_share_the_processors(
     monkeypatch.delenv(VARIABLE, raising=False)
     bench(tmp_path)
     tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(THREADS,))
-    driver = tiny.tunebench(tmp_path, "run", "tiny.yaml", "--jobs", str(processors()), cold=cold)
+    driver = tiny.tunebench(tmp_path, "run", "tiny.yaml", "--jobs", str(processor_count()), cold=cold)
     assert tiny.done(driver)[0] == 0
     assert {told(record) for record in records(tmp_path)} == {1.0}
 

@@ -89,9 +89,19 @@ def test_what_trains_nothing_runs_once_and_as_usual(plan: Planner) -> None:
             "shared_prompts: examples share a prompt in one row; write execution.packing: true",
         ),
         (
+            {"packing": True, "shared_prompts": True, "accumulation": 8},
+            {},
+            "shared_prompts: a row of one example shares nothing; batch_size is 8, accumulation 8",
+        ),
+        (
+            {"attention": "eager", "packing": True, "shared_prompts": True},
+            {},
+            "shared_prompts: needs the attention sdpa; execution.attention is eager",
+        ),
+        (
             {"packing": True, "shared_prompts": True},
             {"methods": ["bitdelta"]},
-            "shared_prompts: not with method 'bitdelta': its loss is not the mean over a batch's tokens",
+            "shared_prompts: not with method 'bitdelta': its loss is of the prompts, too",
         ),
         (
             {"packing": True, "shared_prompts": True},

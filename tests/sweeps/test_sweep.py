@@ -76,6 +76,12 @@ def test_latency_at_several_batch_sizes_is_part_of_what_a_trial_is(plan: Planner
     assert {row.trial.budget.latency_batches for row in asked.rows} == {(1, 4, 16)}
     assert '"latency_batches":[1,4,16]' in asked.rows[0].trial.canonical_json()
     assert "latency_batches" not in usual.rows[0].trial.canonical_json()
+    assert Planned.from_document(asked.rows[0].document()).trial == asked.rows[0].trial, "plan.json gives a list"
+    row = asked.rows[0].trial
+    assert Budget(**row.parameters()["budget"]) == row.budget, "as papermill gives a notebook a list"
+    changed = plan(overrides=[{"match": {"model": "minilm-l6-22m"}, "budget": {"latency_batches": [2]}}])
+    sizes = {row.trial.budget.latency_batches for row in changed.rows if row.trial.model == "minilm-l6-22m"}
+    assert sizes == {(1, 2)}
     assert plan(budget={"latency_batches": []}).rows[0].trial.budget.latency_batches == (1,)
     with pytest.raises(InputError, match=r"budget\.latency_batches\.0: must be greater than 0"):
         plan(budget={"latency_batches": [0]})

@@ -221,7 +221,7 @@ def test_an_optimiser_is_known_by_its_class_and_its_states(
         ({"attention": "flash_attention_2"}, "flash_attention_2 cannot run here: "),
         ({"attention": "flex_attention"}, "flex_attention cannot run here: on a CPU it has no backward pass"),
         ({"loss": "liger"}, "liger needs the package liger-kernel, which is not installed"),
-        ({"shared_prompts": True}, r"true was asked for, and false was active \(0 tokens of 0 not read again\)"),
+        ({"shared_prompts": True}, r"true was asked for, and false was active \(no packed row\)"),
     ],
 )
 def test_what_is_asked_for_and_not_active_ends_the_training(
@@ -266,6 +266,14 @@ def test_liger_gets_the_weight_of_the_output_layer_and_the_states(monkeypatch: p
     history = trained(loss="liger").history
     assert history.losses == pytest.approx(plain().history.losses, rel=1e-5)
     assert proven(history)["loss"] == "liger"
+
+
+@pytest.mark.long
+def test_compiled_layers_read_packed_rows() -> None:
+    how: dict[str, Any] = {"packing": True, "shared_prompts": True, "compile": True}
+    run = trained(**how)
+    alike(run, plain())
+    assert {name: proven(run.history)[name] for name in how} == how
 
 
 @pytest.mark.long

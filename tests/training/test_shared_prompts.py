@@ -28,6 +28,7 @@ from harness.training.packing import (
     packed_loss,
     positions_read,
     starts,
+    whole_tokens,
 )
 from harness.training.token_loss import token_loss
 from harness.training.trainer import History
@@ -51,6 +52,7 @@ def test_a_row_by_hand() -> None:
     assert batch["labels"].tolist() == [[IGNORED] * 3 + [7] + [IGNORED] * 2 + [8, 9, IGNORED, 7]]
     assert starts(batch["position_ids"]).tolist() == [0, 4, 8, 10]
     assert example_lengths(batch["position_ids"]).tolist() == [4, 6, 4]
+    assert int(whole_tokens(batch["position_ids"])) == 4 + 6 + 4
     assert positions_read(batch) == [range(4), range(2, 6), range(2, 4)]
 
 
@@ -72,6 +74,7 @@ def test_every_example_can_be_read_from_its_row(pairs: list[tuple[list[int], lis
     alike = common_beginning(rows)
     assert 0 <= alike < min(len(prompt) for prompt, _ in pairs)
     batch = PackingCollator(shared_prompts=True)(rows)
+    assert int(whole_tokens(batch["position_ids"])) == sum(len(one["input_ids"]) for one in rows)
     places = starts(batch["position_ids"]).tolist()
     assert len(places) == len(rows) + 1
     first = batch["input_ids"][0, :alike].tolist()

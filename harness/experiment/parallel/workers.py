@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from harness.processes.lifetime import ending
-from harness.processes.threads import share
+from harness.processes.threads import thread_share
 from harness.processes.tied import tied
 from harness.processes.together import VARIABLE
 
@@ -91,7 +91,7 @@ def _start(folder: Path, rank: int, processes: int) -> subprocess.Popen[str]:
         "LOCAL_WORLD_SIZE": str(processes),
         "GLOO_SOCKET_IFNAME": loopback,
         "NCCL_SOCKET_IFNAME": loopback,
-        **share(processes),
+        **thread_share(processes),
     }
     environment.pop(VARIABLE, None)
     return subprocess.Popen(

@@ -14,7 +14,7 @@ from subprocess import Popen
 
 from harness.errors import InputError
 from harness.processes.lifetime import Forked, kill_group
-from harness.processes.threads import share
+from harness.processes.threads import thread_share
 from harness.runner import gpus
 from harness.runner.endings import Ending, of_process
 from harness.runner.executors.process import start
@@ -66,10 +66,12 @@ class LocalExecutor:
 
     def __init__(self, resources: Resources, jobs: int, cold: bool = False) -> None:
         self._jobs = jobs
-        self._threads = share(jobs)
         self._gpus_each = resources.gpus
         self.check(resources)
         self._gpus = gpus.visible() if resources.gpus else []
+        # Not by how many are left to run: a run that goes on computes as the one before, to the bit.
+        at_once = min(jobs, len(self._gpus) // resources.gpus) if resources.gpus else jobs
+        self._threads = thread_share(at_once * resources.together) if at_once > 1 else {}
         self._submitted: list[LocalJob] = []
         self._parent: WarmParent | None = None
         if not cold:

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.processes.lifetime import DRIVER_VARIABLE, kill_group
-from harness.processes.threads import processors
+from harness.processes.threads import processor_count
 from harness.runner import gpus
 from harness.runner.endings import TAKEN_AWAY, Ending, of_process
 from harness.runner.executors.process import start
@@ -135,7 +135,10 @@ def _connect(resources: Resources) -> Any:
 
 def _check_machine(resources: Resources) -> None:
     """Raise :class:`InputError` when a trial is to have more than this machine has."""
-    for name, wanted, there in (("gpus", resources.gpus, len(gpus.visible())), ("cpus", resources.cpus, processors())):
+    for name, wanted, there in (
+        ("gpus", resources.gpus, len(gpus.visible())),
+        ("cpus", resources.cpus, processor_count()),
+    ):
         if (wanted or 0) > there:
             raise InputError(f"resources.{name}: {wanted} for each trial, and this machine has {there}")
 
@@ -153,7 +156,7 @@ def _join(address: str) -> Any:
 
 def _own(resources: Resources) -> Any:
     """A cluster of this machine, which ends with this process. Only who has its token may use it."""
-    cores, cards = processors(), len(gpus.visible())
+    cores, cards = processor_count(), len(gpus.visible())
     _check_machine(resources)
     os.environ.update({name: value for name, value in _OWN.items() if name not in os.environ})
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
