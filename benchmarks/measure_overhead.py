@@ -59,6 +59,7 @@ def blind() -> Iterator[None]:
     with (
         mock.patch.object(training, "StepTimer", Blind),
         mock.patch.object(training.Counting, "count", no_count),
+        mock.patch.object(training._Prove, "on_step_end", lambda *_, **__: None),
         mock.patch.object(training, "energy", lambda _: contextlib.nullcontext(Energy())),
         mock.patch.object(training, "peak_memory", lambda _: contextlib.nullcontext(Peak())),
     ):

@@ -11,9 +11,9 @@ import torch
 from peft import PromptTuningConfig
 
 from harness.arguments import Count, Word
-from harness.errors import InputError
 from harness.models.load import Base
 from harness.networks.peft_network import with_peft
+from harness.networks.soft_prompts import starting_tokens
 from harness.networks.tuned import Tuned
 
 Start = Literal["random", "vocabulary", "text"]
@@ -33,16 +33,13 @@ def apply(base: Base, num_virtual_tokens: Count = 16, init: Start = "vocabulary"
     )
     tuned = with_peft(base, config)
     if init == "text":
-        _start_from(tuned, text or "")
+        _start_from(tuned, text)
     return tuned
 
 
 @torch.no_grad()
-def _start_from(tuned: Tuned, text: str) -> None:
-    ids = tuned.base.tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not ids:
-        raise InputError("prompt.text: 'init: text' needs a text")
+def _start_from(tuned: Tuned, text: str | None) -> None:
     for prompt in tuned.model.prompt_encoder.values():
         rows = prompt.embedding.weight
-        repeated = torch.tensor((ids * (len(rows) // len(ids) + 1))[: len(rows)], device=rows.device)
-        rows.copy_(tuned.model.get_input_embeddings()(repeated))
+        ids = starting_tokens(tuned.base, tuned.model, len(rows), "text", text, "prompt")
+        rows.copy_(tuned.model.get_input_embeddings()(ids))

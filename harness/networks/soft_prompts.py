@@ -1,4 +1,6 @@
-"""What PEFT leaves to do for virtual tokens before the input: padding on the left, and heads that pool."""
+"""What PEFT leaves to do for virtual tokens before the input: the words that they start from, padding on the left, and
+heads that pool.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,26 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from harness.errors import InputError
+from harness.models.load import Base
 from harness.networks.structure import body
+
+
+def starting_tokens(base: Base, model: PeftModel, count: int, init: str, text: str | None, method: str) -> torch.Tensor:
+    """Ids of the tokens that virtual ones start from, of shape (count,): drawn by the seed of ``base``, or of ``text``.
+
+    The text is repeated or cut. Raises :class:`harness.errors.InputError`, which names ``method``, where it is missing.
+    """
+    embeddings = model.get_input_embeddings()
+    if init == "vocabulary":
+        drawn = torch.Generator().manual_seed(base.seed)
+        ids = torch.randint(embeddings.num_embeddings, (count,), generator=drawn)
+    else:
+        known = base.tokenizer(text or "", add_special_tokens=False)["input_ids"]
+        if not known:
+            raise InputError(f"{method}.text: 'init: text' needs a text")
+        ids = torch.tensor((known * (count // len(known) + 1))[:count])
+    return ids.to(embeddings.weight.device)
 
 
 def generate_behind_padding(model: PeftModel) -> None:

@@ -139,6 +139,42 @@ def test_a_prefix_of_a_words_keys_and_values_is_that_word_before_the_text(base: 
     torch.testing.assert_close(logits(tuned.model, TEXT), expected, rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("text", "read"), [("abc", "abcab"), ("abcdefg", "abcde")])
+def test_a_prefix_that_starts_from_a_text_is_that_text_before_the_input(base: Base, text: str, read: str) -> None:
+    """Repeated or cut to five tokens. A byte is a token."""
+    ids = torch.tensor([base.tokenizer(read, add_special_tokens=False)["input_ids"]])
+    tuned = methods.apply("prefix", base, num_virtual_tokens=5, init="text", text=text)
+    expected = logits(base.build(), torch.cat([ids, TEXT], dim=1))[:, -4:]
+    torch.testing.assert_close(logits(tuned.model, TEXT), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_prefix_that_starts_from_the_vocabulary_reads_tokens_that_the_seed_draws(base: Base) -> None:
+    def start(seed: int) -> torch.Tensor:
+        seeded = replace(base, seed=seed)
+        return prompt_of(methods.apply("prefix", seeded, num_virtual_tokens=3, init="vocabulary")).embedding.weight
+
+    assert torch.equal(start(1), start(1)) and not torch.allclose(start(1), start(2))
+    plain = base.build()
+    words, draw = plain.get_input_embeddings().num_embeddings, torch.Generator().manual_seed(1)
+    drawn = torch.randint(words, (3,), generator=draw)
+    cache = plain(input_ids=drawn.unsqueeze(0), use_cache=True).past_key_values
+    torch.testing.assert_close(start(1)[:, :KEYS], cache.layers[0].keys[0].transpose(0, 1).reshape(3, KEYS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"init": "vocabulary", "prefix_projection": True}, "prefix.init: 'vocabulary' needs a decoder without"),
+        ({"init": "text"}, "prefix.text: 'init: text' needs a text"),
+    ],
+)
+def test_a_start_that_cannot_be_is_one_line(base: Base, changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        methods.apply("prefix", base, **changes)
+
+
 def test_a_prefixs_projection_is_an_mlp_of_the_width_that_is_asked_for(base: Base) -> None:
     plain = methods.apply("prefix", base)
     assert shapes(plain) == {"embedding.weight": (16, 2 * 2 * KEYS)}
