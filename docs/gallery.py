@@ -33,6 +33,7 @@ FOLDERS = (
     "results/cpu/execution",
     "results/cpu/learning_rate",
     "results/cpu/rank_budget",
+    "results/cpu/prefix_length",
 )
 DOTS = 80
 """Dots per inch: enough to read, and small files."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from harness import notebooks
+from harness.errors import InputError
 from harness.judgement.timings import fails_control, is_disturbed
 from harness.judgement.tolerances import COSTS, MACHINE
 from harness.results.selection import CELL, SETTING
@@ -53,9 +56,10 @@ class Cell:
 def join(baseline: pd.DataFrame, candidate: pd.DataFrame) -> list[Cell]:
     """The cells of two ``trials`` tables: those of the baseline in its order, then those that are new.
 
-    Cells that differ in their versions alone are joined too, and say so.
+    Cells that differ in their versions alone are joined too, and say so. A row from before there was an argument counts
+    as one with the argument's usual value.
     """
-    before, after = _cells(baseline), _cells(candidate)
+    before, after = map(_cells, _with_later_arguments(baseline, candidate))
     renamed = _other_versions((key for key in before if key not in after), (key for key in after if key not in before))
     cells = []
     for key, rows in before.items():
@@ -65,6 +69,45 @@ def join(baseline: pd.DataFrame, candidate: pd.DataFrame) -> list[Cell]:
             cells.append(Cell(key, rows, after.get(key, {})))
     taken = {*before, *renamed.values()}
     return [*cells, *(Cell(key, {}, rows) for key, rows in after.items() if key not in taken)]
+
+
+def _with_later_arguments(*tables: pd.DataFrame) -> list[pd.DataFrame]:
+    """The tables, in which every row has the arguments that rows of its notebook have in any of them.
+
+    What is filled in is what the notebook says is usual; an argument that it does not know stays away.
+    """
+    filled = [table.copy() for table in tables]
+    for column in ("method_args", "objective_args"):
+        named: dict[str, set[str]] = {}
+        for table in tables:
+            for notebook, arguments in zip(table.notebook, table[column], strict=True):
+                named.setdefault(notebook, set()).update(_parsed(arguments))
+        usual = {notebook: _usual(notebook, names) for notebook, names in named.items()}
+        for table in filled:
+            pairs = zip(table.notebook, table[column], strict=True)
+            table[column] = [_filled(arguments, usual[notebook]) for notebook, arguments in pairs]
+    return filled
+
+
+def _filled(arguments: Any, usual: Mapping[str, Any]) -> Any:
+    """Arguments as JSON, with the ``usual`` values of those that they lack; as they are where they lack none."""
+    given = _parsed(arguments)
+    if usual.keys() <= given.keys():
+        return arguments
+    return json.dumps({**usual, **given}, sort_keys=True, ensure_ascii=False)
+
+
+def _parsed(arguments: object) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(arguments) if isinstance(arguments, str) else {}
+    return parsed
+
+
+def _usual(notebook: str, names: Collection[str]) -> dict[str, Any]:
+    """The usual values of these arguments, of those that the notebook has."""
+    try:
+        return {name: value for name, value in notebooks.parameters(notebook).items() if name in names}
+    except InputError:  # a notebook of another folder
+        return {}
 
 
 def _cells(trials: pd.DataFrame) -> dict[Key, dict[int, Any]]:

@@ -42,6 +42,23 @@ def test_it_is_quiet_on_two_runs_of_the_same_code() -> None:
     assert sum(map(bool, alarms)) <= 10, alarms
 
 
+def test_a_row_from_before_there_was_an_argument_has_its_usual_value() -> None:
+    """LoRA's rank is 8 where a notebook says nothing else."""
+
+    def ranked(arguments: str) -> dict[str, pd.DataFrame]:
+        tables = run(1)
+        lora = tables["trials"].method == "lora"
+        tables["trials"].loc[lora, ["notebook", "method_args"]] = "methods/lora", arguments
+        return tables
+
+    before, after = ranked('{"alpha": 99}'), ranked('{"alpha": 99, "r": 8}')
+    for answer in (gate(before, after), gate(after, before)):
+        assert not failing(answer)
+        assert set(answer.cells.method_args[answer.cells.method == "lora"]) == {'{"alpha": 99, "r": 8}'}
+    assert ("lora", "ending", "disappeared") in failing(gate(before, ranked('{"alpha": 99, "r": 4}')))
+    assert ("lora", "ending", "disappeared") in failing(gate(before, ranked('{"alpha": 99, "unheard_of": 1}')))
+
+
 def test_the_same_tables_differ_in_nothing() -> None:
     tables = run(1)
     answer = gate(tables, tables)
