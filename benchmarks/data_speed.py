@@ -1,6 +1,6 @@
 """Examples per second of supervised fine-tuning, against transformers' ``Trainer`` and TRL's ``SFTTrainer``.
 
-    python benchmarks/data_speed.py [--task e2e_nlg] [--examples 64] [--rounds 5]
+    python benchmarks/data_speed.py [--task e2e_nlg] [--examples 64] [--rounds 5] [--sides "harness, packed" …]
 
 All sides train LoRA on the same examples of the task with the same batch size in one process, turn by turn, so that
 whatever else the machine does meets each alike. The others keep their defaults: batches drawn at random, logits of
@@ -227,12 +227,12 @@ COMPARED = (
 )  # fmt: skip
 
 
-def measured(work: Work, rounds: int) -> dict[str, list[Moment]]:
-    """Examples per second of the clock, and of the processors, of every side in each round with an order of its own."""
-    speeds: dict[str, list[Moment]] = {name: [] for name in SIDES}
+def measured(work: Work, rounds: int, sides: Sequence[str]) -> dict[str, list[Moment]]:
+    """Examples per second of the clock, and of the processors, of each side in each round with an order of its own."""
+    speeds: dict[str, list[Moment]] = {name: [] for name in sides}
     for number in range(rounds + 1):
-        for name, side in SIDES.items():
-            ends = side(dataclasses.replace(work, seed=number))
+        for name in sides:
+            ends = SIDES[name](dataclasses.replace(work, seed=number))
             if number:
                 examples = work.budget.batch_size * (len(ends) - 1)
                 wall_s, processor_s = (last - first for first, last in zip(ends[0], ends[-1], strict=True))
@@ -282,6 +282,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="what takes part; default: all")
     options = parser.parse_args()
     if options.examples % options.batch_size or options.examples < 2 * options.batch_size:
         parser.error(f"--examples: {options.examples} is no multiple of the batch size with two steps or more")
@@ -290,12 +291,12 @@ def main() -> None:
     )
     base = load(options.model, dtype="float32", device="auto", seed=0)
     work = Work(base, tasks.load(options.task, budget, 0), budget, 0)
-    speeds = measured(work, options.rounds)
+    speeds = measured(work, options.rounds, options.sides)
     print(f"{len(work.data.train)} examples of {options.task}, {options.model}, batches of {options.batch_size}")
     for name, values in speeds.items():
         by_clock, by_processors = zip(*values, strict=True)
         print(f"{name:23} {spread(by_clock)} examples/s, {spread(by_processors)} for each second of a processor")
-    for ours, theirs in COMPARED:
+    for ours, theirs in (pair for pair in COMPARED if {*pair} <= {*options.sides}):
         pairs = zip(speeds[ours], speeds[theirs], strict=True)
         by_clock, by_processors = zip(*((a[0] / b[0], a[1] / b[1]) for a, b in pairs), strict=True)
         print(f"{ours} / {theirs}: {spread(by_clock)}, by processor time {spread(by_processors)}")
