@@ -77,7 +77,8 @@ def forkserver(driver: subprocess.Popen[str]) -> psutil.Process:
 def test_kernels_are_warm_and_end_in_every_way(tmp_path: Path) -> None:
     bench(tmp_path, methods={"full": {"act": ["ok", "raise", "oom", "diverged", "die"]}})
     code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml", "--jobs", "2", cold=False))
-    assert (code, err) == (1, "")
+    # A slow machine is told that the plan is being estimated.
+    assert (code, [line for line in err.splitlines() if not line.startswith("estimat")]) == (1, [])
     found = {str(record.trial.method_args["act"]): record for record in records(tmp_path)}
     assert {act: (record.status, record.reason) for act, record in found.items()} == {
         "ok": ("ok", None),
