@@ -7,10 +7,9 @@ whatever else the machine does meets each alike. The others keep their defaults:
 every token. Two defaults of TRL are off, because they would slow it down on a CPU: bfloat16 and checkpointing of
 activations. The harness trains in its three ways: padded, packed, and packed with what the prompts begin with read once
 (``execution.shared_prompts``). A bare loop over packed rows shows what no trainer around the network can beat there;
-the losses of all these are the same. Ratios are medians over the
-rounds, with the lowest and the highest, by the clock and by processor time, since the clock of a busy machine says
-little. The first step of a run and the first round do not count. At the end the ``Trainer`` gets the harness's own
-batches and rates, and the losses are compared.
+the losses of all these are the same. Ratios are medians over the rounds, with the lowest and the highest, by the clock
+and by processor time, since the clock of a busy machine says little. The first step of a run and the first round do not
+count. At the end the ``Trainer`` gets the harness's own batches and rates, and the losses are compared.
 
 Aims: 1.7 times the ``Trainer``, 2.0 times the ``SFTTrainer``, and packing no slower than padding. What batches can give
 has a bound, which is printed: the products that the ``Trainer``'s batches need over those of the tokens alone, with

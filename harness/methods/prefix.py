@@ -53,8 +53,7 @@ def apply(
 
 @torch.no_grad()
 def _start_from(tuned: Tuned, ids: torch.Tensor) -> None:
-    network = unwrapped(tuned.model).eval()
     if ids.device.type == "meta":  # a skeleton has shapes alone
         return
-    read = network(input_ids=ids.unsqueeze(0), use_cache=True).past_key_values
+    read = unwrapped(tuned.model).eval()(input_ids=ids.unsqueeze(0), use_cache=True).past_key_values
     initialize_kv_prefix_from_past_key_values(tuned.model, past_key_values=read)

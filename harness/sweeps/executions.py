@@ -126,9 +126,8 @@ def _unshared(trial: Trial) -> str | None:
     if not execution.packing:
         return f"{where}: examples share a prompt in one row; write execution.packing: true beside it"
     if execution.accumulation == trial.budget.batch_size:
-        return f"{where}: a row of one example shares nothing; batch_size is {trial.budget.batch_size}, " + (
-            f"accumulation {execution.accumulation}"
-        )
+        sizes = f"batch_size is {trial.budget.batch_size}, accumulation {execution.accumulation}"
+        return f"{where}: a row of one example shares nothing; {sizes}"
     if execution.attention not in ("auto", "sdpa"):
         return f"{where}: needs the attention sdpa; execution.attention is {execution.attention}"
     return None

@@ -75,22 +75,21 @@ def packed_loss(
     return token_loss(model, cacheless, at_head=at_head)
 
 
+def _is_last(position_ids: torch.Tensor) -> torch.Tensor:
+    """Which tokens of a packed row are the last of their example: those that the next position does not follow on."""
+    positions = position_ids[0]
+    return torch.cat([positions[1:] != positions[:-1] + 1, positions.new_ones(1, dtype=torch.bool)])
+
+
 def whole_tokens(position_ids: torch.Tensor) -> torch.Tensor:
     """Tokens of all examples of a packed row, each counted whole; a scalar, for which an accelerator need not wait."""
-    positions = position_ids[0]
-    ends = torch.ones_like(positions, dtype=torch.bool)
-    ends[:-1] = positions[1:] != positions[:-1] + 1
-    return torch.where(ends, positions + 1, 0).sum()
+    return torch.where(_is_last(position_ids), position_ids[0] + 1, 0).sum()
 
 
 def starts(position_ids: torch.Tensor) -> torch.Tensor:
-    """Where each example of a packed row begins, and where the last one ends; of shape (examples + 1,).
-
-    An example begins where a position does not follow on the one before it.
-    """
-    positions = position_ids[0]
-    (later,) = (positions[1:] != positions[:-1] + 1).nonzero(as_tuple=True)
-    return torch.cat([later.new_zeros(1), later + 1, later.new_tensor([len(positions)])])
+    """Where each example of a packed row begins, and where the last one ends; of shape (examples + 1,)."""
+    (last,) = _is_last(position_ids).nonzero(as_tuple=True)
+    return torch.nn.functional.pad(last + 1, (1, 0))
 
 
 def example_lengths(position_ids: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ class Proof:
 
 def attention_of(tuned: Tuned) -> str:
     """transformers' name of the attention that the network of ``tuned`` uses."""
-    # Of a packed row, each example is attended by itself: the same attention, called more often.
+    # Of a packed row, each example is attended by itself: the same attention, on rows of another shape.
     return in_use(unwrapped(tuned.model)).removesuffix("_by_example")
 
 
