@@ -43,12 +43,13 @@ def plan(
     with Estimating() as watch:
         sweep_plan = planned.judge(sweep_plan, limit, watch=watch)
     sweep_plan = time.judge(sweep_plan, time.rows_of(Path("results")))
+    not_here = check.not_here(row.trial for row in sweep_plan.runnable if row.estimated_s is None)
     if as_json:
         notices = {name: [str(one) for one in said] for name, said in data.items()}
         seconds, unknown = time.total_s(sweep_plan)
         total = {"estimated_s": seconds, "trials_without_time": unknown}
         said = {"remarks": [*fairness.remarks(sweep_plan)], "data": notices, "taken_for": taken_for}
-        print_json({**sweep_plan.document(), **total, **said})
+        print_json({**sweep_plan.document(), **total, "not_here": not_here, **said})
     else:
         from harness.cli import console_tables
 
@@ -61,6 +62,8 @@ def plan(
             f"{len(sweep_plan.runnable)} to run, {len(sweep_plan.skipped)} skipped, {out} excluded, "
             f"{sweep_plan.duplicates} duplicates merged"
         )
+        if not_here:
+            say(f"no time for {', '.join(not_here)}, whose data is not here yet: `tunebench fetch {sweep}` brings it")
         for name, what in taken_for.items():
             say(f"task '{name}': its data was taken for {what}")
         for line in (*fairness.remarks(sweep_plan), *check.lines(data)):

@@ -47,6 +47,12 @@ def taken_for(trials: Iterable[Trial]) -> dict[str, str]:
     return {spec.name: spec.taken_for for spec in specs if spec.taken_for is not None}
 
 
+def not_here(trials: Iterable[Trial]) -> tuple[str, ...]:
+    """The names of the tasks whose data a download has yet to bring, in the order of ``trials``."""
+    specs = map(load_spec, dict.fromkeys(trial.address("task") for trial in trials))
+    return tuple(spec.name for spec in specs if not is_here(spec))
+
+
 def is_here(spec: TaskSpec) -> bool:
     """Whether a task's data can be opened without a download; an own local file counts, though it may be missing."""
     return here.is_here(spec.source) or (spec.file is not None and isinstance(spec.source, LocalSource))

@@ -94,7 +94,10 @@ def test_a_task_of_the_package_is_opened_where_its_data_is_here(
 ) -> None:
     tiny.bench(tmp_path, tasks=["sst2"], budget={"train_examples": 8})
     monkeypatch.setenv("TUNEBENCH_DATA", str(tmp_path / "data"))
-    assert call("plan", "tiny.yaml", "--force")[0] == 0, "elsewhere its data may be"
+    code, out, _ = call("plan", "tiny.yaml", "--force")
+    assert code == 0, "elsewhere its data may be"
+    assert "no time for sst2, whose data is not here yet: `tunebench fetch tiny.yaml` brings it" in out.splitlines()
+    assert json.loads(call("plan", "tiny.yaml", "--force", "--json")[1])["not_here"] == ["sst2"]
     code, out, err = call("run", "tiny.yaml", "--force")
     assert (code, out, err.count("\n")) == (2, "", 1) and "sst2 does not exist" in err
     (tmp_path / "data" / "sst2").mkdir(parents=True)
@@ -109,7 +112,9 @@ def test_the_plan_says_what_is_left_out(call: Call, tmp_path: Path) -> None:
     line = "tickets.csv: 1 of 21 rows are left out: 'team' is empty or missing (first: line 22)"
     code, out, _ = call("plan", "tiny.yaml")
     assert code == 0 and out.splitlines()[-1] == f"task 'tickets': {line}"
-    assert json.loads(call("plan", "tiny.yaml", "--json")[1])["data"] == {"tickets": [line]}
+    document = json.loads(call("plan", "tiny.yaml", "--json")[1])
+    assert document["data"] == {"tickets": [line]}
+    assert document["not_here"] == [] and "no time" not in out, "it is here"
 
 
 @pytest.mark.slow
