@@ -79,20 +79,17 @@ def drive(
 
     Without ``keep_artifacts``, a parent's artefacts are deleted when no trial needs them any more.
 
-    Returns when every trial has a record. An interrupt stops the running trials without a record, and raises
-    KeyboardInterrupt in the caller.
+    Returns when every trial has a record, and leaves the executor open. After an interrupt, which raises
+    KeyboardInterrupt here, closing it stops the running trials without a record.
     """
     rows = [row for row in ledger.plan.rows if row.trial_id in only]
     driver = _Driver(ledger, rows, executor, Board(jobs), watcher, Consequences(ledger, keep_artifacts))
-    try:
-        for tick in count():
-            driver.step(tick)
-            watcher.tick(driver.board)
-            if not driver.board.waiting:
-                return
-            time.sleep(_POLL_S)
-    finally:
-        executor.close()
+    for tick in count():
+        driver.step(tick)
+        watcher.tick(driver.board)
+        if not driver.board.waiting:
+            return
+        time.sleep(_POLL_S)
 
 
 class _Driver:

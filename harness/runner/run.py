@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,13 +76,14 @@ def run(
     stages = _Stages(
         sweep, folder, lambda: make_executor(sweep.resources, jobs, cold), jobs, only, log_json, judge or (lambda p: p)
     )
-    plan = stages.plan()
-    make_executor.check(sweep.resources)
-    finished = stages.run(plan, retry)
-    # What is planned when settings have been tried, until nothing follows any more.
-    while sweep.search is not None and stages.is_new(plan := stages.plan()):
-        before, finished = finished, stages.run(plan)
-        finished = replace(finished, ran=before.ran + finished.ran)
+    with closing(stages):
+        plan = stages.plan()
+        make_executor.check(sweep.resources)
+        finished = stages.run(plan, retry)
+        # What is planned when settings have been tried, until nothing follows any more.
+        while sweep.search is not None and stages.is_new(plan := stages.plan()):
+            before, finished = finished, stages.run(plan)
+            finished = replace(finished, ran=before.ran + finished.ran)
     return finished
 
 
@@ -102,6 +103,8 @@ class _Stages:
         self._sweep = sweep
         self._folder = folder
         self._make_executor = make_executor
+        self._executor: Executor | None = None
+        """One for all stages: what it holds, such as libraries that are imported, takes seconds to make."""
         self._jobs = jobs
         self._only = only
         self._log_json = log_json
@@ -159,9 +162,26 @@ class _Stages:
             say(f"{more} more trials follow when their settings have been chosen")
         done = [head for name, head in heads.items() if name in self._wanted and head is not None]
         durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
-        with display.make(self._log_json, durations) as watcher, interruptible():
+        with display.make(self._log_json, durations) as watcher, interruptible(), self._at_work() as executor:
             watcher.begins(Counter(head.status for head in done), len(pending))
-            drive(ledger, pending, self._make_executor(), self._jobs, watcher, self._sweep.keep_artifacts)
+            drive(ledger, pending, executor, self._jobs, watcher, self._sweep.keep_artifacts)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[Executor]:
+        """The executor, made when the first trial needs it. An interrupt closes it while others are held back."""
+        if self._executor is None:
+            self._executor = self._make_executor()
+        try:
+            yield self._executor
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give back the executor."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close()
 
     def _of(self, plan: Plan) -> frozenset[str]:
         return plan.matching(self._only) if self._only else frozenset(plan.by_id)

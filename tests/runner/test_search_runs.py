@@ -16,6 +16,7 @@ import pytest
 from helpers import tiny_models as tiny
 from helpers.command_line import run as command
 
+from harness.errors import InputError
 from harness.ledger.ledger import Ledger
 from harness.results import tables
 from harness.results.record import Outcome, Record
@@ -24,6 +25,7 @@ from harness.runner import run as runs
 from harness.runner.endings import OK, Ending
 from harness.runner.run import Finished
 from harness.sweeps import expand, spec
+from harness.sweeps.plan import Plan
 from harness.trial import Trial
 
 RATES = [1e-3, 2e-3, 4e-3]
@@ -46,8 +48,10 @@ class Instant:
     def __init__(self, score: Score) -> None:
         self.score = score
         self.ran: list[Trial] = []
+        self.seen: list[str] = []
 
     def __call__(self, resources: object, jobs: int, cold: bool) -> Instant:
+        self.seen.append("made")
         return self
 
     def check(self, resources: object) -> None:
@@ -87,7 +91,7 @@ class Instant:
         return [Job() for _ in trial_dirs]
 
     def close(self) -> None:
-        return
+        self.seen.append("closed")
 
 
 def middle(trial: Trial) -> float:
@@ -122,6 +126,36 @@ def test_the_rows_say_what_was_chosen_and_among_how_many(tmp_path: Path, run: Ca
         *((seed, 2e-3, True, 3) for seed in (1, 2)),
     ]
     assert run().ran == 0, "everything is done"
+
+
+def interrupted(_trial: Trial) -> float:
+    raise KeyboardInterrupt
+
+
+def no_plan(_plan: Plan) -> Plan:
+    raise InputError("no room for these")
+
+
+@pytest.mark.usefixtures("run")
+def test_all_stages_share_an_executor_which_is_closed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = spec.load(tiny.bench(tmp_path, seeds=[0, 1], search={"seeds": 1}, methods=CHAIN))
+    executor, stopped = Instant(middle), Instant(interrupted)
+    stages: list[int] = []
+
+    def judged(plan: Plan) -> Plan:
+        stages.append(len(plan.rows))
+        return plan if len(stages) < 3 else no_plan(plan)
+
+    monkeypatch.setattr(executors, "factory", lambda _: executor)
+    with pytest.raises(InputError, match="no room"):
+        runs.run(sweep, tmp_path / "out", judge=judged)
+    assert len(stages) == 3 and executor.seen == ["made", "closed"], "also where a later stage is refused"
+    assert runs.run(sweep, tmp_path / "out").all_well and executor.seen == ["made", "closed"] * 2
+    assert runs.run(sweep, tmp_path / "out").ran == 0 and executor.seen == ["made", "closed"] * 2, "nothing to run"
+    monkeypatch.setattr(executors, "factory", lambda _: stopped)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(sweep, tmp_path / "other")
+    assert stopped.seen == ["made", "closed"]
 
 
 def test_a_chain_starts_from_the_chosen_setting_and_losers_keep_no_checkpoint(
