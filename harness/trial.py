@@ -47,6 +47,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+#: Fields of a budget that hold several values.
+_SEVERAL = ("probes", "latency_batches")
+
+
 class Budget(Frozen):
     """What every method of a comparison gets alike (protocol, rule 1)."""
 
@@ -76,7 +80,7 @@ class Budget(Frozen):
         (1,), description="numbers of sequences at which latency is measured; one is always among them"
     )
 
-    @field_validator("probes", "latency_batches", mode="before")
+    @field_validator(*_SEVERAL, mode="before")
     @classmethod
     def _as_tuple(cls, values: Any) -> Any:
         """A notebook gives a list."""
@@ -97,6 +101,19 @@ class Budget(Frozen):
     def train_steps(self) -> int:
         """Optimiser steps: the same number for every method."""
         return self.epochs * math.ceil(self.train_examples / self.batch_size)
+
+    def columns(self) -> dict[str, Any]:
+        """The budget as a table has it, by the names of its fields: several values are one text."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {**fields, **{name: ", ".join(map(str, fields[name])) or None for name in _SEVERAL}}
+
+    @classmethod
+    def from_columns(cls, row: Mapping[str, Any]) -> Self:
+        """Read what :meth:`columns` wrote. Raises LookupError or ValueError for a row without it."""
+        fields = {name: row[name] for name in cls.model_fields}
+        sizes = (fields["latency_batches"] or "").split(", ")
+        probes = tuple(fields["probes"].split(", ")) if fields["probes"] else ()
+        return cls(**{**fields, "probes": probes, "latency_batches": tuple(map(int, sizes))})
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _of_its_cell(later: Later, plan: Plan) -> float | None:
 
 
 #: What holds of the rows of tables from before there were these columns.
-_BEFORE = {"latency_batches": "1"}
+_BEFORE = {"probes": None, "latency_batches": "1"}
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -236,15 +236,13 @@ def work_of(planned: Planned) -> Work | None:
 def work_of_row(row: Mapping[str, Any]) -> Work | None:
     """What a trial did whose row this is, with the FLOPs that its steps had; None where they are not known."""
     trains = bool(row.get("train_steps"))
-    names = ("train_examples", "batch_size", "epochs", "max_length", "eval_examples", "max_new_tokens")
     if row.get("method") in catalog.STUDIES or (trains and row.get("train_flops") is None):
         return None
     try:
-        asked = tuple(row["probes"].split(", ")) if row.get("probes") else ()
-        sizes = tuple(map(int, row["latency_batches"].split(", ")))
-        budget = Budget(**{name: row[name] for name in names}, probes=asked, latency_batches=sizes)
         texts = _texts(row["task"])
-        return None if texts is None else _work(row["model"], budget, texts, _step_of_row(row), trains)
+        return (
+            None if texts is None else _work(row["model"], Budget.from_columns(row), texts, _step_of_row(row), trains)
+        )
     except (InputError, ValueError, LookupError):  # an own model or task, or a row of another version
         return None
 
@@ -367,13 +365,7 @@ def _key(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
 
 def _facts(trial: Trial) -> dict[str, Any]:
     names = ("model", "task", "task_version", "objective", "method", "method_version", "dtype", "method_args")
-    return {
-        **{name: getattr(trial, name) for name in names},
-        **trial.budget.model_dump(),
-        "max_new_tokens": trial.budget.max_new_tokens,
-        "probes": ", ".join(trial.budget.probes) or None,
-        "latency_batches": ", ".join(map(str, trial.budget.latency_batches)),
-    }
+    return {**{name: getattr(trial, name) for name in names}, **trial.budget.columns()}
 
 
 _SAME = ("model", "task", "task_version", "objective", "method", "method_version", "dtype")

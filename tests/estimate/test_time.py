@@ -49,8 +49,7 @@ def row(seconds: float, **changes: Any) -> dict[str, Any]:
     trial = TRIAL.model_dump()
     of_run = {"status": "ok", "hostname": platform.node(), "duration_s": seconds, "requested_device": "auto"}
     flops = {"train_flops": 0.52 * 10**12, "train_steps": 2}
-    budget = {**Budget().model_dump(), **trial["budget"], "max_new_tokens": None, "latency_batches": "1"}
-    return {**trial, **budget, **of_run, **flops, **changes}
+    return {**trial, **TRIAL.budget.columns(), **of_run, **flops, **changes}
 
 
 def estimated(plan: Planned, *rows: dict[str, Any], peak: float | None = PEAK) -> float | None:
@@ -213,7 +212,8 @@ def test_tables_below_a_folder_are_read_and_broken_ones_passed_over(tmp_path: Pa
         (tmp_path / name / "tables").mkdir(parents=True)
     pq.write_table(pa.table({"method": ["lora"]}), tmp_path / "a" / "tables" / "trials.parquet")
     (tmp_path / "b" / "tables" / "trials.parquet").write_text("no table")
-    assert time.rows_of(tmp_path) == [{"latency_batches": "1", "method": "lora"}], "a table from before the column"
+    before = {"probes": None, "latency_batches": "1", "method": "lora"}
+    assert time.rows_of(tmp_path) == [before], "a table from before these columns"
     assert time.rows_of(tmp_path / "none") == []
 
 

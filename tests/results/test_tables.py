@@ -22,7 +22,7 @@ from harness.results.builder import TableBuilder
 from harness.results.parents import fill_parent_settings
 from harness.results.record import Record
 from harness.results.schema import CURVES, LATENCY, SCHEMA_VERSION, SCORES, TABLES, TRIALS, Table
-from harness.trial import Trial
+from harness.trial import Budget, Trial
 
 
 @pytest.fixture
@@ -153,6 +153,22 @@ def test_everything_that_the_id_holds_is_a_column(tmp_path: Path) -> None:
         "latency_batches": "1, 4",
     }
     assert {name: row[name] for name in wanted} == wanted
+
+
+@given(
+    st.builds(
+        Budget,
+        eval_examples=st.none() | st.integers(1, 9),
+        max_new_tokens=st.none() | st.integers(1, 9),
+        probes=st.sampled_from([(), ("retention",), ("retention", "safety")]),
+        latency_batches=st.lists(st.integers(1, 64), max_size=3),
+    )
+)
+def test_a_budget_is_read_from_its_columns(budget: Budget) -> None:
+    columns = budget.columns()
+    assert all(value is None or isinstance(value, int | str) for value in columns.values())
+    assert Budget.from_columns(columns) == budget
+    assert columns["probes"] != "", "no probes are an empty cell"
 
 
 def test_parents_are_the_same_setting_on_every_seed_and_another_with_other_arguments() -> None:
