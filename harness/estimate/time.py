@@ -41,8 +41,8 @@ _STEP_S, _BATCH_S, _START_S = 0.05, 0.02, 3.0
 _READ_TOGETHER, _WRITTEN_TOGETHER = 32, 64
 #: Tokens that the latency is measured on (read, written), and characters a token.
 _LATENCY_READ, _LATENCY_WRITTEN, _CHARACTERS = 256, 46, 4
-#: A batch is as long as its longest text.
-_PADDED = 1.3
+#: A batch is as long as its longest text: of batches that are sorted by length, and of those of training that are not.
+_PADDED, _PADDED_AT_RANDOM = 1.3, 1.8
 
 #: Columns of a row that say how alike it is, from what tells most to what tells least.
 _LIKE = (("model", "task", "objective", "method"), ("model", "task", "objective"), ("model",), ())
@@ -65,6 +65,8 @@ class Texts:
     """Whether an answer is written token by token …"""
     longest: int
     """… and the tokens that the task allows it."""
+    by_length: bool = True
+    """Whether training sorts its batches by length (:mod:`harness.training.batches`)."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,8 @@ def work_of(planned: Planned) -> Work | None:
     if texts is None or (trains and planned.estimated_flops is None):
         return None
     learnt = texts.by_head if _is_encoder(trial.address("model")) else texts.prompt + texts.answer
-    slots = min(1.0, _PADDED * learnt / trial.budget.max_length)
+    padded = _PADDED if texts.by_length else _PADDED_AT_RANDOM
+    slots = min(1.0, padded * learnt / trial.budget.max_length)
     flops, networks = slots * (planned.estimated_flops or 0), _networks(trial.method)
     step = _Step(flops, planned.updated_params, planned.unpacked_params, networks)
     return _work(trial.address("model"), trial.budget, texts, step, trains)
@@ -336,6 +339,7 @@ def _texts(task: str) -> Texts | None:
         scored=(len(loaded.validation), len(loaded.test)),
         writes=spec.kind in ("generation", "preference"),
         longest=spec.max_new_tokens,
+        by_length=not spec.has_one_answer,
     )
 
 

@@ -109,7 +109,8 @@ def fit(
         rows = mix({**others, data.spec.name: rows}, len(rows), mix_cap, staged)
     about_rows: dict[str, Any] = {
         "ordered": bool(mix_with) and staged,
-        "lengths": [len(row) if apart else len(row["input_ids"]) for row in rows],
+        # One label's examples may be longer than another's (:mod:`harness.training.batches`).
+        "lengths": None if data.spec.has_one_answer else [len(row if apart else row["input_ids"]) for row in rows],
         "cut": [row.cut if apart else row["cut"] for row in rows],
     }
     at_head = head_loss(tuned.model, settings.execution.loss)

@@ -2,6 +2,10 @@
 
 The order follows from the seed, the lengths and the size of a batch, and from nothing that a method chooses: every
 method sees the same examples in the same steps (protocol, rule 1).
+
+It is not for tasks whose answer is one of a few. Where spam is longer than other messages, batches of one length are
+batches of one label: each step then unlearns what the one before taught. Of nine settings of LoRA, adapters and BitFit
+on ``sms_spam``, eight ended at the commonest label so, and two with batches drawn at random, which such tasks get.
 """
 
 from __future__ import annotations

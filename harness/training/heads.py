@@ -17,7 +17,8 @@ def train_head(tuned: Tuned, rows: Sequence[tuple[str, float | None]], settings:
     A text without a label is left out.
 
     Texts are cut to the budget's ``max_length`` tokens. Batches have ids and mask of shape (rows, longest), and labels
-    of shape (rows,).
+    of shape (rows,). They are drawn whatever their lengths are, which may tell the labels
+    (:mod:`harness.training.batches`).
     """
     tokenizer = tuned.base.tokenizer
     texts = [text for text, label in rows if label is not None]
@@ -38,6 +39,5 @@ def train_head(tuned: Tuned, rows: Sequence[tuple[str, float | None]], settings:
         [{"input_ids": read, "label": label} for read, label in zip(ids, labels, strict=True)],
         collate,
         settings,
-        lengths=[len(read) for read in ids],
         cut=[len(read) < len(text) for read, text in zip(ids, whole, strict=True)],
     )
