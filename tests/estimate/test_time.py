@@ -125,6 +125,15 @@ def test_the_work_of_a_trial_follows_its_budget_and_its_texts() -> None:
     assert allowed is not None and allowed.longest == 24, "a budget allows no more than the task"
 
 
+def test_batches_drawn_at_random_are_padded_more(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
+    alike = time.work_of(planned())
+    monkeypatch.setattr(time, "_texts", lambda _task: dataclasses.replace(texts, by_length=False))
+    at_random = time.work_of(planned())
+    assert alike is not None and at_random is not None
+    assert at_random.step_flops / alike.step_flops == pytest.approx(1.8 / 1.3)
+    assert at_random.read == alike.read, "evaluation sorts what it reads"
+
+
 def test_probes_are_read_by_decoders_after_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "_probe_tokens", lambda name: {"retention": 5000.0}[name])
     probed = planned(budget=TRIAL.budget.model_copy(update={"probes": ("retention",)}))
