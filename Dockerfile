@@ -1,7 +1,7 @@
 # The images for docs/kuberay.yaml and for containers elsewhere. They come from Ray's own, which KubeRay's probes fit.
 #     docker build --target cuda -t tunebench:0.2.0 .       # the default
 #     docker build --target cpu -t tunebench:0.2.0-cpu .
-# Unbuilt: there was no Docker where this file was written. A test holds its versions together with the package's.
+# Not yet built. A test holds its versions together with the package's.
 ARG RAY=2.60.0
 
 FROM rayproject/ray:${RAY}-py311-cpu AS cpu

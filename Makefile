@@ -40,7 +40,7 @@ docs: $(READY)
 release-check: $(READY)
 	$(PYTEST) tests/repository/test_release.py tests/cli/test_install.py
 
-# Half an hour on two cores: breaks the code line by line, and prints what no test notices.
+# An hour on two cores: breaks the code line by line, and prints what no test notices.
 mutants: $(READY)
 	PYTHONPATH=tests $(BIN)/python tests/mutants/hunt.py
 

@@ -3,7 +3,7 @@
 #
 #     bash benchmarks/gpu.sh OUT [STAGE ...]
 #
-# Stages, with the most seconds that each may take. What trains is short: LoRA on 8B needs 3.2e10 FLOPs a token, so 18
+# Stages, with the most seconds that each may take. What trains is short: LoRA on 8B needs 3.2e10 FLOPs a token, so 19
 # steps of 4096 tokens take 2.4e15 FLOPs, 8 s at 300 TFLOP/s. Beside it a trial makes random weights, measures latency
 # and reloads its checkpoint: 30 to 80 s for 7B, 10 to 40 for 1B, and 20 s of imports more where warm starts do not work.
 #

@@ -36,7 +36,7 @@ def recommend(
     limit = None if memory is None else parse_bytes(memory, "--memory")
     if goal not in GOALS:
         raise unknown("--goal", goal, GOALS)
-    places = folders or sorted(path.parent.parent for path in Path("results").glob("*/tables/trials.parquet"))
+    places = folders or sorted(path.parent.parent for path in Path("results").glob("**/tables/trials.parquet"))
     if not places:
         raise InputError("results: no folder with tables here; name one, or run a sweep with 'tunebench run quick'")
     answer = recommending.answer(places, model, task, limit, goal)

@@ -14,7 +14,7 @@ from harness.judgement.nearest import Basis, nearest
 from harness.judgement.quantities import QUANTITIES
 from harness.judgement.recommendation import GOALS, GOOD, Choice, Costs, choose, names
 from harness.judgement.timings import why_untimed
-from harness.judgement.verdicts import is_trained
+from harness.judgement.verdicts import Comparison, is_reward_model, is_trained
 from harness.results.files import read
 
 
@@ -100,7 +100,6 @@ def _basis(folders: Sequence[Path], model: str, task: str) -> Basis:
     if found is None:
         where = ", ".join(map(str, folders))
         what = f"no scored row of a trained {wanted or 'model'} on {task} or another {kind} task"
-        what = f"no scored row of a trained {wanted or 'model'} on {task} or another {kind} task"
         raise InputError(f"{where}: {what}; run a sweep first")
     return found
 
@@ -182,24 +181,52 @@ def _remarks(
     basis: Basis, choice: Choice, peaks: _Peaks, called: Sequence[str], model: str, task: str, memory: int | None
 ) -> list[str]:
     rows = basis.comparison.rows
-    seeds = "one seed" if basis.seeds == 1 else f"{basis.seeds} seeds"
+    seeds_of = {place: int(row.seeds) for place, row in _policies(basis.comparison).items()}
+    most = max(seeds_of.values())
+    seeds = "one seed" if most == 1 else f"{basis.seeds} to {most} seeds" if most > basis.seeds else f"{most} seeds"
     said = [
         f"rests on {len(rows)} rows of {basis.model} on {basis.task}, {seeds}, {rows.primary_metric.iloc[0]}, "
         f"from {basis.folder}; memory is {peaks.source}",
         *_extrapolation(basis, model, task),
+        *_without_a_score(basis),
     ]
     if basis.others:
-        said.append(
-            f"{basis.others} more comparisons of the same model and task were not used; name a folder to choose"
-        )
-    if basis.seeds == 1:
+        said.append(f"{basis.others} more comparisons, as near as this one, were not used; name a folder to choose")
+    if most == 1:
         said.append("one seed says nothing of the spread between runs, so no method can be told from another")
+    elif basis.seeds == 1:
+        who = _listed([place for place, count in seeds_of.items() if count == 1], called)
+        said.append(f"one seed says nothing of the spread between runs, so these cannot be told from others: {who}")
     if memory is not None:
         said += _of_memory(choice, peaks, called, memory)
     if choice.not_good:
-        who = _listed(choice.not_good, called)
-        said.append(f"keeps less than {GOOD:.0%} of the best one's gain over the untrained model: {who}")
+        rule = f"keeps less than {GOOD:.0%} of the best one's gain over the untrained model"
+        if not _has_gain(basis.comparison):
+            rule = "scores less than the best one, where no gain over the untrained model is known"
+        said.append(f"{rule}: {_listed(choice.not_good, called)}")
     return [*said, *_of_times(basis, choice), *_of_choice(basis, choice, called)]
+
+
+def _without_a_score(basis: Basis) -> list[str]:
+    """Methods that ran on the same model and task, or should have, and have no row to compare."""
+    trials = basis.tables["trials"]
+    here = trials[(trials.model == basis.model) & (trials.task == basis.task)]
+    lost = here[~here.method.isin(basis.comparison.rows.method)]
+    ended = lost.status.where(lost.status != "ok", "not scored").groupby(lost.method, sort=False)
+    said = [f"{method} ({', '.join(dict.fromkeys(how))})" for method, how in ended]
+    return [f"without a score, so not compared: {', '.join(said)}"] if said else []
+
+
+def _policies(comparison: Comparison) -> dict[int, Any]:
+    """The rows that a recommendation is among, by their numbers, the best one first."""
+    return {place: row for place, row in enumerate(comparison.listed) if is_trained(row) and not is_reward_model(row)}
+
+
+def _has_gain(comparison: Comparison) -> bool:
+    """Whether the best method is known to score better than the untrained model, by the means."""
+    best = next(iter(_policies(comparison).values()))
+    sign = 1.0 if comparison.higher_is_better else -1.0
+    return bool(sign * (best.test_score - best.base_score) > 0)
 
 
 def _of_times(basis: Basis, choice: Choice) -> list[str]:

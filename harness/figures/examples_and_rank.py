@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from harness.figures.grids import cell_texts, draw_grid
+from harness.figures.grids import cell_texts, draw_grid, half_intervals
 from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, labelled, why_empty
 from harness.figures.style import score_text
 from harness.judgement.statistics import aggregate
@@ -48,9 +48,7 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
         ["rank", "train_examples"]
     )
     cells = best.pivot(index="rank", columns="train_examples", values="test_score").sort_index(ascending=False)
-    halves = best.assign(half=(best.ci_high - best.ci_low) / 2).pivot(
-        index="rank", columns="train_examples", values="half"
-    )
+    halves = best.assign(half=half_intervals(best)).pivot(index="rank", columns="train_examples", values="half")
     texts = cell_texts(cells, halves, score_text)
     shown = cells.rename(index=lambda rank: f"{rank:g}", columns=lambda count: f"{count:g}")
     draw_grid(panel, shown, texts, pd.Series(higher, index=shown.columns), by_column=False)

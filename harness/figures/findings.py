@@ -54,8 +54,9 @@ def caution(frame: pd.DataFrame) -> str | None:
         names = names + " on " + single.task + " · " + single.model
     who = f"{len(single)} of {len(frame)} methods" if len(single) > _NAMED else joined(names)
     if len(single) == len(frame):
-        who = "Every method"
-    return f"{who} ran on one seed, which says nothing about the spread between runs: no method is called better"
+        return "Every method ran on one seed, which says nothing about the spread between runs: none is called better"
+    which = "it is not" if len(single) == 1 else "none of these is"
+    return f"{who} ran on one seed, which says nothing about the spread between runs: {which} called better or worse"
 
 
 def standings(frame: pd.DataFrame, tables: Tables) -> str:
@@ -82,11 +83,15 @@ def standing(comparison: Comparison) -> str:
     equal = [listed[other] for other, pair in against.items() if pair.verdict is Verdict.EQUIVALENT]
     if equal:
         said.append(f"equivalent to {_who(equal, len(against))} (apart by less than {comparison.margin:g})")
+    worse = [listed[other] for other, pair in against.items() if pair.verdict is Verdict.WORSE]
+    if worse:
+        said.append(f"worse than {_who(worse, len(against))} on the seeds that both have")
     open_ = {other: pair for other, pair in against.items() if pair.verdict is Verdict.CANNOT_TELL}
     if not open_:
-        return ", ".join(said[:-1]) + (", and " if len(said) > 1 else "") + said[-1]
+        # Of a tie, a second part that begins with an adjective needs its verb.
+        return f"{', '.join(said[:-1])}, and {'is ' if len(said) == 2 else ''}{said[-1]}"
     single = " (one seed)" if all(pair.one_seed for pair in open_.values()) else ""
-    unshown = _who([listed[other] for other in open_], len(against))
+    unshown = _any_of([listed[other] for other in open_], len(against))
     return f"{', '.join(said)}, but is not shown to be better than {unshown}{single}"
 
 
@@ -150,13 +155,21 @@ def seen(comparison: Comparison) -> str | None:
     ways = [f"{found.seeds} seeds"] if found.seeds else []
     ways += [f"{found.examples:,} test examples".replace(",", " ")] if found.examples else []
     need = f"would take {' or '.join(ways)}" if ways else "is out of reach: neither 100 seeds nor more examples would"
+    left_out = len(comparison.pairs) - found.pairs
     pairs = f"{found.undecided} of {found.pairs} pairs are undecided" if found.pairs > 1 else "the pair is undecided"
+    if left_out:
+        pairs = f"{found.undecided} of {found.pairs} pairs {_are(found.undecided)} undecided"
+        pairs += f", and of {left_out} more nothing can be told (one seed, or no error is known)"
     is_possible = comparison.span is None or found.smallest <= comparison.span
     what = f"a difference of {score_text(found.smallest)}" if is_possible else "no possible difference"
     return (
         f"{pairs}; {what} would have been seen with a probability of 80 %, and "
-        f"to decide the closest ({first} and {second}, {score_text(abs(apart))} apart) {need}"
+        f"to show which of the closest is better ({first} and {second}, {score_text(abs(apart))} apart) {need}"
     )
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def unpaired(comparison: Comparison) -> str | None:
@@ -180,13 +193,17 @@ def cheapest_good(frame: pd.DataFrame, cost: str, of: str) -> str:
     ``aggregate`` of one task and model; ``cost`` is a column, and ``of`` its name in a sentence. The sentence gives
     both scores with their intervals, because a share of a score would claim more than they support.
     """
-    frame = frame[frame.test_score.notna() & frame[cost].notna()]
+    scored_rows = frame[frame.test_score.notna()]
+    frame = scored_rows[scored_rows[cost].notna()]
     aim = reference(frame)
     spent = getattr(aim, cost)
     reached = f"{aim.label} scores {scored(aim)}"
     cheaper = frame[frame[cost] < spent]
     if len(frame) == 1:
         return reached
+    if cheaper.empty and len(frame) < len(scored_rows):
+        who = f"of the {len(frame)} of {len(scored_rows)} methods whose {of} can be compared"
+        return f"{reached}, and {who} none needs {_less(of)}"
     if cheaper.empty:
         return f"{reached}, and no method needs {_less(of)}"
     good = cheaper[good_enough(cheaper, aim)]
@@ -257,6 +274,11 @@ def _who(some: Sequence[Any], of: int) -> str:
     if len(some) > _NAMED:
         return f"all {of}" if len(some) == of else f"{len(some)} of {of}"
     return joined(row.label for row in some)
+
+
+def _any_of(some: Sequence[Any], of: int) -> str:
+    """:func:`_who` in a sentence that denies: 'not better than all 8' may be better than some."""
+    return f"any of the {of} others" if len(some) == of > _NAMED else _who(some, of)
 
 
 def joined(names: Iterable[str]) -> str:

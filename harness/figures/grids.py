@@ -56,6 +56,12 @@ def draw_grid(
         spine.set_visible(False)
 
 
+def half_intervals(frame: pd.DataFrame) -> pd.Series:
+    """Half of each row's interval: of one that ends at the metric's range, the longer side is that of the other end."""
+    sides = pd.concat([frame.ci_high - frame.test_score, frame.test_score - frame.ci_low], axis=1)
+    return sides.max(axis=1, skipna=False)
+
+
 def cell_texts(cells: pd.DataFrame, halves: pd.DataFrame, say: Callable[[float], str]) -> list[list[str]]:
     """Each cell as text, with half its interval below it where that is known; '' where there is no value."""
     return [

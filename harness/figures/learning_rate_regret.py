@@ -20,7 +20,9 @@ _DIVERGED = 1.12
 
 
 def draw(tables: Tables) -> Figure | Nothing:
-    """Loss of validation score against each method's best rate; the band spans the seeds, crosses diverged.
+    """Loss of validation score against each method's chosen rate, seed by seed; the band spans the seeds.
+
+    Crosses diverged.
 
     The unit of the horizontal axis is the best rate of full fine-tuning on the same task and model, or of the method
     itself where full fine-tuning did not run.
@@ -33,23 +35,29 @@ def draw(tables: Tables) -> Figure | Nothing:
 
 
 def _regrets(trials: pd.DataFrame) -> pd.DataFrame:
-    """A row per trial: ``ratio`` of its rate to the unit, and its ``regret``, NaN where it diverged."""
+    """A row per trial: ``ratio`` of its rate to the unit, and its ``regret``, NaN where it diverged.
+
+    The best rate is the one that validation chose (protocol, rule 2), and a trial is compared with it on its own seed:
+    rates that were tried on one seed alone stand beside what that seed scored. Seeds without the chosen rate are left
+    out.
+    """
     sign = trials.higher_is_better.map({True: 1.0, False: -1.0}).astype("float64").fillna(1.0)
     frame = trials.assign(good=trials.valid_score * sign)
     frame = frame[frame.good.notna() | (frame.status == "diverged")]
     cells = [name for name in CELL if name != "device"]
     groups = frame.groupby(cells, dropna=False)
     frame = frame[groups.learning_rate.transform("nunique") > 1]
-    means = frame.groupby([*cells, "learning_rate"], dropna=False).good.mean().rename("mean").reset_index()
-    best = means.dropna(subset="mean").sort_values("mean", ascending=False, kind="stable").drop_duplicates(cells)
-    best = best.rename(columns={"learning_rate": "best_rate", "mean": "best"})
-    frame = frame.merge(best, on=cells)
+    chosen = frame[frame.selected.astype(bool) & frame.good.notna()]
+    best = chosen.groupby(cells, dropna=False).agg(best_rate=("learning_rate", "first"), best=("good", "mean"))
+    best = best.reset_index()
+    of_seed = chosen.groupby([*cells, "seed"], dropna=False).good.mean().rename("on_seed").reset_index()
+    frame = frame.merge(best, on=cells).merge(of_seed, on=[*cells, "seed"])
     of_full = best[best.method == FULL].sort_values("best", ascending=False, kind="stable").drop_duplicates(FACET)
     frame = frame.merge(of_full[[*FACET, "best_rate"]].rename(columns={"best_rate": "unit"}), on=FACET, how="left")
     return frame.assign(
         is_own=frame.unit.isna(),
         ratio=frame.learning_rate / frame.unit.fillna(frame.best_rate),
-        regret=frame.best - frame.good,
+        regret=frame.on_seed - frame.good,
     )
 
 

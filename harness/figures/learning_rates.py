@@ -32,6 +32,8 @@ def draw(tables: Tables) -> Figure | Nothing:
         .drop_duplicates([*CELL, "learning_rate"])
         .sort_index()
     )
+    tried = trials[trials.learning_rate.notna()].groupby(CELL, dropna=False).learning_rate
+    means = means.merge(tried.agg(lowest="min", highest="max").reset_index(), on=CELL, how="left")
     several = means.groupby(CELL, dropna=False).learning_rate.transform("nunique") > 1
     if not several.any():
         return Nothing(why_empty(trials, "one learning rate was tried for each method"))
@@ -59,7 +61,8 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
         )
         peaks.append(peak := extreme(line, "good", largest=True))
         several += len(line) > 1
-        at_edge += len(line) > 1 and peak.learning_rate in (line.learning_rate.min(), line.learning_rate.max())
+        # A rate that diverged was tried: what lies beyond the best one is known there.
+        at_edge += len(line) > 1 and peak.learning_rate in (line.lowest.iloc[0], line.highest.iloc[0])
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(_Rates())
     axes.xaxis.set_minor_formatter(_Rates())
@@ -68,7 +71,8 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     axes.set_ylabel(f"{frame.metric.iloc[0]} on validation")
     panel.label_points([p.learning_rate for p in peaks], [p.score for p in peaks], [p.label for p in peaks])
     if not at_edge:
-        return "Every method’s best learning rate lies inside the range that was tried"
+        who = "Every method’s" if several == len(peaks) else f"Of the {several} methods with several rates, each one’s"
+        return f"{who} best learning rate lies inside the range that was tried"
     return f"{at_edge} of {several} methods are best at the edge of the rates tried: others may suit them better"
 
 

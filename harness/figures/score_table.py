@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures import published
-from harness.figures.grids import cell_texts, draw_grid
+from harness.figures.grids import cell_texts, draw_grid, half_intervals
 from harness.figures.panels import Nothing, Panel, Tables, View, compose, labelled, shortened, why_empty
 from harness.figures.style import score_text
 from harness.figures.words import leading
@@ -48,7 +48,7 @@ def _view(model: str, frame: pd.DataFrame) -> View | None:
     if frame.empty:
         return None
     cells = frame.pivot_table(index="label", columns="column", values="test_score", sort=False)
-    halves = ((frame.ci_high - frame.ci_low) / 2).groupby([frame.label, frame.column]).mean().unstack()
+    halves = half_intervals(frame).groupby([frame.label, frame.column]).mean().unstack()
     higher = frame.groupby("column").higher_is_better.first()
     with_mean = _alike(frame) and bool(cells.notna().all(axis=None))
     if with_mean:

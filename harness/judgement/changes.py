@@ -89,9 +89,9 @@ def score_change(number: int, cell: Cell, before: ByTrial, after: ByTrial) -> Ch
 def _extent(metric: str, usual: float) -> tuple[float, float]:
     """The largest value of a metric and the width of its range; of one without an end, the usual value for both."""
     known = METRICS.get(metric)
-    if known is None or not math.isfinite(known.maximum):
+    if known is None or known.span is None:
         return usual, usual
-    return known.maximum, known.maximum - known.minimum
+    return known.maximum, known.span
 
 
 def cost_change(number: int, cell: Cell, cost: Quantity) -> Change | None:

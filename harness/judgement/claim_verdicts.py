@@ -22,6 +22,7 @@ from harness.judgement.leads import Lead, cost_lead, metric_lead, of_trials, val
 from harness.judgement.power import visible
 from harness.judgement.quantities import QUANTITIES, SCORE
 from harness.judgement.statistics import aggregate
+from harness.judgement.timings import TIMES, trusted
 from harness.judgement.verdicts import Comparison, compare, summed
 from harness.results.files import Tables
 from harness.tasks.metrics import METRICS
@@ -129,12 +130,26 @@ def _why_not(check: Check, pairs: Sequence[Match], alike: Sequence[Match], evide
     if alike:
         if check.along:
             return f"there are no two sizes of {check.along} under otherwise the same conditions"
-        return f"{check.metric or QUANTITIES[check.quantity].text} was not measured"
+        return _unmeasured(check, alike, evidence)
     if pairs:
         assert check.alike is not None  # noqa: S101  (nothing else leaves pairs out)
         return f"no two rows are alike in {check.alike.metric} (within a factor of {check.alike.factor:g})"
     missing = [_described(side) for side in (check.left, check.right) if not chosen(side, check, evidence.rows)]
     return f"no row of {' or '.join(missing)}" if missing else "both sides ran, but never under the same conditions"
+
+
+def _unmeasured(check: Check, alike: Sequence[Match], evidence: Evidence) -> str:
+    """Why no lead is known although both sides ran: of times, that none of both sides may be compared."""
+    trials = pd.concat([evidence.trials(row) for match in alike for row in (match.left, match.right)])
+    seeds = [set(evidence.trials(match.left).seed) & set(evidence.trials(match.right).seed) for match in alike]
+    if not any(seeds):
+        return "both sides ran, but on no seed in common"
+    what = check.metric or QUANTITIES[check.quantity].text
+    column = QUANTITIES[check.quantity].column
+    is_timed = check.metric is None and check.quantity != SCORE and (column is None or column in TIMES)
+    if is_timed and len(trusted(trials)) < len(trials):
+        return f"{what} was measured, but not so that both sides may be compared (protocol, rule 6)"
+    return f"{what} was not measured on both sides"
 
 
 def _described(side: Side) -> str:

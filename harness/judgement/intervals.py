@@ -12,6 +12,9 @@ cancels. The quantile of the two parts together is Cochran's (1964, Biometrics 2
 with the part's variance. Welch and Satterthwaite's single number of degrees of freedom covers as little as 86 % instead
 of 95 % at two seeds: a seeds' part that is small by chance also raises the degrees of freedom. For the same reason an
 interval is at least half as wide as the one over the examples alone, at levels below 5 % wider.
+
+Variances say little where nearly all answers are right, or nearly all differences zero. So where scores are right or
+wrong, an interval is no narrower than what n examples may all have missed (:class:`Unseen`).
 ``tests/judgement/test_coverage.py`` holds all of this by simulation.
 """
 
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +47,19 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """What ``examples`` answers cannot have seen: that a share s of all is unlike them has the chance (1 - s)^n."""
+
+    span: float
+    """By how much an answer can differ from another."""
+    examples: int
+
+    def half_width(self, level: float) -> float:
+        """How far the mean may be from the one that was seen, with probability ``level``."""
+        return float(self.span * -math.expm1(math.log(level) / self.examples))
+
+
+@dataclass(frozen=True)
 class Error:
     """What is known of the error of a mean: the parts of its variance, each None where it is unknown."""
 
@@ -53,6 +69,8 @@ class Error:
     """The variance over the examples with the seeds as they are: the smallest that an interval believes in."""
     rest: float = 0.0
     """How much of the seeds' part is noise of single scores, which more examples reduce too."""
+    unseen: Unseen | None = None
+    """Of scores that are right or wrong, and of those that are all the same; None of others."""
 
     @property
     def parts(self) -> list[Part]:
@@ -74,6 +92,8 @@ class Error:
             if total > 0
             else 0.0
         )
+        if self.unseen is not None:
+            half = max(half, self.unseen.half_width(level))
         if self.examples_alone is None:
             return half
         least = 1 - 0.5 * math.sqrt(min(level / (1 - CONFIDENCE), 1.0))
@@ -117,26 +137,31 @@ class Interval:
     error: Error = field(default=Error(), repr=False)
 
 
-def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, clusters: Sequence[Hashable] | None = None) -> Interval:
+def paired_difference(
+    a: npt.ArrayLike, b: npt.ArrayLike, clusters: Sequence[Hashable] | None = None, span: float | None = None
+) -> Interval:
     """Mean of ``a - b`` over seeds and examples, with its 95 % interval and p.
 
     ``a`` and ``b`` have the shape (seeds, examples), or (examples,) for one seed; the same place is the same seed and
     the same example. NaN is a missing score, and only what both have is paired: ``seeds`` and ``examples`` say how much
     that is. ``clusters`` names the source of each example: examples from one source are no independent draws.
+    ``span`` is that of the metric, from its least value to its largest, None where it has no bounds: scores of two
+    values that are so far apart are right or wrong.
 
     With one seed the interval covers the examples alone, with one example the seeds alone; with one of each, or with
-    nothing in common, there is none. Differences that are all the same give an interval without width. Raises
-    ValueError if the shapes differ.
+    nothing in common, there is none. Differences that are all the same give an interval without width where there is
+    no ``span``. Raises ValueError if the shapes differ.
     """
     first, second = _table(a), _table(b)
     if first.shape != second.shape:
         raise ValueError(f"a and b differ in shape: {first.shape} and {second.shape}; missing scores are NaN")
-    return _interval(first - second, clusters, of_difference=True)
+    return _interval(first - second, clusters, span, (first, second), of_difference=True)
 
 
-def mean_interval(a: npt.ArrayLike, clusters: Sequence[Hashable] | None = None) -> Interval:
+def mean_interval(a: npt.ArrayLike, clusters: Sequence[Hashable] | None = None, span: float | None = None) -> Interval:
     """Mean of ``a`` over seeds and examples, with its 95 % interval; see :func:`paired_difference`."""
-    return _interval(_table(a), clusters, of_difference=False)
+    table = _table(a)
+    return _interval(table, clusters, span, (table,), of_difference=False)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -166,7 +191,21 @@ def _table(scores: npt.ArrayLike) -> Floats:
     return table
 
 
-def _interval(table: Floats, clusters: Sequence[Hashable] | None, *, of_difference: bool) -> Interval:
+def with_a_width(found: Interval) -> Interval:
+    """``found``, without an interval where it has no width: what varied in nothing that was seen is not certain."""
+    if found.low is None or found.low != found.high:
+        return found
+    return replace(found, low=None, high=None, p=None, basis="none", error=Error())
+
+
+def _interval(
+    table: Floats,
+    clusters: Sequence[Hashable] | None,
+    span: float | None,
+    scores: Sequence[Floats],
+    *,
+    of_difference: bool,
+) -> Interval:
     known = np.isfinite(table)
     seeds, examples = known.any(axis=1), known.any(axis=0)
     if not known.any():
@@ -176,17 +215,26 @@ def _interval(table: Floats, clusters: Sequence[Hashable] | None, *, of_differen
             raise ValueError(f"{len(clusters)} clusters for {table.shape[1]} examples")
         clusters = [clusters[int(place)] for place in np.flatnonzero(examples)]
     table, missing = _filled(table[seeds][:, examples])
-    estimate = float(table.mean())
-    table = _by_cluster(table, clusters)
+    estimate, what = float(table.mean()), "examples"
+    if clusters is not None and len(set(clusters)) < len(clusters):
+        table, what = _by_cluster(table, clusters), "sources of examples"
     error = _crossed(table, missing)
-    return interval(estimate, error, _basis(*table.shape), *table.shape, of_difference=of_difference)
+    runs, count = table.shape
+    if span is not None and count > 1 and (not error.stderr or _is_right_or_wrong(scores, span)):
+        error = replace(error, unseen=Unseen(span, count))
+    return interval(estimate, error, _basis(runs, count, what), runs, count, of_difference=of_difference)
 
 
-def _basis(seeds: int, examples: int) -> str:
-    of_seeds = f"{seeds} seeds" if seeds > 1 else "one seed"
+def _is_right_or_wrong(scores: Sequence[Floats], span: float) -> bool:
+    """Whether all scores are the least or the largest of a metric with this span."""
+    values = np.unique(np.concatenate([one[np.isfinite(one)] for one in scores]))
+    return len(values) == 1 or (len(values) == 2 and bool(np.isclose(values[1] - values[0], span)))
+
+
+def _basis(seeds: int, examples: int, what: str) -> str:
     if seeds == 1:
-        return f"{examples} examples alone, of one seed"
-    return f"{of_seeds} alone, on one example" if examples == 1 else f"{of_seeds} and {examples} examples"
+        return f"{examples} {what} alone, of one seed"
+    return f"{seeds} seeds" if examples == 1 else f"{seeds} seeds and {examples} {what}"
 
 
 def _filled(table: Floats) -> tuple[Floats, int]:
@@ -215,11 +263,9 @@ def _filled(table: Floats) -> tuple[Floats, int]:
 _FILLS = 200
 
 
-def _by_cluster(table: Floats, clusters: Sequence[Hashable] | None) -> Floats:
+def _by_cluster(table: Floats, clusters: Sequence[Hashable]) -> Floats:
     """One column per cluster, whose mean over clusters is the mean over examples (Miller 2024, section 2.2)."""
-    places = {cluster: place for place, cluster in enumerate(dict.fromkeys(clusters or ()))}
-    if clusters is None or len(places) == len(clusters):
-        return table
+    places = {cluster: place for place, cluster in enumerate(dict.fromkeys(clusters))}
     center = table.mean()
     sums = np.zeros((table.shape[0], len(places)))
     np.add.at(sums.T, [places[cluster] for cluster in clusters], (table - center).T)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.judgement.examples import scores_by_trial, stacked
-from harness.judgement.intervals import CONFIDENCE, SPREAD_SEEDS, Error, Interval, Part, interval, paired_difference
+from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, paired_difference, with_a_width
 from harness.judgement.quantities import QUANTITIES
 from harness.judgement.timings import TIMES, trusted
 from harness.results.files import Tables, where
@@ -41,17 +41,9 @@ class Lead:
         if not self.is_judged or self.interval.estimate is None:
             return 1.0
         away = self.interval.estimate - threshold
-        if not self.interval.error.stderr and self.interval.low != self.interval.high:
-            return self._p_of_equals(away)
-        known = [error.p(away) for error in (self.interval.error, self.pooled)]
-        return max(p for p in known if p is not None)
-
-    def _p_of_equals(self, away: float) -> float:
-        """p where all differences are the same: the width is that of what n examples may all miss."""
-        low, high, examples = self.interval.low, self.interval.high, self.interval.examples
-        assert low is not None and high is not None  # noqa: S101  (it is judged)
-        span = (high - low) / 2 / (1 - (1 - CONFIDENCE) ** (1 / examples))
-        return float(max(0.0, 1 - abs(away) / span) ** examples)
+        # Where all differences are the same, other rows' spread says nothing of it.
+        errors = (self.interval.error, self.pooled) if self.interval.error.stderr else (self.interval.error,)
+        return max(p for p in (error.p(away) for error in errors) if p is not None)
 
 
 def of_trials(name: str, trials: pd.DataFrame, tables: Tables, variant: str = "plain") -> pd.Series:
@@ -123,10 +115,12 @@ def metric_lead(metric: str, left: pd.DataFrame, right: pd.DataFrame, tables: Ta
     first, second = (stacked(t, scores_by_trial(t.assign(primary_metric=metric), tables)) for t in (left, right))
     if first is not None and second is not None and set(first.examples) & set(second.examples):
         ours, theirs = (one.at(seeds, list(first.examples)) for one in (first, second))
-        difference = paired_difference(sign * ours, sign * theirs, first.clusters)
+        span = None if known is None else known.span
+        difference = paired_difference(sign * ours, sign * theirs, first.clusters, span)
     else:
         ours, theirs = (one.loc[list(seeds)].to_numpy(dtype=np.float64)[:, None] for one in (a, b))
         difference = paired_difference(sign * ours, sign * theirs)
+    difference = with_a_width(difference)
     if difference.seeds < SPREAD_SEEDS:  # it says nothing of the spread between runs
         difference = replace(difference, p=None)
     left_mean, right_mean = (float(one.loc[list(seeds)].mean()) for one in (a, b))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.judgement.intervals import CONFIDENCE, SPREAD_SEEDS, Error, Part, students_t
 from harness.judgement.verdicts import Comparison, Pair
@@ -83,6 +83,7 @@ def _scaled(error: Error, seeds: int, examples: int, new_seeds: int, new_example
         part(of_examples, shorter * of_examples.variance if of_examples else 0.0, new_examples - 1),
         part(alone, shorter * alone.variance if alone else 0.0, new_examples - 1),
         error.rest * fewer * shorter,
+        None if error.unseen is None else replace(error.unseen, examples=max(new_examples, 1)),
     )
 
 

@@ -28,8 +28,12 @@ class Ranks:
 
 
 def ranks(comparison: Comparison, draws: Floats | None = None) -> Ranks | None:
-    """None where there is nothing to rank: a single row. ``draws`` are those of ``resampled``, where they are known."""
-    if len(comparison.rows) < 2:
+    """None where there is nothing to rank: a single row, or one of whose score no error is known.
+
+    ``draws`` are those of ``resampled``, where they are known.
+    """
+    rows = comparison.rows
+    if len(rows) < 2 or (rows.test_stderr.isna() & rows.seed_stderr.isna()).any():
         return None
     draws = resampled(comparison) if draws is None else draws
     return ranks_of(draws if comparison.higher_is_better else -draws)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness.judgement.examples import Scores, scores_by_trial, stacked
-from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, mean_interval
+from harness.judgement.intervals import SPREAD_SEEDS, Error, Interval, Part, interval, mean_interval, with_a_width
 from harness.judgement.timings import TIMES, without_untrusted_times
 from harness.results.files import Tables, once
 from harness.results.selection import CELL, SETTING
@@ -66,7 +66,8 @@ def _aggregate(tables: Tables) -> pd.DataFrame:
     rows = []
     for key, group in groups:
         scores = stacked(group, by_trial)
-        mean = _within(_mean(group, scores), METRICS.get(group.primary_metric.iloc[0]))
+        metric = METRICS.get(group.primary_metric.iloc[0])
+        mean = _within(_mean(group, scores, metric), metric)
         rows.append(
             dict(zip([*CELL, *SETTING], key, strict=True))
             | {
@@ -120,14 +121,14 @@ _AGGREGATE_COLUMNS = [
 ]
 
 
-def _mean(group: pd.DataFrame, scores: Scores | None) -> Interval:
+def _mean(group: pd.DataFrame, scores: Scores | None, metric: Metric | None) -> Interval:
     """The mean test score of trials that differ in nothing but the seed."""
     by_seed = group.groupby("seed").test_score.mean().dropna()
     if by_seed.empty:
         return Interval(None, None, None, None, "none")
     value = float(by_seed.mean())
     if scores is not None:
-        found = mean_interval(scores.table, scores.clusters)
+        found = with_a_width(mean_interval(scores.table, scores.clusters, None if metric is None else metric.span))
         return interval(value, found.error, found.basis, found.seeds, found.examples, of_difference=False)
     examples = group.test_examples.min()
     known = group.test_stderr.dropna()

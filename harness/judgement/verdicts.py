@@ -32,6 +32,7 @@ from harness.judgement.intervals import (
     holm,
     interval,
     paired_difference,
+    with_a_width,
 )
 from harness.judgement.pooling import moderated
 from harness.judgement.statistics import aggregate
@@ -212,9 +213,8 @@ def _comparison(rows: pd.DataFrame, tables: Tables) -> Comparison:
     higher = bool(rows.higher_is_better.iloc[0])
     rows = rows.sort_values("test_score", ascending=not higher, kind="stable").reset_index(drop=True)
     metric = METRICS.get(rows.primary_metric.iloc[0])
-    bounded = metric is not None and math.isfinite(metric.maximum)
-    margin = MARGIN * metric.maximum if metric is not None and bounded else None
-    span = metric.maximum - metric.minimum if metric is not None and bounded else None
+    span = None if metric is None else metric.span
+    margin = None if metric is None or span is None else MARGIN * metric.maximum
 
     def judged() -> tuple[list[Side], list[str] | None, dict[tuple[int, int], Pair]]:
         sides, sources = _sides(list(_rows(rows)), _scores(rows, tables))
@@ -268,7 +268,7 @@ def _p(pair: Pair) -> float | None:
     d = pair.difference
     if pair.one_seed or d.p is None or d.estimate is None:
         return None
-    # Where all differences are the same, the width is no standard error's.
+    # Where all differences are the same, other methods' spread says nothing of it.
     return d.p if not d.error.stderr else pair.pooled.p(d.estimate)
 
 
@@ -313,22 +313,8 @@ def _pair(a: Side, b: Side, sources: list[str] | None, sign: float, span: float 
         return Pair(_unpaired(a, b, sign), paired=False, one_seed=one_seed)
     still = a.fixed and b.fixed
     first, second = (side.table[:1] if still else side.table for side in (a, b) if side.table is not None)
-    difference = paired_difference(sign * first, sign * second, sources)
-    return Pair(_with_least_width(difference, span), one_seed=difference.seeds < SPREAD_SEEDS and not still)
-
-
-def _with_least_width(d: Interval, span: float | None) -> Interval:
-    """``d`` with a width where all differences are the same: that the next example is like these n is not certain.
-
-    A difference that at most the share s of all examples has is seen in none of n with probability (1 - s)^n.
-    """
-    if d.estimate is None or d.low != d.high:
-        return d
-    if span is None or d.examples < 2:
-        return replace(d, low=None, high=None, p=None, basis="none", error=Error())
-    half = span * (1 - _LEVEL ** (1 / d.examples))
-    p = max(0.0, 1 - abs(d.estimate) / span) ** d.examples
-    return replace(d, low=d.estimate - half, high=d.estimate + half, p=p)
+    difference = paired_difference(sign * first, sign * second, sources, span)
+    return Pair(with_a_width(difference), one_seed=difference.seeds < SPREAD_SEEDS and not still)
 
 
 def _unpaired(first: Side, second: Side, sign: float) -> Interval:

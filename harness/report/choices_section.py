@@ -91,14 +91,14 @@ def _said(choice: Choice, called: Sequence[str]) -> str:
 
 def stability(comparison: Comparison, tables: Tables) -> list[str]:
     """Sentences on the order of a comparison: ranks, fronts and pairwise wins. Empty for a single row."""
-    draws = resampled(comparison)
-    found = ranks(comparison, draws)
-    if found is None:
+    if len(comparison.rows) < 2:
         return []
-    called = names(comparison)
-    said = [_of_ranks(found.first, found.tau, comparison, called)]
-    for cost in _COSTS:
-        said += _of_front(on_front(comparison, cost, tables, draws), cost, called)
+    draws, called = resampled(comparison), names(comparison)
+    said = []
+    if (found := ranks(comparison, draws)) is not None:
+        said.append(_of_ranks(found.first, found.tau, comparison, called))
+        for cost in _COSTS:
+            said += _of_front(on_front(comparison, cost, tables, draws), cost, called)
     if (strengths := ratings(comparison)) is not None:
         said.append(_of_wins(dict(enumerate(strengths)), "the task's metric", called))
         said += _of_guards(comparison, tables, called)

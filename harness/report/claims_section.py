@@ -125,6 +125,8 @@ def _lead_text(value: float, ratio: bool) -> str:
 def _apart(one: Judgement, place: Place) -> str:
     """The difference, or the ratio of left to right, with its interval and what that covers."""
     found, quantity = place.lead.interval, QUANTITIES[one.claim.check.quantity]
+    if found.estimate is None:
+        return "no seed in common"
     # A lead is positive where left is better; readers want left less right.
     sign = 1.0 if quantity.higher_is_better or place.start is not None else -1.0
     estimate = _lead_text(sign * (found.estimate or 0.0), place.lead.ratio)
@@ -138,6 +140,8 @@ def _apart(one: Judgement, place: Place) -> str:
 def _doubt(place: Place) -> str:
     """Why it cannot tell."""
     if place.verdict is not ClaimVerdict.CANNOT_TELL:
+        return ""
+    if place.lead.interval.estimate is None:
         return ""
     if place.lead.interval.seeds < SPREAD_SEEDS:
         return "; one seed says nothing of the spread between runs"

@@ -188,7 +188,12 @@ def _reach(gate: Gate) -> str:
         for check in gate.checks
         if check.quantity == SCORE and check.change.high is not None and check.change.low is not None
     ]
-    return f"A change of a score by less than its interval can hide: up to ±{max(widths):.3f} here." if widths else ""
+    if not widths:
+        return ""
+    return (
+        f"A change of a score that is smaller than its interval can hide, up to ±{max(widths):.3f} here, and a "
+        "somewhat larger one behind the correction for all comparisons."
+    )
 
 
 def _many(count: int, what: str) -> str:

@@ -53,6 +53,8 @@ class _Cell:
     of_task: Entry[TaskSpec]
     methods: Mapping[str, catalog.Method]
     """Those of the sweep by their names."""
+    used_overrides: set[int]
+    """The positions of the ``overrides`` that changed something, which all cells of a plan share."""
 
     @property
     def model(self) -> ModelSpec:
@@ -173,11 +175,12 @@ def plan(sweep: Sweep, endings: Endings = not_begun) -> Plan:
 
     rows: dict[str, Planned] = {}
     tries = None if sweep.search is None else sweep.search.seeds
-    stages = Stages(tries, endings, rows, lambda cell: list(_trials(cell)), lambda t: _excluded(sweep, t) is not None)
+    stages = Stages(tries, endings, rows, lambda cell: list(_trials(cell)), lambda t: bool(_excluding(sweep, t)))
     excluded: Counter[int] = Counter()
+    idle, used = set(range(len(sweep.exclude))), set[int]()
     duplicates = 0
     cells = [
-        _Cell(sweep, method, objective, model, task, axes.methods)
+        _Cell(sweep, method, objective, model, task, axes.methods, used)
         for model in axes.models
         for task in axes.tasks
         for method in axes.methods.values()
@@ -188,8 +191,10 @@ def plan(sweep: Sweep, endings: Endings = not_begun) -> Plan:
         impossible = cell.impossible()
         trials = []
         for trial in _trials(cell):
-            if (entry := _excluded(sweep, trial)) is not None:
-                excluded[entry] += 1
+            entries = _excluding(sweep, trial)
+            idle -= set(entries)
+            if entries:
+                excluded[entries[0]] += 1
                 continue
             trials.append(trial)
             if impossible is not None:
@@ -209,6 +214,10 @@ def plan(sweep: Sweep, endings: Endings = not_begun) -> Plan:
         aliases=axes.aliases,
         later=stages.later,
         grids=fairness.default_grids(sweep, rows.values(), stages.later),
+        unmatched=(
+            *(f"exclude.{position}" for position in sorted(idle)),
+            *(f"overrides.{position}" for position in range(len(sweep.overrides)) if position not in used),
+        ),
     )
 
 
@@ -252,6 +261,8 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
     for position, entry in cell.overrides():
         where = f"overrides.{position}.methods.{method.name}"
         axes |= _axes(cell, entry.methods.get(method.name, {}), of_method, of_function, where)
+        if entry.budget or method.name in entry.methods:
+            cell.used_overrides.add(position)
         if entry.budget:
             budget |= entry.budget
             budget_where = f"overrides.{position}.budget"
@@ -320,7 +331,7 @@ def _arguments(declared: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _excluded(sweep: Sweep, trial: Trial) -> int | None:
-    """The index of the ``exclude`` entry that removes the trial; None if no entry does."""
+def _excluding(sweep: Sweep, trial: Trial) -> list[int]:
+    """The indices of the ``exclude`` entries that remove the trial."""
     trial_facts = facts(trial)
-    return next((n for n, match in enumerate(sweep.exclude) if matches(trial_facts, match)), None)
+    return [n for n, match in enumerate(sweep.exclude) if matches(trial_facts, match)]

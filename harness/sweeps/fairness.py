@@ -56,6 +56,8 @@ def remarks(plan: Plan) -> Iterator[str]:
     for place, counts in _unequal(_cells(plan.runnable, plan.later)):
         told = ", ".join(f"{method} {' or '.join(map(str, sorted(some)))}" for method, some in counts.items())
         yield f"not every method gets as many settings (protocol, rule 1): {told} ({place})"
+    for entry in plan.unmatched:
+        yield f"{entry} matches nothing"
     if plan.later:
         trials = sum(one.trials for one in plan.later)
         yield f"{trials} more are planned when the settings before them have been tried"

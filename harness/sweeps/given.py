@@ -156,9 +156,19 @@ def check(sweep: Sweep, methods: Mapping[str, catalog.Method]) -> None:
 
 
 def _check_rate(method: catalog.Method, given: Arguments, where: str) -> None:
-    """Refuse a learning rate where nothing trains; one of ``defaults`` is for the other methods."""
-    if not method.trains and given.get("learning_rate") is not None:
+    """Refuse a learning rate where nothing trains, and none where something does.
+
+    One of ``defaults`` is for the other methods.
+    """
+    if "learning_rate" not in given:
+        return
+    rate = given["learning_rate"]
+    if not method.trains and rate is not None:
         raise InputError(f"{where}.learning_rate: {method.name} trains nothing; leave it out")
+    if method.trains and None in (rate if isinstance(rate, list) else [rate]):
+        raise InputError(
+            f"{where}.learning_rate: must be a number or a list of numbers; leave it out for the usual ones"
+        )
 
 
 def _check_names(given: Iterable[str], valid: set[str], where: str) -> None:

@@ -2,7 +2,7 @@
 
 So ``methods: [lora, bitfit]`` is a fair sweep as it stands (protocol, rule 1). The evidence: on decoders, the rates
 among which validation chose in the standard sweep of version 0.1 on SmolLM2-135M, and for LoRA Tinker's sweep of models
-from 4B to 550B parameters, where 3e-4 or 1e-3 was best at almost every rank from 4 on
+from 1B to 1T parameters, where 3e-4 or 1e-3 was best at almost every rank from 4 on
 (github.com/thinking-machines-lab/tinker-cookbook, ``recipes/chat_sl/results/sft_sweep.md``). On encoders, the same
 sweep on MiniLM (22M). Where neither says anything, the middle rate is the default of the method's notebook. An
 encoder-decoder takes the rates of a decoder.

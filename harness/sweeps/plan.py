@@ -116,6 +116,8 @@ class Plan:
     """What is planned when settings have been tried; empty without ``search``, and when all of it is planned."""
     grids: tuple[Mapping[str, JsonValue], ...] = ()
     """The learning rates that a cell took because the sweep gives none (:mod:`harness.sweeps.fairness`)."""
+    unmatched: tuple[str, ...] = ()
+    """The entries of the sweep's ``exclude`` and ``overrides`` that match nothing, such as 'exclude.0'."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Planned]:
@@ -148,6 +150,7 @@ class Plan:
             "excluded": [{"match": dict(match), "trials": count} for match, count in self.excluded],
             "later": [one.document() for one in self.later],
             "grids": [dict(grid) for grid in self.grids],
+            "unmatched": list(self.unmatched),
             "trials": [row.document() for row in self.rows],
         }
 

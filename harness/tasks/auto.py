@@ -271,8 +271,9 @@ def _readings(file: _File) -> Iterator[Recognised]:
     for column in numbers:
         for of_text in [two] if two else [[text] for text in (named if len(named) == 1 else texts)]:
             yield _numbered(file, of_text, column)
-    one_label = any(column.known_as in _LABELS and len(column.distinct) == 1 for column in file.columns)
-    if not (labels or numbers or of_answers or one_label) and (len(texts) == 1 or len(named) == 1):
+    # One that is called a label or a number, and is none, is for the user to look at.
+    called_so = any(column.known_as in (*_LABELS, *_NUMBERS) for column in file.columns)
+    if not (labels or numbers or of_answers or called_so) and (len(texts) == 1 or len(named) == 1):
         yield _plain(file, (named if len(named) == 1 else texts)[0])
 
 

@@ -258,14 +258,17 @@ def _repeated(spec: TaskSpec, groups: Iterable[Group]) -> dict[str, list[str]]:
     again: dict[str, list[str]] = {"repeat another row and count once": []}
     other: dict[str, list[str]] = {"give another row's input another label; the first row counts": []}
     for group in groups:
-        answers: set[str] = set()
+        by_place: dict[str, set[str]] = {}  # a row with several references is in its group once for each
         for row in group:
             answer = "\0".join((normalise(_completion(spec, row.fields)), normalise(_rejected(spec, row.fields) or "")))
-            if answer in answers:
-                next(iter(again.values())).append(row.place)
+            by_place.setdefault(row.place, set()).add(answer)
+        answers: set[str] = set()
+        for place, own in by_place.items():
+            if own <= answers:
+                next(iter(again.values())).append(place)
             elif answers and spec.has_one_answer:
-                next(iter(other.values())).append(row.place)
-            answers.add(answer)
+                next(iter(other.values())).append(place)
+            answers |= own
     return again | other
 
 

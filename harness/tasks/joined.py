@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from harness.tasks.read import as_text, is_missing
 from harness.trial import Frozen
 
 
@@ -26,4 +27,4 @@ class Join(Frozen):
         if isinstance(item, Mapping):
             item = [item.get(name) for name in self.parts] if self.parts else list(item.values())
         several = item if isinstance(item, (list, tuple)) else [item]
-        return self.inside.join(str(one).strip() for one in several if one is not None)
+        return self.inside.join(as_text(one).strip() for one in several if not is_missing(one))

@@ -127,6 +127,8 @@ def lookup(row: SourceRow, column: str) -> Any:
 
 def _row(place: str, values: Mapping[str, Any]) -> SourceRow:
     named = {one_form(str(name)): value for name, value in values.items()}
+    if len(named) < len(values):
+        _check_once([one_form(str(name)) for name in values])
     nested = {name: value for name, value in named.items() if is_no_text(value)}
     return SourceRow(place, {name: as_text(value) for name, value in named.items()}, nested)
 
@@ -313,7 +315,7 @@ def _parquet(content: bytes, reader: Reader) -> Sequence[Placed]:
 
     source = pq.ParquetFile(pa.BufferReader(content))
     _check_once(source.schema_arrow.names)
-    return _numbered(source.read().to_pylist())
+    return _numbered(_rows_of(source.read()))
 
 
 def _arrow(content: bytes, reader: Reader) -> Sequence[Placed]:
@@ -322,7 +324,20 @@ def _arrow(content: bytes, reader: Reader) -> Sequence[Placed]:
     opener = pa.ipc.open_file if content.startswith(b"ARROW1") else pa.ipc.open_stream
     table = opener(content).read_all()
     _check_once(table.column_names)
-    return _numbered(table.to_pylist())
+    return _numbered(_rows_of(table))
+
+
+def _rows_of(table: Any) -> list[dict[str, Any]]:
+    """The rows of an Arrow table. A number of 32 or 16 bits is the shortest that gives it: 3.8, not 3.7999999523."""
+    import numpy as np
+    import pyarrow as pa
+
+    short = {pa.float32(): np.float32, pa.float16(): np.float16}
+    exact = {f.name: short[f.type] for f in table.schema if f.type in short}
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows if exact else ():
+        row |= {name: float(str(kind(row[name]))) for name, kind in exact.items() if row[name] is not None}
+    return rows
 
 
 def _check_once(columns: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import ast
 import io
 import itertools
 import json
+import re
 import tokenize
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from harness.tasks.turns import are_turns
 
 #: What :func:`at` gives where a path leads nowhere.
 NOTHING: Any = object()
+
+#: A place in a list, from its end where it is negative.
+_PLACE = re.compile("-?[0-9]{1,9}")
 
 #: Longer texts are no prints of lists.
 _LONGEST_PRINT = 1_000_000
@@ -30,7 +34,7 @@ def at(value: Any, path: Sequence[str]) -> Any:
             value = list(value.values())
         elif isinstance(value, Mapping):
             value = value.get(part, NOTHING)
-        elif isinstance(value, (list, tuple)) and part.lstrip("-").isdecimal():
+        elif isinstance(value, (list, tuple)) and _PLACE.fullmatch(part):
             value = value[int(part)] if -len(value) <= int(part) < len(value) else NOTHING
         elif isinstance(value, (list, tuple)):
             inner = [at(one, path[place:]) for one in value]

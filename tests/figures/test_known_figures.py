@@ -68,28 +68,36 @@ def test_on_a_processor_the_tensors_count_and_not_the_interpreter() -> None:
 def test_regret_is_what_the_rate_lost_against_the_best_of_its_method() -> None:
     rows: list[dict[str, object]] = [
         {"trial_id": f"{method}{rate}{seed}", "method": method, "learning_rate": rate, "valid_score": score,
-         "seed": seed, "status": status}
-        for method, rate, scores, status in (
-            ("full", 1e-5, (0.7, 0.9), "ok"),
-            ("full", 1e-4, (0.5, 0.5), "ok"),
-            ("lora", 1e-4, (0.6, 0.6), "ok"),
-            ("lora", 1e-3, (None, None), "diverged"),
-            ("head", 1e-2, (0.4, 0.4), "ok"),
+         "seed": seed, "status": status, "selected": selected}
+        for method, rate, scores, status, selected in (
+            ("full", 1e-5, (0.7, 0.9), "ok", True),
+            ("full", 1e-4, (0.5, 0.5), "ok", False),
+            ("lora", 1e-4, (0.6, 0.6), "ok", True),
+            ("lora", 1e-3, (None, None), "diverged", False),
+            ("lora", 1e-5, (0.9,), "ok", False),
+            ("head", 1e-2, (0.4, 0.4), "ok", True),
         )
         for seed, score in enumerate(scores)
     ]  # fmt: skip
     frame = _regrets(trials(*rows)).set_index("trial_id")
     assert frame.regret.round(9).to_dict() == pytest.approx(
-        {"full1e-050": 0.1, "full1e-051": -0.1, "full0.00010": 0.3, "full0.00011": 0.3, "lora0.00010": 0.0,
-         "lora0.00011": 0.0, "lora0.0010": float("nan"), "lora0.0011": float("nan")},
+        {"full1e-050": 0.0, "full1e-051": 0.0, "full0.00010": 0.2, "full0.00011": 0.4, "lora0.00010": 0.0,
+         "lora0.00011": 0.0, "lora0.0010": float("nan"), "lora0.0011": float("nan"), "lora1e-050": -0.3},
         nan_ok=True,
     )  # fmt: skip
     assert frame.ratio["lora0.0010"] == pytest.approx(100), "the unit is the best rate of full fine-tuning"
+    assert frame.ratio["lora1e-050"] == 1 and frame.best_rate["lora1e-050"] == 1e-4, "one seed is not the choice"
 
 
 def test_lower_is_better_turns_regret_round() -> None:
     rows: list[dict[str, object]] = [
-        {"trial_id": f"t{rate}", "learning_rate": rate, "valid_score": loss, "higher_is_better": False}
+        {
+            "trial_id": f"t{rate}",
+            "learning_rate": rate,
+            "valid_score": loss,
+            "higher_is_better": False,
+            "selected": rate == 1e-4,
+        }
         for rate, loss in ((1e-4, 2.0), (1e-3, 3.5))
     ]
     frame = _regrets(trials(*rows))

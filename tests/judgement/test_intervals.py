@@ -59,7 +59,7 @@ def test_one_example_is_a_t_test_over_the_seeds() -> None:
     found = paired_difference(a, b)
     expected = scipy_stats.ttest_rel(a[:, 0], b[:, 0])
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
-    assert found.basis == "4 seeds alone, on one example"
+    assert found.basis == "4 seeds"
 
 
 def test_a_spread_over_seeds_that_is_small_by_chance_leaves_half_of_the_interval_over_the_examples() -> None:
@@ -78,6 +78,33 @@ def test_where_there_is_no_spread_the_interval_has_no_width() -> None:
     assert (same.estimate, same.low, same.high, same.p) == (0, 0, 0, 1)
     assert apart.low == apart.high == apart.estimate == pytest.approx(0.3)
     assert apart.p == 0
+
+
+def test_answers_that_are_all_right_leave_what_as_many_may_all_have_missed() -> None:
+    """That a twentieth of all answers is wrong is seen in none of 20 with a probability of 0.95^20."""
+    found = mean_interval(np.ones((3, 20)), span=1.0)
+    assert (found.low, found.high) == pytest.approx((0.05 ** (1 / 20), 2 - 0.05 ** (1 / 20)))
+    apart = paired_difference(np.ones((3, 20)), np.zeros((3, 20)), span=1.0)
+    assert apart.p is not None and apart.p < 1e-9, "no share is hidden behind that"
+
+
+def test_a_few_answers_that_differ_decide_nothing() -> None:
+    """One method is right throughout, the other errs once in each run: a sign test of two or three gives p = 0.25."""
+    for seeds in (2, 3):
+        wrong = np.ones((seeds, 50))
+        wrong[range(seeds), range(seeds)] = 0
+        usual, found = (paired_difference(np.ones((seeds, 50)), wrong, span=span) for span in (None, 1.0))
+        assert usual.p is not None and usual.p < 0.05, "the variances alone would call it better"
+        assert found.p is not None and found.p > 0.25 and found.low is not None and found.low < 0
+        assert found.p == pytest.approx((1 - 0.02) ** 50, rel=1e-4)
+
+
+def test_scores_between_right_and_wrong_have_variances_that_count() -> None:
+    scores = np.random.default_rng(0).beta(5, 5, size=(3, 8))
+    assert mean_interval(scores, span=1.0) == mean_interval(scores)
+    assert paired_difference(scores, 1 - scores, span=1.0) == paired_difference(scores, 1 - scores)
+    twice = np.vstack([scores, scores])
+    assert paired_difference(twice, twice, span=1.0).high == pytest.approx(1 - 0.05 ** (1 / 8)), "all differences are 0"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Facts:
 
     def names(self, text: str, among: list[str]) -> list[str] | None:
         """The methods that are named, or None where they are counted: then the count is right."""
-        if counted := re.fullmatch(r"(?:all (\d+)|(\d+) of (\d+))", text):
+        if counted := re.fullmatch(r"(?:(?:all|any of the) (\d+)(?: others)?|(\d+) of (\d+))", text):
             assert int(counted[1] or counted[3]) == len(among)
             return None
         found = re.split(r", | and ", text)
@@ -131,6 +131,9 @@ def check_standing(f: Facts, said: re.Match[str]) -> None:
     if said["equal"]:
         for name in f.names(said["equal"], others) or []:
             assert abs(f.rows.test_score[top] - f.rows.test_score[name]) <= float(said["margin"])
+    if said["worse"]:
+        for name in f.names(said["worse"], others) or []:
+            assert f.rows.seeds[name] != f.rows.seeds[top], "on the seeds of both it is the other way round"
     if said["open"]:
         f.names(said["open"], others)
     if said["one"]:
@@ -171,6 +174,12 @@ def check_none_cheaper(f: Facts, said: re.Match[str]) -> None:
     assert costs[said["dear"]] == costs.min()
 
 
+def check_some_cheaper(f: Facts, said: re.Match[str]) -> None:
+    known = _costs(f, said["of"]).dropna()
+    assert (int(said["known"]), int(said["all"])) == (len(known), len(f.rows)) and len(known) < len(f.rows)
+    assert known[said["dear"]] == known.min()
+
+
 def check_untrained(f: Facts, said: re.Match[str]) -> None:
     assert number(said["score"]) == pytest.approx(f.rows.test_score["baseline"], abs=6e-4)
     gains = {name: f.goodness(name) - f.goodness("baseline") for name in f.trained}
@@ -205,7 +214,10 @@ def check_constant(f: Facts, said: re.Match[str]) -> None:
 
 def check_seen(f: Facts, said: re.Match[str]) -> None:
     if said["undecided"]:
-        assert int(said["undecided"]) <= int(said["pairs"]) <= len(f.rows) * (len(f.rows) - 1) / 2
+        every = len(f.rows) * (len(f.rows) - 1) // 2
+        assert int(said["undecided"]) <= int(said["pairs"]) and int(said["pairs"]) + int(said["left"] or 0) == every
+    else:
+        assert len(f.rows) == 2, "a pair that is the only one"
     for name in (said["first"], said["second"]):
         assert name in f.rows.index
     assert not f.rows.seeds[[n for n in (said["first"], said["second"]) if n in f.trained]].lt(2).any()
@@ -223,7 +235,7 @@ def check_unpaired(f: Facts, said: re.Match[str]) -> None:
 
 _S = r"-?\d+\.\d{3}(?: \[-?\d+\.\d{3}, -?\d+\.\d{3}\])?"
 _N = r"[\w, ]+?"
-_MAY = r"(?P<better>$^)?(?P<equal>$^)?(?P<margin>$^)?(?P<open>$^)?(?P<one>$^)?"
+_MAY = r"(?P<better>$^)?(?P<equal>$^)?(?P<margin>$^)?(?P<worse>$^)?(?P<open>$^)?(?P<one>$^)?"
 _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
     (
         check_standing,
@@ -234,7 +246,8 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
         check_standing,
         rf"(?:reward model )?(?P<top>\w+) has the (?:highest|lowest) score, (?P<score>{_S})(?P<best>$^)?(?P<others>$^)?"
         rf"(?:,(?: and)? better than (?P<better>{_N}))??"
-        rf"(?:,(?: and)? equivalent to (?P<equal>{_N}) \(apart by less than (?P<margin>[\d.]+)\))?"
+        rf"(?:,(?: and)?(?: is)? equivalent to (?P<equal>{_N}) \(apart by less than (?P<margin>[\d.]+)\))?"
+        rf"(?:,(?: and)?(?: is)? worse than (?P<worse>{_N}) on the seeds that both have)?"
         rf"(?:, but is not shown to be better than (?P<open>{_N})(?P<one> \(one seed\))?)?",
     ),
     (check_alone, rf"(?:reward model )?(?P<top>\w+) scores (?P<score>{_S})"),
@@ -250,6 +263,11 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
     ),
     (check_none_cheaper, rf"(?P<dear>\w+) scores {_S}, and no method needs (?:less|fewer) (?P<of>[\w ]+)"),
     (
+        check_some_cheaper,
+        rf"(?P<dear>\w+) scores {_S}, and of the (?P<known>\d+) of (?P<all>\d+) methods whose (?P<of>[\w ]+) can be "
+        r"compared none needs (?:less|fewer) (?P=of)",
+    ),
+    (
         check_untrained,
         rf"the untrained model scores (?P<score>{_S})(?P<below>; every trained method scores (?:below|above) it)?"
         rf"(?:; better than it: (?P<better>{_N}))?(?:; worse than it: (?P<worse>{_N}))?"
@@ -263,9 +281,10 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
     ),
     (
         check_seen,
-        r"(?:(?P<undecided>\d+) of (?P<pairs>\d+) pairs are undecided|the pair is undecided); "
+        r"(?:(?P<undecided>\d+) of (?P<pairs>\d+) pairs (?:is|are) undecided(?:, and of (?P<left>\d+) more nothing can "
+        r"be told \(one seed, or no error is known\))?|the pair is undecided); "
         r"(?:a difference of (?P<smallest>[\d.]+)|no possible difference) "
-        r"would have been seen with a probability of 80 %, and to decide the closest "
+        r"would have been seen with a probability of 80 %, and to show which of the closest is better "
         r"\((?P<first>\w+) and (?P<second>\w+), (?P<apart>[\d.]+) apart\) (?:would take .*|is out of reach: .*)",
     ),
     (

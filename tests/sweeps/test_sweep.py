@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from harness import catalog, notebooks, specfile
 from harness.errors import InputError
 from harness.sweeps import expand as matrix
+from harness.sweeps import fairness
 from harness.sweeps import spec as sweep
 from harness.sweeps.plan import Plan, Planned, in_order
 from harness.trial import Budget, Trial
@@ -204,6 +205,26 @@ def test_excluded_cells_are_counted_and_leave_no_row(plan: Planner) -> None:
     assert [(row.trial.method, row.trial.seed) for row in made.rows] == [("full", 0), ("lora", 0)]
 
 
+def test_an_entry_that_matches_nothing_is_told(plan: Planner) -> None:
+    """Seeds are numbers, r has no 5, no task is for SFT. An entry whose trials another one took already does match."""
+    made = plan(
+        methods={"full": {}, "lora": {"r": [4, 8]}},
+        exclude=[{"seed": "0"}, {"method": "lora", "r": 4}, {"r": 4, "method": ["lora"]}, {"r": 5}],
+        overrides=[
+            {"match": {"objective": "sft"}, "budget": {"batch_size": 4}},
+            {"match": {"task": "trec"}, "budget": {"batch_size": 2}},
+            {"match": {}, "methods": {"full": {"r": 2}}},
+        ],
+    )
+    assert [count for _, count in made.excluded] == [0, 1, 0, 0]
+    assert made.unmatched == ("exclude.0", "exclude.3", "overrides.0") and made.document()["unmatched"]
+    assert [said for said in fairness.remarks(made) if said.endswith("matches nothing")] == [
+        "exclude.0 matches nothing",
+        "exclude.3 matches nothing",
+        "overrides.0 matches nothing",
+    ]
+
+
 def test_overrides_change_what_they_match(plan: Planner) -> None:
     made = plan(
         models=["smollm2-135m"],
@@ -328,6 +349,15 @@ def test_parents_are_planned_once_and_before_their_children(
             "overrides.0.methods.full.r: must be a whole number, like the notebook's default 8",
         ),
         ({"name": "../up"}, "name: must match"),
+        (
+            {"methods": {"full": {"learning_rate": None}}},
+            "methods.full.learning_rate: must be a number or a list of numbers; leave it out for the usual ones",
+        ),
+        ({"methods": {"full": {"learning_rate": [1e-3, None]}}}, "methods.full.learning_rate: must be a number or a"),
+        (
+            {"overrides": [{"match": {}, "methods": {"full": {"learning_rate": None}}}]},
+            "overrides.0.methods.full.learning_rate: must be a number or a list of numbers",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(plan: Planner, changes: dict[str, Any], message: str) -> None:

@@ -261,6 +261,31 @@ def test_bytes_of_an_image_are_no_text_and_disturb_nobody(tmp_path: Path) -> Non
     assert "column 'p' is bytes, not a text" in message
 
 
+def test_a_row_with_equal_references_repeats_no_other_row(tmp_path: Path) -> None:
+    rows = rows_of(lambda i: ["Yes", "yes", "YES", f"no {i}"])
+    path = task(tmp_path, "rows.jsonl", rows, GENERATION, references="a")
+    assert noticed(path) == []
+    again = rows_of(lambda i: ["Yes", "no"]) + jsonl([{"q": "q 0", "a": ["no", "yes"]}])
+    path = task(tmp_path, "rows.jsonl", again, GENERATION, references="a")
+    assert noticed(path) == ["rows.jsonl: 1 of 21 rows repeat another row and count once (first: line 21)"]
+
+
+@pytest.mark.parametrize("file", ["rows.csv", "rows.jsonl"])
+def test_two_columns_of_one_name_in_two_forms_are_told(tmp_path: Path, file: str) -> None:
+    content = f"{COMPOSED},{APART},a\n" + "".join(f"first {i},second {i},x\n" for i in ROWS)
+    if file.endswith("jsonl"):
+        content = jsonl([{COMPOSED: f"first {i}", APART: f"second {i}", "a": "x"} for i in ROWS])
+    message = refused(task(tmp_path, file, content, GENERATION, prompt=f"{{{COMPOSED}}}"))
+    assert f"the column '{COMPOSED}' is there twice" in message
+
+
+def test_a_number_of_32_bits_is_the_shortest_that_gives_it(tmp_path: Path) -> None:
+    numbers = pa.array([3.8, 0.1, None, 1e-7] * 5, pa.float32())
+    pq.write_table(pa.table({"q": [f"q {i}" for i in ROWS], "a": numbers}), tmp_path / "rows.parquet")
+    path = task(tmp_path, "rows.parquet", None, GENERATION, reader={"max_left_out": 0.5})
+    assert {answer for _, answer in texts(path)} == {"3.8", "0.1", "1e-07"}
+
+
 def test_byte_order_marks_inside_a_file_are_no_text(tmp_path: Path) -> None:
     part = "q,a\n" + "".join(f"q {i},a {i}\n" for i in range(6))
     content = "\ufeff\ufeff" + part + "\ufeff" + part.partition("\n")[2]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.tasks import data
 from harness.tasks.joined import Join
-from harness.tasks.values import at
+from harness.tasks.values import NOTHING, at
 
 TRIPLES = [{"object": "Denmark", "property": "country", "subject": "Aarhus"},
            {"object": "Bo", "property": "leader", "subject": "Aarhus"}]  # fmt: skip
@@ -136,6 +136,7 @@ def test_a_list_becomes_a_text() -> None:
     assert Join(inside="-").text([["a", 1], ["b", 2.5]]) == "a-1, b-2.5"
     assert Join().text({"x": "one", "y": "two"}) == "one two"
     assert Join().text([]) == ""
+    assert Join(inside=":").text([["a", float("nan"), True], {"x": {"y": "é"}}]) == 'a:true, {"y": "é"}'
 
 
 @given(st.lists(st.text("abc", min_size=1), min_size=1))
@@ -146,6 +147,12 @@ def test_a_list_of_words_can_be_divided_again(words: list[str]) -> None:
 def test_a_star_stands_for_all_names() -> None:
     assert at({"entries": [{"1": "a"}, {"2": "b"}]}, ["entries", "*"]) == [["a"], ["b"]]
     assert at({"x": {"p": [1], "q": [2]}}, ["x", "*", "0"]) == [1]
+
+
+@pytest.mark.parametrize("place", ["--1", "-", "9" * 5000, "٣"])
+def test_what_is_no_place_in_a_list_leads_nowhere(place: str) -> None:
+    assert at([1, 2], ["-1"]) == 2
+    assert at([1, 2], [place]) is NOTHING
 
 
 XML = {
@@ -163,12 +170,25 @@ def test_xml_of_ones_own(tmp_path: Path) -> None:
     assert own.texts(path) == {(f"question {n}", f"answer {n}") for n in range(6)}
 
 
+def test_a_text_that_goes_on_behind_an_element_is_whole(tmp_path: Path) -> None:
+    rows = "".join(f'<row q="q {n}"><a id="{n}">\n start {n} <b>bold</b> <i>x</i> end\n</a></row>' for n in range(6))
+    path = own.task(
+        tmp_path, "rows.xml", f"<rows>{rows}</rows>", {**XML, "fields": {"t": "a.text"}, "completion": "{t}"}
+    )
+    assert own.texts(path) == {(f"q {n}", f"start {n} bold x end") for n in range(6)}
+
+
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [
         ("<rows><row>", {}, "it is no XML"),
         ("<rows><line q='1'/></rows>", {}, "no element is called 'row'; there are line, rows"),
-        ("<!DOCTYPE x [<!ENTITY a 'aaaa'>]><rows><row q='&a;'/></rows>", {}, "EntitiesForbidden"),
+        ("<!DOCTYPE x [<!ENTITY a 'aaaa'>]><rows><row q='&a;'/></rows>", {}, "it declares the entity 'a'"),
+        (
+            "<rows><row q='1'><q>2</q></row></rows>",
+            {},
+            "an element 'row' has 'q' twice, as an attribute and as a child",
+        ),
         ("<rows><row q='1'/></rows>", {"reader": {"format": "xml"}}, "set reader.records to the name of the elements"),
     ],
 )

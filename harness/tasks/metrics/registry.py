@@ -33,6 +33,11 @@ class Metric:
     source: PackageSource | None = None
     """Files that it needs beside the package's own, which are fetched when it is first used."""
 
+    @property
+    def span(self) -> float | None:
+        """The width of its range; None where it has no end."""
+        return self.maximum - self.minimum if math.isfinite(self.maximum) else None
+
 
 def _by_name(*metrics: Metric) -> dict[str, Metric]:
     return {metric.name: metric for metric in metrics}
