@@ -71,8 +71,9 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     axes.set_ylabel(f"{frame.metric.iloc[0]} on validation")
     panel.label_points([p.learning_rate for p in peaks], [p.score for p in peaks], [p.label for p in peaks])
     if not at_edge:
-        who = "Every method’s" if several == len(peaks) else f"Of the {several} methods with several rates, each one’s"
-        return f"{who} best learning rate lies inside the range that was tried"
+        some = f"each of the {several} methods" if several > 1 else "the one method"
+        whose = "Every method’s" if several == len(peaks) else f"Of {some} with several rates, the"
+        return f"{whose} best learning rate lies inside the range that was tried"
     return f"{at_edge} of {several} methods are best at the edge of the rates tried: others may suit them better"
 
 

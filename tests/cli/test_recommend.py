@@ -45,6 +45,18 @@ def test_it_says_what_it_rests_on_what_does_not_fit_and_what_cannot_be_told(call
     assert document["not_good_enough"] == ["bitfit"] and document["better_than_untrained"] is True
 
 
+def test_it_reads_folders_at_any_depth_and_names_what_has_no_score(
+    call: Call, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "results" / "cpu" / "two"
+    make_sweep(folder, n_methods=5, rates=1, curve_steps=2, generations=1, endings={"lora": "oom"})
+    tables.write(read_records(folder), folder)
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call("recommend", *WANTED)
+    assert code == 0 and "from results/cpu/two" in out
+    assert "without a score, so not compared: lora (oom)" in out
+
+
 @pytest.mark.slow
 def test_a_model_without_rows_is_estimated_and_the_step_is_said(call: Call) -> None:
     code, out, _ = call("recommend", "--model", "llama-7b", "--task", "factual_summary", "--memory", "80GB", "--json")

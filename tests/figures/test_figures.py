@@ -107,7 +107,21 @@ def test_rates_that_were_tried_on_one_seed_are_compared_on_it() -> None:
     usual = {"primary_metric": "accuracy", "model": "m", "task": "t"}
     drawn: Any = FIGURES["learning_rates"]({"trials": trials(*({**usual, **row} for row in tried + later))})
     assert np.asarray(drawn.axes[0].lines[0].get_ydata()).tolist() == [0.6, 0.8, 0.7]
-    assert "lies inside the range" in title_of(drawn)
+    assert title_of(drawn) == "Every method’s best learning rate lies inside the range that was tried"
+
+
+def test_a_rate_that_diverged_was_tried_and_a_single_rate_has_no_range() -> None:
+    usual = {"primary_metric": "accuracy", "model": "m", "task": "t"}
+    rates = [{"learning_rate": rate, "valid_score": score} for rate, score in ((1e-4, 0.6), (1e-3, 0.8))]
+    beyond = {"learning_rate": 1e-2, "valid_score": None, "status": "diverged"}
+    alone = {"method": "head", "learning_rate": 1.0, "valid_score": 0.5}
+    at_edge, inside = (
+        FIGURES["learning_rates"]({"trials": trials(*({**usual, **row} for row in rows))})
+        for rows in ([*rates, alone], [*rates, alone, beyond])
+    )
+    assert title_of(at_edge).startswith("1 of 1 methods are best at the edge")
+    said = "Of the one method with several rates, the best learning rate lies inside the range that was tried"
+    assert title_of(inside) == said
 
 
 @pytest.mark.slow
@@ -306,7 +320,7 @@ def test_one_seed_is_never_better() -> None:
         ({"test_score": [0.5, 0.5]}, "a has the highest score, 0.500, but is not shown to be better than b"),
         (
             {"test_score": [0.5, 0.5], "seed_stderr": [1e-4] * 2, "test_stderr": [1e-3] * 2},
-            "a has the highest score, 0.500, and equivalent to b (apart by less than 0.01)",
+            "a has the highest score, 0.500, and is equivalent to b (apart by less than 0.01)",
         ),
         ({"test_score": [0.1, 0.9], "higher_is_better": [False] * 2}, "a scores best: 0.100, better than the other"),
         ({"test_score": [-0.1, -0.9]}, "a scores best: -0.100, better than the other"),
@@ -330,12 +344,14 @@ def test_the_standing_of_odd_tables(columns: dict[str, list[object]], finding: s
 
 
 def test_the_answer_warns_of_one_seed_first() -> None:
-    said = "ran on one seed, which says nothing about the spread between runs: no method is called better"
+    said = "ran on one seed, which says nothing about the spread between runs:"
     assert caution(chosen(method=["full", "baseline"], seeds=[3, 1])) is None
-    assert caution(one_seed(method=["full", "lora", "baseline"])) == f"Every method {said}"
-    assert caution(chosen(method=["full", "lora"], seeds=[3, 1])) == f"lora {said}"
+    assert caution(one_seed(method=["full", "lora", "baseline"])) == f"Every method {said} none is called better"
+    assert caution(chosen(method=["full", "lora"], seeds=[3, 1])) == f"lora {said} it is not called better or worse"
+    several = caution(chosen(method=["full", "lora", "head"], seeds=[3, 1, 1]))
+    assert several == f"lora and head {said} none of these is called better or worse"
     two = chosen(method=["full", "lora"], seeds=[3, 1], task=["t", "u"])
-    assert caution(two) == f"lora on u · m {said}"
+    assert caution(two) == f"lora on u · m {said} it is not called better or worse"
 
 
 def test_the_answer_gives_the_untrained_model_as_it_was_measured() -> None:

@@ -188,6 +188,26 @@ def test_only_what_ran_under_the_same_conditions_is_compared(differs: dict[str, 
     assert (found.verdict, found.reason) == (ClaimVerdict.NOT_RUN, reason)
 
 
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"disturbed": True}, "was measured, but not so that both sides may be compared (protocol, rule 6)"),
+        ({"concurrent_trials": 1}, "was measured, but not so that both sides may be compared (protocol, rule 6)"),
+        ({}, None),
+    ],
+)
+def test_a_time_that_may_not_be_compared_was_measured_all_the_same(
+    columns: dict[str, object], reason: str | None
+) -> None:
+    sides = {"lora": [10.0, 11.0, 10.5], "full": [20.0, 21.0, 20.5]}
+    cells = [Cell(name, noisy(0.5), columns, costs={"train_tokens_per_s": speeds}) for name, speeds in sides.items()]
+    found = judged(check(quantity="train_tokens_per_s"), scored(*cells))
+    assert found.reason == (reason and f"{QUANTITIES['train_tokens_per_s'].text} {reason}")
+    nothing = [replace(cell, costs={}) for cell in cells]
+    unmeasured = judged(check(quantity="peak_train_bytes"), scored(*nothing)).reason
+    assert unmeasured == f"{QUANTITIES['peak_train_bytes'].text} was not measured on both sides"
+
+
 def test_the_untrained_model_has_no_budget_to_agree_on() -> None:
     untrained = Cell("baseline", noisy(0.5, 1, seed=1), {"train_examples": 99, "method_args": '{"shots": 0}'})
     right = {"method": "baseline", "method_args": {"shots": 0}}
@@ -214,7 +234,7 @@ def test_rewards_are_compared_at_equal_kl() -> None:
             wanted,
             scored(
                 Cell("lora", noisy(0.5), {"objective": "dpo"}, extra={"reward": [1.0, 1.1, 1.2], "kl": [2.0] * 3}),
-                Cell("lora", noisy(0.5), {"objective": "ppo"}, extra={"reward": [0.0, 0.1, 0.2], "kl": [kl] * 3}),
+                Cell("lora", noisy(0.5), {"objective": "ppo"}, extra={"reward": [0.0, 0.12, 0.2], "kl": [kl] * 3}),
             ),
         )
 

@@ -73,4 +73,6 @@ def covered(logit: float, seeds: int, examples: int, runs: int) -> tuple[float, 
 def test_shares_close_to_one_are_covered() -> None:
     """Where nearly every answer is right, the variance of a few answers is often zero: a t interval covered 23 %."""
     found = {one: covered(*one, runs=300) for one in product((3.2, 5.3), (1, 2, 3), (20, 100))}
-    assert min(min(shares) for shares in found.values()) >= 0.92, found
+    means, differences = zip(*found.values(), strict=True)
+    assert min(means) >= 0.88 and np.mean(means) >= 0.95, found
+    assert min(differences) >= 0.93, found

@@ -263,7 +263,7 @@ def test_without_scores_of_examples_the_seeds_decide() -> None:
         tables["example_scores"] = tables["example_scores"].head(0)
     answer = gate(old, new)
     assert failing(answer) == [("lora", "score", "regressed")]
-    assert only(answer, "lora", SCORE).change.basis == "3 seeds alone, on one example"
+    assert only(answer, "lora", SCORE).change.basis == "3 seeds"
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_one_seed_and_lower_is_better_are_said() -> None:
     stored = run(1, METHODS[:2], seeds=1)
     stored["trials"]["higher_is_better"] = False
     (exhibit,) = export.exhibits(stored)
-    assert "lower is better" in exhibit.note and "no method is called better" in exhibit.note
+    assert "lower is better" in exhibit.note and "none is called better" in exhibit.note
     scores = [float(row[1].split()[0]) for row in exhibit.rows]
     assert scores == sorted(scores)
 
