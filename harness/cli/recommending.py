@@ -208,10 +208,10 @@ def _remarks(
 
 
 def _without_a_score(basis: Basis) -> list[str]:
-    """Methods that ran on the same model and task, or should have, and have no row to compare."""
+    """Methods that ran on the same model and task, or should have, none of whose trials has a score."""
     trials = basis.tables["trials"]
     here = trials[(trials.model == basis.model) & (trials.task == basis.task)]
-    lost = here[~here.method.isin(basis.comparison.rows.method)]
+    lost = here[~here.method.isin(here.method[here.test_score.notna()])]
     ended = lost.status.where(lost.status != "ok", "not scored").groupby(lost.method, sort=False)
     said = [f"{method} ({', '.join(dict.fromkeys(how))})" for method, how in ended]
     return [f"without a score, so not compared: {', '.join(said)}"] if said else []

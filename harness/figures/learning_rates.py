@@ -10,7 +10,7 @@ from matplotlib.ticker import LogFormatter
 
 from harness.figures.panels import FACET, Nothing, Panel, Tables, extreme, small_multiples, why_empty
 from harness.figures.style import look, rate_text
-from harness.results.selection import CELL, SETTING
+from harness.results.selection import CELL, PLANNED, SETTING
 
 
 def draw(tables: Tables) -> Figure | Nothing:
@@ -32,8 +32,9 @@ def draw(tables: Tables) -> Figure | Nothing:
         .drop_duplicates([*CELL, "learning_rate"])
         .sort_index()
     )
-    tried = trials[trials.learning_rate.notna()].groupby(CELL, dropna=False).learning_rate
-    means = means.merge(tried.agg(lowest="min", highest="max").reset_index(), on=CELL, how="left")
+    # A rate that diverged was tried: what lies beyond the best one is known there. It has no measured device.
+    tried = trials[trials.learning_rate.notna() & trials.status.isin(("ok", "diverged"))].groupby(PLANNED, dropna=False)
+    means = means.merge(tried.learning_rate.agg(lowest="min", highest="max").reset_index(), on=PLANNED, how="left")
     several = means.groupby(CELL, dropna=False).learning_rate.transform("nunique") > 1
     if not several.any():
         return Nothing(why_empty(trials, "one learning rate was tried for each method"))
@@ -61,7 +62,6 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
         )
         peaks.append(peak := extreme(line, "good", largest=True))
         several += len(line) > 1
-        # A rate that diverged was tried: what lies beyond the best one is known there.
         at_edge += len(line) > 1 and peak.learning_rate in (line.lowest.iloc[0], line.highest.iloc[0])
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(_Rates())

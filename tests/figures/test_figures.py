@@ -113,11 +113,12 @@ def test_rates_that_were_tried_on_one_seed_are_compared_on_it() -> None:
 def test_a_rate_that_diverged_was_tried_and_a_single_rate_has_no_range() -> None:
     usual = {"primary_metric": "accuracy", "model": "m", "task": "t"}
     rates = [{"learning_rate": rate, "valid_score": score} for rate, score in ((1e-4, 0.6), (1e-3, 0.8))]
-    beyond = {"learning_rate": 1e-2, "valid_score": None, "status": "diverged"}
+    beyond = {"learning_rate": 1e-2, "valid_score": None, "status": "diverged", "device": "auto"}
+    skipped = {"learning_rate": 1e-1, "valid_score": None, "status": "skipped", "device": "auto"}
     alone = {"method": "head", "learning_rate": 1.0, "valid_score": 0.5}
     at_edge, inside = (
         FIGURES["learning_rates"]({"trials": trials(*({**usual, **row} for row in rows))})
-        for rows in ([*rates, alone], [*rates, alone, beyond])
+        for rows in ([*rates, alone, skipped], [*rates, alone, beyond])
     )
     assert title_of(at_edge).startswith("1 of 1 methods are best at the edge")
     said = "Of the one method with several rates, the best learning rate lies inside the range that was tried"
