@@ -64,7 +64,8 @@ def covered(logit: float, seeds: int, examples: int, runs: int) -> tuple[float, 
         hard = random.normal(0, 1.2, examples)
         a, b = (np.asarray(random.random((seeds, examples)) < expit(logit + hard), dtype=float) for _ in range(2))
         mean, difference = mean_interval(a, span=1.0), paired_difference(a, b, span=1.0)
-        assert None not in (mean.low, mean.high, difference.low, difference.high)
+        assert mean.low is not None and mean.high is not None
+        assert difference.low is not None and difference.high is not None
         means += mean.low <= truth <= mean.high
         differences += difference.low <= 0 <= difference.high
     return means / runs, differences / runs
