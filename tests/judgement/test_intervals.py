@@ -99,6 +99,13 @@ def test_a_few_answers_that_differ_decide_nothing() -> None:
         assert found.p == pytest.approx((1 - 0.02) ** 50, rel=1e-4)
 
 
+def test_one_wrong_answer_of_fifty_leaves_as_much_open_as_none() -> None:
+    """Its standard error of 0.02 would end the interval at 0.94; 50 answers may all have missed 5.8 % of all."""
+    found = mean_interval([[0.0] + [1.0] * 49], span=1.0)
+    assert found.error.stderr == pytest.approx(0.02)
+    assert found.low == pytest.approx(0.98 - (1 - 0.05 ** (1 / 50)))
+
+
 def test_scores_between_right_and_wrong_have_variances_that_count() -> None:
     scores = np.random.default_rng(0).beta(5, 5, size=(3, 8))
     assert mean_interval(scores, span=1.0) == mean_interval(scores)
