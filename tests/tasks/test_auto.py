@@ -78,6 +78,10 @@ def _whole() -> dict[str, Any]:
             "foo,bar\n" + "".join(f"words {n},other words {n}\n" for n in ROWS),
             "its columns ('foo', 'bar') are like no form that is known; write the kind",
         ),
+        (
+            "text,score\n" + "".join(f"words {n},{n / 7 if n else 'N/A'}\n" for n in range(60)),
+            "its columns ('text', 'score') are like no form that is known; write the kind",
+        ),
         ("text\n" + "".join(f"words {n}\n" for n in range(5)), "5 different inputs are too few to draw splits from"),
         ("text,label\n", "its columns (none) are like no form"),
     ],

@@ -265,9 +265,10 @@ def test_a_row_with_equal_references_repeats_no_other_row(tmp_path: Path) -> Non
     rows = rows_of(lambda i: ["Yes", "yes", "YES", f"no {i}"])
     path = task(tmp_path, "rows.jsonl", rows, GENERATION, references="a")
     assert noticed(path) == []
-    again = rows_of(lambda i: ["Yes", "no"]) + jsonl([{"q": "q 0", "a": ["no", "yes"]}])
+    more = [{"q": "q 0", "a": ["no", "yes"]}, {"q": "q 1", "a": ["no", "perhaps"]}]
+    again = rows_of(lambda i: ["Yes", "no"]) + jsonl(more)
     path = task(tmp_path, "rows.jsonl", again, GENERATION, references="a")
-    assert noticed(path) == ["rows.jsonl: 1 of 21 rows repeat another row and count once (first: line 21)"]
+    assert noticed(path) == ["rows.jsonl: 1 of 22 rows repeat another row and count once (first: line 21)"]
 
 
 @pytest.mark.parametrize("file", ["rows.csv", "rows.jsonl"])
