@@ -14,7 +14,7 @@ from harness.judgement.nearest import Basis, nearest
 from harness.judgement.quantities import QUANTITIES
 from harness.judgement.recommendation import GOALS, GOOD, Choice, Costs, choose, names
 from harness.judgement.timings import why_untimed
-from harness.judgement.verdicts import Comparison, is_reward_model, is_trained
+from harness.judgement.verdicts import Comparison, is_trained
 from harness.results.files import read
 
 
@@ -181,7 +181,7 @@ def _remarks(
     basis: Basis, choice: Choice, peaks: _Peaks, called: Sequence[str], model: str, task: str, memory: int | None
 ) -> list[str]:
     rows = basis.comparison.rows
-    seeds_of = {place: int(row.seeds) for place, row in _policies(basis.comparison).items()}
+    seeds_of = {place: int(row.seeds) for place, row in basis.comparison.policies.items()}
     most = max(seeds_of.values())
     seeds = "one seed" if most == 1 else f"{basis.seeds} to {most} seeds" if most > basis.seeds else f"{most} seeds"
     said = [
@@ -217,14 +217,9 @@ def _without_a_score(basis: Basis) -> list[str]:
     return [f"without a score, so not compared: {', '.join(said)}"] if said else []
 
 
-def _policies(comparison: Comparison) -> dict[int, Any]:
-    """The rows that a recommendation is among, by their numbers, the best one first."""
-    return {place: row for place, row in enumerate(comparison.listed) if is_trained(row) and not is_reward_model(row)}
-
-
 def _has_gain(comparison: Comparison) -> bool:
     """Whether the best method is known to score better than the untrained model, by the means."""
-    best = next(iter(_policies(comparison).values()))
+    best = next(iter(comparison.policies.values()))
     sign = 1.0 if comparison.higher_is_better else -1.0
     return bool(sign * (best.test_score - best.base_score) > 0)
 

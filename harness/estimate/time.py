@@ -242,10 +242,8 @@ def work_of_row(row: Mapping[str, Any]) -> Work | None:
     if row.get("method") in catalog.STUDIES or (trains and row.get("train_flops") is None):
         return None
     try:
-        texts = _texts(row["task"])
-        return (
-            None if texts is None else _work(row["model"], Budget.from_columns(row), texts, _step_of_row(row), trains)
-        )
+        texts, budget = _texts(row["task"]), Budget.from_columns(row)
+        return None if texts is None else _work(row["model"], budget, texts, _step_of_row(row), trains)
     except (InputError, ValueError, LookupError):  # an own model or task, or a row of another version
         return None
 

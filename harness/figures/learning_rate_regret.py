@@ -13,7 +13,7 @@ from harness.figures.findings import FULL
 from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, views, why_empty
 from harness.figures.style import COLOURS, look
 from harness.figures.words import leading
-from harness.results.selection import CELL
+from harness.results.selection import PLANNED
 
 _DIVERGED = 1.12
 """Diverged runs stand above the largest regret, by this factor."""
@@ -44,14 +44,13 @@ def _regrets(trials: pd.DataFrame) -> pd.DataFrame:
     sign = trials.higher_is_better.map({True: 1.0, False: -1.0}).astype("float64").fillna(1.0)
     frame = trials.assign(good=trials.valid_score * sign)
     frame = frame[frame.good.notna() | (frame.status == "diverged")]
-    cells = [name for name in CELL if name != "device"]
-    groups = frame.groupby(cells, dropna=False)
+    groups = frame.groupby(PLANNED, dropna=False)
     frame = frame[groups.learning_rate.transform("nunique") > 1]
     chosen = frame[frame.selected.astype(bool) & frame.good.notna()]
-    best = chosen.groupby(cells, dropna=False).agg(best_rate=("learning_rate", "first"), best=("good", "mean"))
+    best = chosen.groupby(PLANNED, dropna=False).agg(best_rate=("learning_rate", "first"), best=("good", "mean"))
     best = best.reset_index()
-    of_seed = chosen.groupby([*cells, "seed"], dropna=False).good.mean().rename("on_seed").reset_index()
-    frame = frame.merge(best, on=cells).merge(of_seed, on=[*cells, "seed"])
+    of_seed = chosen.groupby([*PLANNED, "seed"], dropna=False).good.mean().rename("on_seed").reset_index()
+    frame = frame.merge(best, on=PLANNED).merge(of_seed, on=[*PLANNED, "seed"])
     of_full = best[best.method == FULL].sort_values("best", ascending=False, kind="stable").drop_duplicates(FACET)
     frame = frame.merge(of_full[[*FACET, "best_rate"]].rename(columns={"best_rate": "unit"}), on=FACET, how="left")
     return frame.assign(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from harness.judgement.statistics import aggregate
-from harness.judgement.verdicts import Comparison, compare, is_reward_model, is_trained
+from harness.judgement.verdicts import Comparison, compare
 from harness.results.files import Tables
 
 
@@ -67,7 +67,7 @@ def nearest(
 def _basis(
     folder: str, tables: Tables, comparison: Comparison, model: str, task: str, params: float | None
 ) -> Basis | None:
-    policies = [row for row in comparison.listed if is_trained(row) and not is_reward_model(row)]
+    policies = list(comparison.policies.values())
     if not policies:
         return None
     first = policies[0]

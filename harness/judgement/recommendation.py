@@ -18,7 +18,7 @@ import pandas as pd
 from harness.judgement.intervals import CONFIDENCE
 from harness.judgement.leads import cost_lead, of_trials
 from harness.judgement.quantities import QUANTITIES, SCORE
-from harness.judgement.verdicts import Comparison, Verdict, is_reward_model, is_trained
+from harness.judgement.verdicts import Comparison, Verdict
 from harness.results.files import Tables
 
 Goal = Literal["score", "speed", "latency", "size"]
@@ -108,9 +108,8 @@ def choose(
 
     ``peaks`` has the bytes that training each row takes, by its number; by default those that were measured.
     """
-    rows = comparison.listed
-    candidates = [place for place, row in enumerate(rows) if is_trained(row) and not is_reward_model(row)]
-    known = peaks if peaks is not None else {place: _known(rows[place].peak_train_bytes) for place in candidates}
+    candidates = comparison.policies
+    known = peaks if peaks is not None else {p: _known(row.peak_train_bytes) for p, row in candidates.items()}
     unknown = tuple(p for p in candidates if memory_bytes is not None and known.get(p) is None)
     too_large = tuple(p for p in candidates if memory_bytes is not None and (known.get(p) or 0) > memory_bytes)
     fitting = [place for place in candidates if place not in (*unknown, *too_large)]

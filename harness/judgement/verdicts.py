@@ -106,6 +106,11 @@ class Comparison:
         return list(self.rows.itertuples())
 
     @property
+    def policies(self) -> dict[int, Any]:
+        """The rows of models that were trained to answer, by their numbers, the best one first."""
+        return {n: row for n, row in enumerate(self.listed) if is_trained(row) and not is_reward_model(row)}
+
+    @property
     def higher_is_better(self) -> bool:
         """Direction of the metric."""
         return bool(self.rows.higher_is_better.iloc[0])

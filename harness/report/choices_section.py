@@ -17,7 +17,7 @@ from harness.judgement.ranks import ranks
 from harness.judgement.recommendation import GOALS, Choice, Costs, choose, names
 from harness.judgement.resampling import resampled
 from harness.judgement.statistics import aggregate
-from harness.judgement.verdicts import Comparison, compare, is_reward_model, is_trained
+from harness.judgement.verdicts import Comparison, compare, is_trained
 from harness.report.sections import Html, escape
 from harness.results.files import Tables
 
@@ -52,7 +52,7 @@ def choices(tables: Tables) -> Html:
 
 
 def _has_policies(comparison: Comparison) -> bool:
-    return any(is_trained(row) and not is_reward_model(row) for row in comparison.listed)
+    return bool(comparison.policies)
 
 
 def _table(comparison: Comparison, tables: Tables) -> str:

@@ -43,14 +43,17 @@ def tasks(trials: Iterable[Trial], must_be_here: bool = False) -> dict[str, tupl
 
 def taken_for(trials: Iterable[Trial]) -> dict[str, str]:
     """What the data of each task was taken for, by its name; only of tasks whose file leaves that to the data."""
-    specs = map(load_spec, dict.fromkeys(trial.address("task") for trial in trials))
-    return {spec.name: spec.taken_for for spec in specs if spec.taken_for is not None}
+    return {spec.name: spec.taken_for for spec in _specs(trials) if spec.taken_for is not None}
 
 
 def not_here(trials: Iterable[Trial]) -> tuple[str, ...]:
     """The names of the tasks whose data a download has yet to bring, in the order of ``trials``."""
-    specs = map(load_spec, dict.fromkeys(trial.address("task") for trial in trials))
-    return tuple(spec.name for spec in specs if not is_here(spec))
+    return tuple(spec.name for spec in _specs(trials) if not is_here(spec))
+
+
+def _specs(trials: Iterable[Trial]) -> Iterator[TaskSpec]:
+    """The tasks of ``trials``, each once."""
+    return map(load_spec, dict.fromkeys(trial.address("task") for trial in trials))
 
 
 def is_here(spec: TaskSpec) -> bool:
