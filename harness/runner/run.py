@@ -162,26 +162,16 @@ class _Stages:
             say(f"{more} more trials follow when their settings have been chosen")
         done = [head for name, head in heads.items() if name in self._wanted and head is not None]
         durations = [head.duration_s for head in heads.values() if head is not None and head.duration_s is not None]
-        with display.make(self._log_json, durations) as watcher, interruptible(), self._at_work() as executor:
+        with display.make(self._log_json, durations) as watcher, interruptible():
             watcher.begins(Counter(head.status for head in done), len(pending))
-            drive(ledger, pending, executor, self._jobs, watcher, self._sweep.keep_artifacts)
-
-    @contextmanager
-    def _at_work(self) -> Iterator[Executor]:
-        """The executor, made when the first trial needs it. An interrupt closes it while others are held back."""
-        if self._executor is None:
-            self._executor = self._make_executor()
-        try:
-            yield self._executor
-        except BaseException:
-            self.close()
-            raise
+            if self._executor is None:
+                self._executor = self._make_executor()
+            drive(ledger, pending, self._executor, self._jobs, watcher, self._sweep.keep_artifacts)
 
     def close(self) -> None:
-        """Give back the executor."""
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.close()
+        """Give back the executor, which ends the trials that an interrupt left running."""
+        if self._executor is not None:
+            self._executor.close()
 
     def _of(self, plan: Plan) -> frozenset[str]:
         return plan.matching(self._only) if self._only else frozenset(plan.by_id)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers.trials_table import trials
 from matplotlib.figure import Figure
 
 from harness.figures import FIGURES
+from harness.figures.grids import half_intervals
 from harness.figures.learning_rate_regret import _regrets
 from harness.results.schema import TABLES
 
@@ -87,6 +89,12 @@ def test_regret_is_what_the_rate_lost_against_the_best_of_its_method() -> None:
     )  # fmt: skip
     assert frame.ratio["lora0.0010"] == pytest.approx(100), "the unit is the best rate of full fine-tuning"
     assert frame.ratio["lora1e-050"] == 1 and frame.best_rate["lora1e-050"] == 1e-4, "one seed is not the choice"
+
+
+def test_half_of_an_interval_that_ends_at_the_range_is_its_longer_side() -> None:
+    frame = pd.DataFrame({"test_score": [0.5, 0.9, 0.1, 0.5], "ci_low": [0.4, 0.5, 0.0, np.nan],
+                          "ci_high": [0.6, 1.0, 0.5, np.nan]})  # fmt: skip
+    assert half_intervals(frame).tolist() == pytest.approx([0.1, 0.4, 0.4, np.nan], nan_ok=True)
 
 
 def test_lower_is_better_turns_regret_round() -> None:

@@ -160,6 +160,20 @@ def test_of_equally_near_rows_those_with_most_seeds_count_and_the_others_are_cou
     assert (basis.folder, basis.seeds, basis.others) == ("three", 3, 1)
 
 
+def test_reward_models_and_the_untrained_are_no_policies() -> None:
+    cells = [
+        Cell("baseline", noisy(0.3, 1, seed=1)),
+        Cell("lora", noisy(0.9, seed=2)),
+        Cell("head", noisy(0.5, seed=3)),
+    ]
+    tables = scored(*cells)
+    (comparison,) = compare(aggregate(tables), tables)
+    assert [row.method for row in comparison.policies.values()] == ["lora", "head"]
+    assert list(comparison.policies) == [n for n, row in enumerate(comparison.listed) if row.method != "baseline"]
+    judges = scored(*(Cell(cell.method, cell.scores, {"objective": "reward"}) for cell in cells[1:]))
+    assert [one.policies for one in compare(aggregate(judges), judges)] == [{}]
+
+
 def test_names_tell_rows_of_one_method_apart() -> None:
     cells = [Cell("lora", noisy(0.5 + r / 100, seed=r), {"method_args": f'{{"alpha": 16, "r": {r}}}'}) for r in (4, 8)]
     made = scored(*cells, Cell("full", noisy(0.9)))

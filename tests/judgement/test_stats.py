@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.fake_records import START, make_sweep
+from helpers.scored_tables import Cell, scored
 from helpers.trials_table import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -113,6 +114,11 @@ def test_an_interval_says_what_it_covers(rows: list[dict[str, object]], basis: s
     row = aggregate(trials(*rows)).iloc[0]
     assert row.interval == basis
     assert pd.isna(row.ci_low) == (basis == "none"), "no error that was seen is no certainty"
+
+
+def test_a_row_with_every_answer_right_is_not_certain() -> None:
+    (row,) = stats.aggregate(scored(Cell("lora", np.ones((3, 20))))).itertuples()
+    assert (row.test_score, row.ci_high) == (1, 1) and row.ci_low == pytest.approx(0.05 ** (1 / 20))
 
 
 def test_an_interval_stays_in_the_range_of_the_metric() -> None:
