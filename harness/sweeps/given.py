@@ -59,6 +59,7 @@ def _check_objectives(sweep: Sweep) -> None:
                 instead = f"write execution.{argument}" if argument in FIELDS else by_hand
                 raise InputError(f"{where}.{argument}: a sweep does not set it here; {instead}")
         as_axes(args, of_objective(objective), kinds(objective=name), where)
+        _check_numbers(args, where)
 
 
 def as_axes(
@@ -138,6 +139,7 @@ def check(sweep: Sweep, methods: Mapping[str, catalog.Method]) -> None:
     taken = {name for book in books for name in notebooks.parameters(book)}
     taken = {*taken, *(name for method in methods.values() for name in parameters(method))} - RESERVED
     _check_names(sweep.defaults, taken, f"{sweep.where}: defaults")
+    _check_numbers(sweep.defaults, f"{sweep.where}: defaults")
     for name, own in sweep.methods.items():
         _check_rate(methods[name], own, f"{sweep.where}: methods.{name}")
     for position, match in enumerate(sweep.exclude):
@@ -162,10 +164,16 @@ def _check_rate(method: catalog.Method, given: Arguments, where: str) -> None:
     """
     if "learning_rate" not in given:
         return
-    rate = given["learning_rate"]
-    if not method.trains and rate is not None:
+    if not method.trains and given["learning_rate"] is not None:
         raise InputError(f"{where}.learning_rate: {method.name} trains nothing; leave it out")
-    if method.trains and None in (rate if isinstance(rate, list) else [rate]):
+    if method.trains:
+        _check_numbers(given, where)
+
+
+def _check_numbers(given: Arguments, where: str) -> None:
+    """Refuse null as a learning rate: it is no other way to ask for the usual ones."""
+    rate = given.get("learning_rate", 0)
+    if None in (rate if isinstance(rate, list) else [rate]):
         raise InputError(
             f"{where}.learning_rate: must be a number or a list of numbers; leave it out for the usual ones"
         )

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import InputError
-from harness.tasks import read
+from harness.errors import InputError, unknown
+from harness.tasks import joined, read
 from harness.tasks.choices import list_fields
 from harness.tasks.spoken import GIVEN
-from harness.tasks.values import NOTHING
+from harness.tasks.values import NOTHING, print_in
 
 if TYPE_CHECKING:
     from harness.tasks.spec import TaskSpec
@@ -46,6 +46,20 @@ def check_columns(spec: TaskSpec, path: Path, table: read.Table) -> None:
     for name in sorted(wanted - given - optional):
         if not _is_there(table.rows, name):
             raise _unknown(where, name, known, table)
+    for name, join in spec.join.items():
+        if join.parts:
+            _check_parts(f"{where}: join.{name}.parts", join.parts, spec.fields.get(name, name), table.rows)
+
+
+def _check_parts(where: str, parts: Sequence[str], column: str, rows: Sequence[read.SourceRow]) -> None:
+    """Refuse a part that no object has: what it was to say would be missing from every text."""
+    found = [read.lookup(row, column) for row in rows]
+    there = set[str]().union(*(joined.names(print_in(one) if isinstance(one, str) else one) for one in found))
+    if not there:
+        raise InputError(f"{where}: '{column}' holds no objects, so its items have no names; leave 'parts' out")
+    for part in parts:
+        if part not in there:
+            raise unknown(where, part, there)
 
 
 def _is_there(rows: Sequence[read.SourceRow], column: str) -> bool:

@@ -44,6 +44,8 @@ _NOT_TEXT = (
 _CANDIDATES = ("cp1252", "cp1251", "shift_jis", "gb18030", "euc_kr")
 #: Western texts have fewer bytes beyond ASCII than this share; others consist of them.
 _FEW_FOREIGN = 0.3
+#: Zero bytes that a text in UTF-8 may hold by mistake: this many, or this share. In UTF-16 each space brings one.
+_FEW_ZEROS, _RARE = 2, 0.01
 _LOOKED_AT_BYTES = 200_000
 
 
@@ -76,7 +78,11 @@ def decoded(content: bytes, encoding: str) -> str:
     except UnicodeDecodeError as error:
         place = f"byte {error.start} is not {marked}"
         raise UnicodeError(f"{place}; set reader.encoding: {_likely(content, error.start)}") from error
-    if "\0" in text[:4096]:
+    if zeros := text.count("\0"):
+        if zeros <= max(_FEW_ZEROS, _RARE * len(text)):
+            line = text.count("\n", 0, text.index("\0")) + 1
+            several = f"{zeros} zero bytes, the first in" if zeros > 1 else "a zero byte in"
+            raise UnicodeError(f"it holds {several} line {line}, which no text has; take them out of the file")
         raise UnicodeError(f"it holds zero bytes, so it is not {marked}; set reader.encoding: {_likely(content, 0)}")
     text = text.replace("\r\n", "\n")
     return text if "\n" in text else text.replace("\r", "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -20,11 +20,19 @@ class Join(Frozen):
 
     def text(self, value: Any) -> str:
         """``value`` as text; what is no list is one item."""
-        items = value if isinstance(value, (list, tuple)) else [value]
-        return self.between.join(text for item in items if (text := self._item(item)))
+        return self.between.join(text for item in _items(value) if (text := self._item(item)))
 
     def _item(self, item: Any) -> str:
         if isinstance(item, Mapping):
             item = [item.get(name) for name in self.parts] if self.parts else list(item.values())
         several = item if isinstance(item, (list, tuple)) else [item]
         return self.inside.join(as_text(one).strip() for one in several if not is_missing(one))
+
+
+def names(value: Any) -> set[str]:
+    """The names that the objects in ``value`` have for their parts."""
+    return {str(name) for item in _items(value) if isinstance(item, Mapping) for name in item}
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]

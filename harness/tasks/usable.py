@@ -75,7 +75,7 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
             told.setdefault(f"do not belong to the task by '{column}'", []).append(source.place)
             continue
         where = f"task '{spec.name}': {path.name}: {source.place}"
-        row = spoken(spec, _opened(spec, _renamed(spec, source), where), where)
+        row = spoken(spec, _opened(spec, _renamed(spec, source, where), where), where)
         whole = _extracted(spec, row)
         if (reason := _lacks(spec, row, whole)) is not None:
             lost.setdefault(reason, []).append(row.place)
@@ -108,8 +108,11 @@ def _foreign(spec: TaskSpec, row: SourceRow) -> str | None:
     return next((c for c, valid in spec.where.items() if c not in has or keys.named(has[c], valid) is None), None)
 
 
-def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
-    """``row`` with its new names, also those of dotted paths; a text that stands for a missing value becomes empty."""
+def _renamed(spec: TaskSpec, row: SourceRow, where: str) -> SourceRow:
+    """``row`` with its new names, also those of dotted paths, and with lists joined to texts where the task says so.
+
+    A text that stands for a missing value becomes empty.
+    """
     paths = {**spec.fields, **{name: name for name in _paths(spec) - row.values.keys() - spec.fields.keys()}}
     new = {name: read.lookup(row, column) for name, column in paths.items()}
     new = {name: value for name, value in new.items() if value is not values.NOTHING}
@@ -118,8 +121,8 @@ def _renamed(spec: TaskSpec, row: SourceRow) -> SourceRow:
         **{name: value for name, value in row.nested.items() if name not in new},
         **{name: value for name, value in new.items() if read.is_no_text(value)},
     }
-    for name in spec.join.keys() & nested.keys():
-        texts[name] = spec.join[name].text(nested.pop(name))
+    for name in spec.join.keys() & texts.keys():
+        texts[name] = spec.join[name].text(nested.pop(name) if name in nested else _printed(texts[name], name, where))
     missing = [name for name, text in texts.items() if _is_missing(spec, text) and not _is_label(spec, name, text)]
     return replace(row, values={**texts, **dict.fromkeys(missing, "")}, nested=nested)
 
@@ -146,14 +149,23 @@ def _opened(spec: TaskSpec, row: SourceRow, where: str) -> SourceRow:
         text = row.values[name]
         if spec.reader.lists_as_text and name not in lists_of_task:
             continue
-        if not _is_label(spec, name, text):
-            try:
-                value = values.list_in(text)
-            except ValueError as error:
-                raise InputError(f"{where}: column '{name}': {text[:60]!r}: {error}") from error
-            if value is not None:
-                lists[name] = value
+        if not _is_label(spec, name, text) and (value := _list_in(text, name, where)) is not None:
+            lists[name] = value
     return replace(row, nested={**row.nested, **lists}, printed=frozenset(lists)) if lists else row
+
+
+def _list_in(text: str, name: str, where: str) -> Any:
+    try:
+        return values.list_in(text)
+    except ValueError as error:
+        raise InputError(f"{where}: column '{name}': {text[:60]!r}: {error}") from error
+
+
+def _printed(text: str, name: str, where: str) -> Any:
+    """The list or object that ``text`` is the print of, also one that might be a text elsewhere; or ``text``."""
+    _list_in(text, name, where)  # refuses the print of an array
+    value = values.print_in(text)
+    return text if value is None else value
 
 
 def _is_label(spec: TaskSpec, name: str, value: str) -> bool:

@@ -358,6 +358,11 @@ def test_parents_are_planned_once_and_before_their_children(
             {"overrides": [{"match": {}, "methods": {"full": {"learning_rate": None}}}]},
             "overrides.0.methods.full.learning_rate: must be a number or a list of numbers",
         ),
+        ({"defaults": {"learning_rate": None}}, "tiny.yaml: defaults.learning_rate: must be a number or a list of"),
+        (
+            {"objectives": {"sft": {"learning_rate": [None]}}},
+            "tiny.yaml: objectives.sft.learning_rate: must be a number or a list of numbers",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(plan: Planner, changes: dict[str, Any], message: str) -> None:

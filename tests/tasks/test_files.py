@@ -237,6 +237,7 @@ def test_compressed_files_are_read_and_damaged_ones_told(
         ("shift_jis", "こんにちは世界、元気ですか", "shift_jis"),
         ("utf-16-le", "hello", "utf-16-le"),
         ("utf-16-be", "hello", "utf-16-be"),
+        ("utf-16-le", "Привет мир, как дела", "utf-16-le"),
     ],
 )
 def test_the_likely_encoding_is_named_and_works(tmp_path: Path, encoding: str, text: str, told: str) -> None:
@@ -244,6 +245,16 @@ def test_the_likely_encoding_is_named_and_works(tmp_path: Path, encoding: str, t
     assert f"set reader.encoding: {told}" in refused(task(tmp_path, "rows.tsv", content, CLASSES))
     loaded = texts(task(tmp_path, "rows.tsv", content, CLASSES, reader={"encoding": told}))
     assert loaded == {(f"{text} {i}", "technical") for i in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("after", "zeros", "told"), [(0, 1, "a zero byte in line 3"), (5000, 2, "2 zero bytes, the first in line 1003")]
+)
+def test_a_stray_zero_byte_is_no_other_encoding(tmp_path: Path, after: int, zeros: int, told: str) -> None:
+    rows = ["body,team", *("hello,tech" for _ in range(after // 5)), "one,tech", *["t\0wo,tech"] * zeros, "six,tech"]
+    message = refused(task(tmp_path, "rows.csv", "\n".join(rows), CLASSES))
+    assert f"rows.csv: it holds {told}" in message
+    assert "reader.encoding" not in message
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,40 @@ def test_a_list_becomes_a_text() -> None:
     assert Join(inside=":").text([["a", float("nan"), True], {"x": {"y": "é"}}]) == 'a:true, {"y": "é"}'
 
 
+FACTS: dict[str, Any] = {
+    "kind": "generation", "prompt": "Facts: {facts}\nText:", "completion": "{text}", "metrics": ["bleu"],
+    "splits": {"validation": 1, "test": 1},
+}  # fmt: skip
+
+
+def facts(number: int) -> list[dict[str, str]]:
+    return [{"s": f"A{number}", "p": "is", "o": "B"}, {"s": "C", "p": "has", "o": "D"}]
+
+
+def facts_in(form: str) -> str:
+    """Six rows, as JSON lines or in a CSV file whose cells are the prints of the lists."""
+    rows = [{"facts": facts(number), "text": f"Text {number}."} for number in range(6)]
+    if form == "jsonl":
+        return own.jsonl(rows)
+    prints = json.dumps if form == "json.csv" else repr
+    return pd.DataFrame([{**row, "facts": prints(row["facts"])} for row in rows]).to_csv(index=False)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json.csv", "python.csv"])
+def test_objects_are_joined_also_where_a_cell_holds_their_print(form: str, tmp_path: Path) -> None:
+    join = {"facts": {"between": " | ", "inside": " : ", "parts": ["s", "p", "o"]}}
+    path = own.task(tmp_path, f"rows.{form}", facts_in(form), FACTS, join=join)
+    assert own.texts(path) == {(f"Facts: A{n} : is : B | C : has : D\nText:", f"Text {n}.") for n in range(6)}
+
+
+def test_a_part_that_no_object_has_is_named(tmp_path: Path) -> None:
+    path = own.task(tmp_path, "rows.jsonl", facts_in("jsonl"), FACTS, join={"facts": {"parts": ["s", "q", "o"]}})
+    assert own.refused(path).endswith("join.facts.parts: unknown name 'q'; valid: o, p, s")
+    texts = own.jsonl([{"facts": ["a", "b"], "text": f"Text {n}"} for n in range(6)])
+    path = own.task(tmp_path, "rows.jsonl", texts, FACTS, join={"facts": {"parts": ["s"]}})
+    assert "join.facts.parts: 'facts' holds no objects" in own.refused(path)
+
+
 @given(st.lists(st.text("abc", min_size=1), min_size=1))
 def test_a_list_of_words_can_be_divided_again(words: list[str]) -> None:
     assert Join(between="|").text(words).split("|") == words
