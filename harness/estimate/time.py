@@ -155,7 +155,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     rows: list[dict[str, Any]] = []
-    for file in sorted(folder.glob("*/tables/trials.parquet")):
+    for file in sorted(folder.rglob("tables/trials.parquet")):
         with contextlib.suppress(OSError, ValueError, pa.ArrowException):
             rows += [_BEFORE | row for row in pq.read_table(file).to_pylist()]
     return rows

@@ -217,12 +217,14 @@ def test_what_is_not_known_is_none_and_is_counted(monkeypatch: pytest.MonkeyPatc
 
 
 def test_tables_below_a_folder_are_read_and_broken_ones_passed_over(tmp_path: Path) -> None:
-    for name in ("a", "b"):
+    for name in ("a", "b", "cpu/deeper"):
         (tmp_path / name / "tables").mkdir(parents=True)
     pq.write_table(pa.table({"method": ["lora"]}), tmp_path / "a" / "tables" / "trials.parquet")
     (tmp_path / "b" / "tables" / "trials.parquet").write_text("no table")
-    before = {"probes": None, "latency_batches": "1", "method": "lora"}
-    assert time.rows_of(tmp_path) == [before], "a table from before these columns"
+    pq.write_table(pa.table({"method": ["full"]}), tmp_path / "cpu" / "deeper" / "tables" / "trials.parquet")
+    before = {"probes": None, "latency_batches": "1"}
+    rows = [{**before, "method": "lora"}, {**before, "method": "full"}]
+    assert time.rows_of(tmp_path) == rows, "tables from before these columns"
     assert time.rows_of(tmp_path / "none") == []
 
 
