@@ -14,7 +14,7 @@ from harness.judgement.nearest import Basis, nearest
 from harness.judgement.quantities import QUANTITIES
 from harness.judgement.recommendation import GOALS, GOOD, Choice, Costs, choose, names
 from harness.judgement.timings import why_untimed
-from harness.judgement.verdicts import Comparison, is_trained
+from harness.judgement.verdicts import Comparison, Verdict, is_trained
 from harness.results.files import read
 
 
@@ -266,13 +266,21 @@ def _of_choice(basis: Basis, choice: Choice, called: Sequence[str]) -> list[str]
         return ["no method that fits has what the goal needs"]
     what = "score" if choice.goal == "score" else QUANTITIES[GOALS[choice.goal]].text
     said = []
-    if choice.tied:
-        said.append(f"cannot be told from {called[choice.best]} in {what}: {_listed(choice.tied, called)}")
+    equal = [place for place in choice.tied if choice.goal == "score" and _is_equal(basis, choice.best, place)]
+    untold = [place for place in choice.tied if place not in equal]
+    if equal:
+        said.append(f"as good as {called[choice.best]} in {what}, within the margin: {_listed(equal, called)}")
+    if untold:
+        said.append(f"cannot be told from {called[choice.best]} in {what}: {_listed(untold, called)}")
     if basis.comparison.zero_shot is None:
         said.append("the untrained model was not scored, so it is not known whether training gains anything")
     elif not choice.is_shown:
         said.append(f"{called[choice.best]} is not shown to be better than the untrained model")
     return said
+
+
+def _is_equal(basis: Basis, one: int, other: int) -> bool:
+    return basis.comparison.pair(one, other).verdict is Verdict.EQUIVALENT
 
 
 def _listed(places: Sequence[int], called: Sequence[str]) -> str:

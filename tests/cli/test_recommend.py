@@ -6,11 +6,14 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import command_line
 from helpers.command_line import Call
 from helpers.fake_records import make_sweep
+from helpers.scored_tables import Cell, scored
 
+from harness.cli import recommending
 from harness.ledger.records import read_records
 from harness.results import tables
 
@@ -43,6 +46,20 @@ def test_it_says_what_it_rests_on_what_does_not_fit_and_what_cannot_be_told(call
     assert (code, document["recommended"], document["basis"]["extrapolates"]) == (0, "qlora", False)
     assert document["not_told_apart"] == ["lora"], "both store the same bytes"
     assert document["not_good_enough"] == ["bitfit"] and document["better_than_untrained"] is True
+
+
+def test_what_answers_the_same_is_as_good_and_not_merely_untold(
+    call: Call, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = np.ones((3, 400))
+    some = np.where(np.arange(400) < 398, right, 0.0)
+    given = scored(Cell("lora", right), Cell("full", right), Cell("bitfit", some), Cell("baseline", right * 0))
+    given["trials"] = given["trials"].assign(model=WANTED[1], task=WANTED[3], task_kind="generation")
+    monkeypatch.setattr(recommending, "read", lambda _: given)
+    code, out, _ = call("recommend", str(results), *WANTED)
+    assert code == 0
+    assert "as good as lora in score, within the margin: full\n" in out
+    assert "cannot be told from lora in score: bitfit\n" in out
 
 
 def test_it_reads_folders_at_any_depth_and_names_what_has_no_score(
