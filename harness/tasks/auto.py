@@ -45,8 +45,8 @@ _IDS = frozenset(("id", "idx", "index", "nr", "uid", "guid", "row", "unnamed: 0"
 _MOST_LABELS, _MOST_NUMBERED = 20, 10
 _LONGEST_LABEL = 60
 _HH = {
-    "chosen": r"(?s)^\s*(?P<dialogue>.*\n\nAssistant:)(?P<better>.*)$",
-    "rejected": r"(?s)^.*\n\nAssistant:(?P<worse>.*)$",
+    "chosen": r"(?s)^\s*(?P<dialogue>.*\n\nAssistant:)(?P<better>(?:(?!\n\nHuman:).)*)$",
+    "rejected": r"(?s)^\s*(?P<asked>.*\n\nAssistant:)(?P<worse>(?:(?!\n\nHuman:).)*)$",
 }
 
 
@@ -215,10 +215,25 @@ def _preferences(file: _File) -> Recognised | None:
     if all("\n\nAssistant:" in text for text in chosen.texts):
         templates = {"prompt": "{dialogue}", "completion": "{better}", "rejected": "{worse}"}
         extract = {chosen.name: _HH["chosen"], rejected.name: _HH["rejected"]}
-        return _Keys(file).recognised(
-            "preference", "chosen and rejected transcripts", pair, extract=extract, **templates
-        )
+        what = f"chosen and rejected transcripts{_of_two_dialogues(file, *pair)}"
+        return _Keys(file).recognised("preference", what, pair, extract=extract, **templates)
     return None
+
+
+def _of_two_dialogues(file: _File, chosen: _Column, rejected: _Column) -> str:
+    """How many rows compare answers to two dialogues, as the end of a sentence; empty if none does."""
+    apart = [row for row in file.rows if _asked(row, chosen.name, "chosen") != _asked(row, rejected.name, "rejected")]
+    if not apart:
+        return ""
+    return (
+        f", of which {len(apart)} of {len(file.rows)} pairs are answers to two different dialogues, and the chosen "
+        f"one's is the prompt (first: {apart[0].place})"
+    )
+
+
+def _asked(row: read.SourceRow, column: str, part: str) -> str | None:
+    match = re.search(_HH[part], row.values.get(column, ""))
+    return match and match[1].strip()
 
 
 def _dialogues(file: _File) -> Recognised | None:

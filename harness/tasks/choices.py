@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError
 from harness.tasks import keys
@@ -25,6 +26,16 @@ def list_fields(spec: TaskSpec) -> tuple[str, ...]:
     return tuple(name for name in (spec.choices, spec.choice_keys) if isinstance(name, str))
 
 
+def in_order(spec: TaskSpec, named: Any) -> list[Any] | None:
+    """The values of an object whose names are the keys of the choices, in the order of the keys; None if they are not.
+
+    Objects of one file may have their names in different orders.
+    """
+    if not isinstance(named, Mapping) or isinstance(spec.choice_keys, str) or {*named} != {*spec.choice_keys}:
+        return None
+    return [named[key] for key in spec.choice_keys]
+
+
 def texts(spec: TaskSpec, row: Row) -> tuple[str, ...]:
     """The answers of a row; lists stand in it as JSON.
 
@@ -41,7 +52,7 @@ def texts(spec: TaskSpec, row: Row) -> tuple[str, ...]:
 def right(spec: TaskSpec, row: Row, where: str = "row") -> int:
     """Index of the right answer; of a task without a label it is the first of its YAML file or list.
 
-    Raises :class:`InputError` for a label that names none of them.
+    Raises :class:`InputError` for a label that names none of them, and for more or fewer keys in a row than answers.
     """
     several = texts(spec, row)
     if spec.label is None:
@@ -49,6 +60,8 @@ def right(spec: TaskSpec, row: Row, where: str = "row") -> int:
         return several.index(first.strip())
     count = len(several)
     given = json.loads(row[spec.choice_keys]) if isinstance(spec.choice_keys, str) else spec.choice_keys
+    if isinstance(spec.choice_keys, str) and len(given) != count:
+        raise InputError(f"{where}: '{spec.choice_keys}' has {len(given)} keys for {count} choices")
     several_keys = (list(given) or list(map(str, range(count))))[:count]
     key = keys.named(row[spec.label], several_keys)
     if key is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +43,8 @@ def check_columns(spec: TaskSpec, path: Path, table: read.Table) -> None:
         *([spec.dialogue] if spec.dialogue is not None else []),
     }
     optional = spec.may_be_empty if spec.optional is None else frozenset[str]()
-    for name in sorted(wanted - given - optional):
-        if not _is_there(table.rows, name):
+    for name in sorted(wanted - given):
+        if not _is_there(table.rows, name) and (name not in optional or _is_misspelt(name, {*known} - wanted)):
             raise _unknown(where, name, known, table)
     for name, join in spec.join.items():
         if join.parts:
@@ -60,6 +60,12 @@ def _check_parts(where: str, parts: Sequence[str], column: str, rows: Sequence[r
     for part in parts:
         if part not in there:
             raise unknown(where, part, there)
+
+
+def _is_misspelt(name: str, columns: Iterable[str]) -> bool:
+    """Whether one of the columns, which nothing uses, is surely meant."""
+    plain = [column.strip().casefold() for column in columns]
+    return bool(difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.8))
 
 
 def _is_there(rows: Sequence[read.SourceRow], column: str) -> bool:

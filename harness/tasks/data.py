@@ -202,7 +202,9 @@ def _divide(spec: TaskSpec) -> tuple[dict[str, list[Group]], tuple[Notice, ...]]
     for split in sorted(wanted, key=lambda s: (s == "train", s not in official)):
         file = official.get(split, pool)
         if split in official:
-            said += _shared(file, {key: other for key, other in taken.items() if other in official})
+            # What was drawn from this very file is no loss.
+            of_others = {key: other for key, other in taken.items() if other in official or pool is not file}
+            said += _shared(file, of_others)
         order = _in_order(spec, file, file.groups.keys() - taken.keys())
         size = wanted[split]
         if isinstance(size, int):
@@ -256,6 +258,10 @@ def _file(spec: TaskSpec, root: Path, file: str | None) -> _File:
 def _repeated(spec: TaskSpec, groups: Iterable[Group]) -> dict[str, list[str]]:
     """Reason -> places of the rows that add no example, because another row has their input."""
     again: dict[str, list[str]] = {"repeat another row and count once": []}
+    alike: dict[str, list[str]] = {
+        "differ from another row's input in case, white space, the form of signs or what is not in 'input', and are "
+        "scored as answers to that row's prompt": []
+    }
     other: dict[str, list[str]] = {"give another row's input another label; the first row counts": []}
     for group in groups:
         by_place: dict[str, set[str]] = {}  # a row with several references is in its group once for each
@@ -263,13 +269,22 @@ def _repeated(spec: TaskSpec, groups: Iterable[Group]) -> dict[str, list[str]]:
             answer = "\0".join((normalise(_completion(spec, row.fields)), normalise(_rejected(spec, row.fields) or "")))
             by_place.setdefault(row.place, set()).add(answer)
         answers: set[str] = set()
+        first = {row.place: row.fields for row in reversed(group)}
+        prompt = _prompt(spec, group[0].fields)
         for place, own in by_place.items():
             if own <= answers:
                 next(iter(again.values())).append(place)
             elif answers and spec.has_one_answer:
                 next(iter(other.values())).append(place)
+            elif _prompt(spec, first[place]) != prompt and spec.kind != "preference":
+                next(iter(alike.values())).append(place)
             answers |= own
-    return again | other
+    return again | other | alike
+
+
+def _prompt(spec: TaskSpec, row: Row) -> str:
+    """What a model reads; white space at its ends says nothing."""
+    return spec.prompt.format_map(row).strip()
 
 
 def _shared(file: _File, taken: Mapping[str, str]) -> tuple[Notice, ...]:

@@ -5,6 +5,7 @@ Python's ``csv`` alone fills short rows with None, and lets an unbalanced quotat
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,12 @@ def rows(
     if quotes is None:
         quotes = _shows_quotes(lines, columns, delimiter)
     table: Sequence[_Parsed] = _parsed(lines, delimiter, quotes, skipped)
+    if quotes and any(
+        cell.startswith(" ") and cell.lstrip(" ").startswith('"') for *_, cells in table for cell in cells
+    ):
+        # 'one, "two"': the marks behind the blank enclose a value, unless that leaves no rows.
+        with contextlib.suppress(ValueError):
+            table = _parsed(lines, delimiter, quotes, skipped, behind_blanks=True)
     if not columns:
         if not table:
             return []
@@ -56,7 +63,10 @@ def likely(lines: Sequence[str], delimiter: str) -> str | None:
     """Another delimiter that the header holds, if ``delimiter`` finds a single column there; texts may hold any."""
     csv.field_size_limit(sys.maxsize)
     header = next(([line] for line in lines if line.strip()), [""])
-    sizes = {sign: len(next(csv.reader(header, delimiter=sign))) for sign in (*_DELIMITERS, delimiter)}
+    try:
+        sizes = {sign: len(next(csv.reader(header, delimiter=sign))) for sign in (*_DELIMITERS, delimiter)}
+    except csv.Error:  # whoever reads the rows says what is wrong with them
+        return None
     best = max(_DELIMITERS, key=sizes.__getitem__)
     return best if sizes[delimiter] <= 1 < sizes[best] else None
 
@@ -72,11 +82,14 @@ def _without_trailing(columns: Cells, table: Sequence[_Parsed]) -> tuple[Cells, 
     return columns, table
 
 
-def _parsed(lines: Sequence[str], delimiter: str, quotes: bool, skipped: int) -> list[_Parsed]:
-    """The rows; blank lines are none."""
+def _parsed(
+    lines: Sequence[str], delimiter: str, quotes: bool, skipped: int, behind_blanks: bool = False
+) -> list[_Parsed]:
+    """The rows; blank lines are none. Values begin behind the blanks that follow a delimiter, if so asked."""
     csv.field_size_limit(sys.maxsize)  # texts are longer than the limit that the module comes with
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, quoting=quoting, strict=quotes)
+    ended = (f"{line}\n" for line in lines)
+    reader = csv.reader(ended, delimiter=delimiter, quoting=quoting, strict=quotes, skipinitialspace=behind_blanks)
     table: list[_Parsed] = []
     while True:
         first = reader.line_num + 1 + skipped

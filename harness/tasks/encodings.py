@@ -85,7 +85,7 @@ def decoded(content: bytes, encoding: str) -> str:
             raise UnicodeError(f"it holds {several} line {line}, which no text has; take them out of the file")
         raise UnicodeError(f"it holds zero bytes, so it is not {marked}; set reader.encoding: {_likely(content, 0)}")
     text = text.replace("\r\n", "\n")
-    return text if "\n" in text else text.replace("\r", "\n")
+    return text if "\n" in text.rstrip("\n") else text.replace("\r", "\n")
 
 
 def _likely(content: bytes, place: int) -> str:

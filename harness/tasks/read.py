@@ -217,8 +217,9 @@ def _json(content: bytes, reader: Reader) -> Sequence[Placed]:
 def _records(value: Any, path: str) -> Any:
     """The list at ``path``, of several lists all their rows. Raises ValueError if the path leads elsewhere."""
     there = at(value, path.split("."))
-    if isinstance(there, list) and there and all(isinstance(one, list) for one in there):
-        there = [row for rows in there for row in rows]
+    several = [one for one in there if one is not None] if isinstance(there, list) else []
+    if several and all(isinstance(one, list) for one in several):
+        there = [row for rows in several for row in rows]
     if not isinstance(there, list):
         lists = ", ".join(lists_inside(value)) or "none"
         raise ValueError(f"reader.records: there is no list at '{path}'; lists of objects in the file: {lists}")
@@ -263,7 +264,19 @@ def _separated(content: bytes, reader: Reader, delimiter: str) -> Table:
     except ValueError as error:
         raise ValueError(f"{error}{hint}") from error
     headless = "" if reader.columns else "; if the file has no header, name its columns in reader.columns"
-    return Table([_row(place, values) for place, values in rows], likely_fault=hint, possible_fault=headless)
+    headers = {place for place, values in rows if _is_header(values)}
+    return Table(
+        [_row(place, values) for place, values in rows if place not in headers],
+        [place for place, _ in rows if place in headers],
+        "are left out: the names of the columns stand there again",
+        likely_fault=hint,
+        possible_fault=headless,
+    )
+
+
+def _is_header(values: Mapping[str, str]) -> bool:
+    """Whether a row holds the names of its columns, as where files were put together."""
+    return len(values) > 1 and all(name.strip().casefold() == text.strip().casefold() for name, text in values.items())
 
 
 def _texts(folder: Path, reader: Reader) -> Table:
@@ -290,15 +303,19 @@ def _texts(folder: Path, reader: Reader) -> Table:
 
 def _xml_files(folder: Path, reader: Reader) -> Table:
     """The rows of every XML file below a folder; a row's place begins with its file."""
-    tables = {path: table(path, reader) for path in sorted(folder.rglob("*.xml"))}
+    files = text_files.below(folder)
+    tables = {path: table(path, reader) for path in files if text_files.ends_in(path, (".xml",))}
     if not tables:
         raise InputError(f"{folder}: there is no XML file in this folder")
+    others = [path.relative_to(folder).as_posix() for path in files if path not in tables]
     return Table(
         [
             replace(row, place=f"{path.relative_to(folder).as_posix()}, {row.place}")
             for path, of_file in tables.items()
             for row in of_file.rows
-        ]
+        ],
+        others,
+        "are left out: no XML file",
     )
 
 
@@ -329,15 +346,27 @@ def _arrow(content: bytes, reader: Reader) -> Sequence[Placed]:
 
 def _rows_of(table: Any) -> list[dict[str, Any]]:
     """The rows of an Arrow table. A number of 32 or 16 bits is the shortest that gives it: 3.8, not 3.7999999523."""
+    short = {field.name: field.type for field in table.schema if re.search(r"\b(float|halffloat)\b", str(field.type))}
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows if short else ():
+        row |= {name: _shortest(row[name], kind) for name, kind in short.items()}
+    return rows
+
+
+def _shortest(value: Any, kind: Any) -> Any:
+    """``value`` of an Arrow type with the shortest numbers that give those in it, also inside lists and objects."""
     import numpy as np
     import pyarrow as pa
 
-    short = {pa.float32(): np.float32, pa.float16(): np.float16}
-    exact = {f.name: short[f.type] for f in table.schema if f.type in short}
-    rows: list[dict[str, Any]] = table.to_pylist()
-    for row in rows if exact else ():
-        row |= {name: float(str(kind(row[name]))) for name, kind in exact.items() if row[name] is not None}
-    return rows
+    if value is None:
+        return None
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        return float(str(np.float32(value) if pa.types.is_float32(kind) else np.float16(value)))
+    if pa.types.is_struct(kind):
+        return {field.name: _shortest(value[field.name], field.type) for field in kind}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [_shortest(one, kind.value_type) for one in value]
+    return value
 
 
 def _check_once(columns: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from harness.tasks.reader import COMPRESSED
@@ -11,8 +12,13 @@ _ENDINGS = (".txt", ".text", ".md")
 
 def is_text(path: Path) -> bool:
     """Whether a file's name says that it is a text."""
+    return ends_in(path, _ENDINGS)
+
+
+def ends_in(path: Path, endings: Collection[str]) -> bool:
+    """Whether a file's name, but for that of a compression, ends in one of ``endings``, in capitals or not."""
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
-    return plain.suffix.lower() in _ENDINGS
+    return plain.suffix.lower() in endings
 
 
 def below(folder: Path) -> list[Path]:

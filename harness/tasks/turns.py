@@ -69,6 +69,10 @@ def _turn(turn: Any) -> Turn:
     if not isinstance(turn, Mapping):
         raise _not_turns(turn)
     # Typed tables give every turn every key.
+    if turn.get("tool_calls") or turn.get("function_call"):
+        raise InputError("dialogue: a turn calls a tool, which no chat template here shows; leave such dialogues out")
+    if turn.get("weight") not in (None, 1):
+        raise InputError(f"dialogue: a turn has the weight {turn['weight']}, and every answer is learnt; leave it out")
     role = turn.get("role") or turn.get("from")
     content = _text(turn.get("value") if turn.get("content") is None else turn["content"])
     if role is None or content is None:

@@ -83,6 +83,9 @@ def usable_rows(spec: TaskSpec, path: Path) -> Usable:
         answers = [UsableRow(one.place, _checked(spec, one, where)) for one in _each_reference(spec, whole, where)]
         if not answers:
             lost.setdefault(f"are left out: '{spec.references}' is empty or missing", []).append(row.place)
+        several = whole.nested.get(spec.references or "")
+        if answers and isinstance(several, (list, tuple)) and len(answers) < len(several):
+            told.setdefault(f"have an empty answer in '{spec.references}', which counts as none", []).append(row.place)
         for remark in row.remarks:
             told.setdefault(remark, []).append(row.place)
         rows += answers
@@ -116,9 +119,14 @@ def _renamed(spec: TaskSpec, row: SourceRow, where: str) -> SourceRow:
     paths = {**spec.fields, **{name: name for name in _paths(spec) - row.values.keys() - spec.fields.keys()}}
     new = {name: read.lookup(row, column) for name, column in paths.items()}
     new = {name: value for name, value in new.items() if value is not values.NOTHING}
-    texts = {**row.values, **{name: read.as_text(value) for name, value in new.items()}}
+    if isinstance(spec.choices, str) and (column := paths.get(spec.choices, "")).endswith(".*"):
+        named = choices.in_order(spec, read.lookup(row, column.removesuffix(".*")))
+        new |= {} if named is None else {spec.choices: named}
+    # Where a row lacks the column that a field is to have, another column of the field's name is not it.
+    lacking = spec.fields.keys() - new.keys()
+    texts = {**row.values, **{name: read.as_text(value) for name, value in new.items()}, **dict.fromkeys(lacking, "")}
     nested = {
-        **{name: value for name, value in row.nested.items() if name not in new},
+        **{name: value for name, value in row.nested.items() if name not in new and name not in lacking},
         **{name: value for name, value in new.items() if read.is_no_text(value)},
     }
     for name in spec.join.keys() & texts.keys():
@@ -173,12 +181,14 @@ def _is_label(spec: TaskSpec, name: str, value: str) -> bool:
 
 
 def _extracted(spec: TaskSpec, row: SourceRow) -> SourceRow:
-    """``row`` with the parts that the ``extract`` expressions find in its fields."""
-    values = dict(row.values)
+    """``row`` with the parts that the ``extract`` expressions find in its fields; empty where they find nothing."""
+    found: dict[str, str] = {}
     for field, expression in spec.extract.items():
-        if match := re.search(expression, values.get(field, "")):
-            values |= {name: value or "" for name, value in match.groupdict().items()}
-    return replace(row, values=values)
+        match = re.search(expression, found.get(field, row.values.get(field, "")))
+        # A column that is called like a part is not the part.
+        found = {**dict.fromkeys(re.compile(expression).groupindex, ""), **found}
+        found |= {name: value or "" for name, value in match.groupdict().items()} if match else {}
+    return replace(row, values={**row.values, **found})
 
 
 def _lacks(spec: TaskSpec, row: SourceRow, whole: SourceRow) -> str | None:
@@ -271,7 +281,7 @@ def _checked(spec: TaskSpec, row: SourceRow, where: str) -> Row:
         raise InputError(f"{where}: column '{name}' is {kind}, not a text: {shown}{hint}")
     for name in choices.list_fields(spec):
         fields[name] = json.dumps([_answer(name, one, where) for one in row.nested[name]], ensure_ascii=False)
-    for name in sorted(spec.used_fields & fields.keys()):
+    for name in sorted({*spec.used_fields, *choices.list_fields(spec)} & fields.keys()):
         if not fields[name].isprintable() and any("\ud800" <= sign <= "\udfff" for sign in fields[name]):
             raise InputError(f"{where}: column '{name}' holds half of a surrogate pair, which is no character")
     if spec.choices:

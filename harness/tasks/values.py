@@ -26,8 +26,8 @@ _LONGEST_PRINT = 1_000_000
 def at(value: Any, path: Sequence[str]) -> Any:
     """What stands at ``path`` inside lists and objects; :data:`NOTHING` where it leads nowhere.
 
-    A number chooses from a list, -1 the last. A name is looked up in each object of a list: ``answers.text``. A star
-    stands for all values of an object, whatever their names.
+    A number chooses from a list, -1 the last. A name is looked up in each object of a list: ``answers.text``; an object
+    without it gives None, so that places stay. A star stands for all values of an object, whatever their names.
     """
     for place, part in enumerate(path):
         if isinstance(value, Mapping) and part == "*":
@@ -38,7 +38,8 @@ def at(value: Any, path: Sequence[str]) -> Any:
             value = value[int(part)] if -len(value) <= int(part) < len(value) else NOTHING
         elif isinstance(value, (list, tuple)):
             inner = [at(one, path[place:]) for one in value]
-            return [one for one in inner if one is not NOTHING] if any(one is not NOTHING for one in inner) else NOTHING
+            found = any(one is not NOTHING for one in inner)
+            return [None if one is NOTHING else one for one in inner] if found else NOTHING
         else:
             return NOTHING
         if value is NOTHING:
