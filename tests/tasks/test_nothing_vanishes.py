@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import warnings
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,22 @@ def test_a_short_number_is_the_shortest_also_inside_objects_and_lists(tmp_path: 
     changes = {"fields": {"s": "x.s", "l": "x.several"}, "prompt": "{q} {s} {l}", "join": {"l": {}}}
     path = own.task(tmp_path, "rows.parquet", None, ANSWERS, **changes, reader={"max_left_out": 0.5})
     assert {prompt for prompt, _ in own.texts(path)} == {f"q{n} {3.8 + n} 0.1" for n in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.00001, "0.00001"), (2e-7, "0.0000002"), (1e22, "1" + "0" * 22), (2.5, "2.5"), (-3e-5, "-0.00003")],
+)
+def test_numbers_are_written_as_people_write_them(tmp_path: Path, number: float, text: str) -> None:
+    content = rows(*({"q": f"q{n}", "a": number} for n in range(4)))
+    assert {a for _, a in own.texts(own.task(tmp_path, "rows.jsonl", content, ANSWERS))} == {text}
+
+
+def test_decimals_are_written_as_people_write_them(tmp_path: Path) -> None:
+    decimals = pa.array([Decimal("0.00000001"), Decimal("1.50"), Decimal(2), Decimal(3)], pa.decimal128(12, 8))
+    pq.write_table(pa.table({"q": ["a", "b", "c", "d"], "a": decimals}), tmp_path / "rows.parquet")
+    answers = dict(own.texts(own.task(tmp_path, "rows.parquet", None, ANSWERS)))
+    assert answers == {"a": "0.00000001", "b": "1.50000000", "c": "2.00000000", "d": "3.00000000"}
 
 
 # --- dialogues -------------------------------------------------------------------------------------------------------
