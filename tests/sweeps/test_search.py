@@ -24,7 +24,7 @@ from harness.sweeps.plan import Plan, Planned
 from harness.sweeps.spec import Sweep
 from harness.trial import Trial
 
-RATES = [1e-3, 2e-3, 4e-3]
+RATES = [1e-3, 3e-3, 1e-2]
 FULL: Mapping[str, Any] = {"full": {"learning_rate": RATES}}
 CHAIN: Mapping[str, Any] = {**FULL, "bitdelta": {"learning_rate": [1e-2, 3e-2]}}
 Loader = Callable[..., Sweep]
@@ -298,19 +298,19 @@ def rates(plan: Plan) -> dict[str, list[float | None]]:
 
 def test_methods_without_learning_rates_get_equally_many(load: Loader) -> None:
     plan = expand.plan(load(search=None, seeds=[0], defaults={}, methods=["full", "lora", "baseline"]))
-    assert rates(plan) == {"baseline": [None], "full": [1e-4, 3e-4, 6e-4], "lora": [1e-3, 2e-3, 4e-3]}
+    assert rates(plan) == {"baseline": [None], "full": [1e-4, 3e-4, 6e-4], "lora": [1e-3, 3e-3, 1e-2]}
     assert list(fairness.remarks(plan)) == [
         "learning rates of full by default: 0.0001, 0.0003, 0.0006",
-        "learning rates of lora by default: 0.001, 0.002, 0.004",
+        "learning rates of lora by default: 0.001, 0.003, 0.01",
     ]
 
 
 def test_a_rate_that_is_given_stays_and_unequal_numbers_are_told(load: Loader) -> None:
     methods = {"full": {"learning_rate": 5e-4}, "lora": {}}
     plan = expand.plan(load(seeds=[0, 1], defaults={}, methods=methods))
-    assert rates(plan) == {"full": [5e-4, 5e-4], "lora": [1e-3, 2e-3, 4e-3]}
+    assert rates(plan) == {"full": [5e-4, 5e-4], "lora": [1e-3, 3e-3, 1e-2]}
     assert list(fairness.remarks(plan)) == [
-        "learning rates of lora by default: 0.001, 0.002, 0.004",
+        "learning rates of lora by default: 0.001, 0.003, 0.01",
         "not every method gets as many settings (protocol, rule 1): full 1, lora 3 "
         "(classification, minilm-l6-22m, trec)",
         "1 more are planned when the settings before them have been tried",
