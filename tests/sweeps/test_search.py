@@ -24,7 +24,7 @@ from harness.sweeps.plan import Plan, Planned
 from harness.sweeps.spec import Sweep
 from harness.trial import Trial
 
-RATES = [1e-3, 3e-3, 1e-2]
+RATES = [1e-3, 2e-3, 4e-3]
 FULL: Mapping[str, Any] = {"full": {"learning_rate": RATES}}
 CHAIN: Mapping[str, Any] = {**FULL, "bitdelta": {"learning_rate": [1e-2, 3e-2]}}
 Loader = Callable[..., Sweep]
