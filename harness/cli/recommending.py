@@ -268,6 +268,9 @@ def _of_choice(basis: Basis, choice: Choice, called: Sequence[str]) -> list[str]
     said = []
     equal = [place for place in choice.tied if choice.goal == "score" and _is_equal(basis, choice.best, place)]
     untold = [place for place in choice.tied if place not in equal]
+    if choice.ahead:
+        who = _listed(choice.ahead, called)
+        said.append(f"{called[choice.best]} has the best mean, and is worse on the seeds that it shares with: {who}")
     if equal:
         said.append(f"as good as {called[choice.best]} in {what}, within the margin: {_listed(equal, called)}")
     if untold:

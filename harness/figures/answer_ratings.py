@@ -66,9 +66,10 @@ def _rated(frame: pd.DataFrame, tables: Tables) -> list[tuple[str, pd.DataFrame]
 
 def _columns(few: pd.DataFrame, strengths: Sequence[Rating], tables: Tables) -> dict[str, list[object]]:
     return {
-        "elo": [one.elo for one in strengths],
-        "low": [ELO * one.low for one in strengths],
-        "high": [ELO * one.high for one in strengths],
+        # A hundredth of a point is nothing that is measured, and ties would be told apart by what rounding leaves.
+        "elo": [round(one.elo, 2) + 0.0 for one in strengths],
+        "low": [round(ELO * one.low, 2) + 0.0 for one in strengths],
+        "high": [round(ELO * one.high, 2) + 0.0 for one in strengths],
         "words": [_words(row.trial_ids, tables) for row in rows(few)],
     }
 

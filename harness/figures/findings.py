@@ -13,7 +13,7 @@ import pandas as pd
 from harness.figures.panels import FACET, extreme, labelled, rows
 from harness.figures.style import percent_text, score_text
 from harness.judgement.intervals import SPREAD_SEEDS
-from harness.judgement.power import power
+from harness.judgement.power import Power, power
 from harness.judgement.recommendation import good_enough
 from harness.judgement.verdicts import Comparison, Verdict, compare, is_reward_model, is_trained
 from harness.results.baseline import FULL as FULL
@@ -76,8 +76,11 @@ def standing(comparison: Comparison) -> str:
     if len(better) == len(against):
         others = {1: "the other", 2: "both others"}.get(len(better), f"all {len(better)} others")
         return f"{kind}{top.label} scores best: {scored(top)}, better than {others}"
+    ties = sum(1 for other in listed[1:] if other.test_score == top.test_score)
+    shared = f", which {'another has' if ties == 1 else f'{ties} others have'} too" if ties else ""
+    side = "highest" if comparison.higher_is_better else "lowest"
     said = [
-        f"{kind}{top.label} has the {'highest' if comparison.higher_is_better else 'lowest'} score, {scored(top)}",
+        f"{kind}{top.label} has the {side} score, {scored(top)}{shared}",
         *([f"better than {_who(better, len(against))}"] if better else []),
     ]
     equal = [listed[other] for other, pair in against.items() if pair.verdict is Verdict.EQUIVALENT]
@@ -160,12 +163,22 @@ def seen(comparison: Comparison) -> str | None:
     if left_out:
         pairs = f"{found.undecided} of {found.pairs} pairs {_are(found.undecided)} undecided"
         pairs += f", and of {left_out} more nothing can be told (one seed, or no error is known)"
-    is_possible = comparison.span is None or found.smallest <= comparison.span
-    what = f"a difference of {score_text(found.smallest)}" if is_possible else "no possible difference"
     return (
-        f"{pairs}; {what} would have been seen with a probability of 80 %, and "
-        f"to show which of the closest is better ({first} and {second}, {score_text(abs(apart))} apart) {need}"
+        f"{pairs}; {_visible(found)} with a probability of 80 %, and to show which of the pair that is nearest to a "
+        f"decision is better ({first} and {second}, {score_text(abs(apart))} apart) {need}"
     )
+
+
+def _visible(found: Power) -> str:
+    """What the undecided pairs would have shown, as far as the metric's range goes."""
+    if not found.possible:
+        return "no possible difference would have been seen"
+    if found.undecided == 1:
+        return f"a difference of {score_text(found.smallest)} would have been seen"
+    if 2 * found.possible < found.undecided:
+        few = f"{found.possible} of these would have shown a possible one"
+        return f"{few}, from {score_text(found.least)} on,"
+    return f"at least half of these would have shown a difference of {score_text(found.smallest)}"
 
 
 def _are(count: int) -> str:
@@ -242,7 +255,8 @@ def _sentences(comparison: Comparison) -> list[str]:
         return said
     for cost, of in _COSTS.items():
         if (methods[cost] > 0).sum() > 1:
-            said.append(cheapest_good(methods[methods[cost] > 0], cost, of))
+            # Rows whose cost is not known stay, because the sentence counts them.
+            said.append(cheapest_good(methods.assign(**{cost: methods[cost].where(methods[cost] > 0)}), cost, of))
     if not is_reward_model(next(rows(comparison.rows))):
         said.append(against_untrained(comparison))
     more = (against_constant(comparison), seen(comparison), unpaired(comparison))

@@ -91,7 +91,8 @@ def _finding(scored: pd.DataFrame, diverged: pd.DataFrame) -> str:
     means = scored.groupby(["label", "ratio"], sort=False).regret.mean().reset_index()
     worst = means.groupby("label", sort=False).regret.max().reset_index()
     least, most = leading(worst, "regret", largest=False), leading(worst, "regret", largest=True)
-    runs = f"; {len(diverged)} run{'s' if len(diverged) > 1 else ''} diverged" if len(diverged) else ""
+    names = ", ".join(dict.fromkeys(diverged.label)) if len(diverged) else ""
+    runs = f"; {len(diverged)} run{'s' if len(diverged) > 1 else ''} diverged and lost more ({names})" if names else ""
     if least.text == most.text:
         return f"At the worst rate tried, {least.who.rsplit(' ', 1)[0]} lost {least.text}{runs}"
     low, high = (one.who.rsplit(" ", 1)[0] for one in (least, most))

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.figures.findings import cheapest_good, metric_label, trained
-from harness.figures.panels import Nothing, Panel, Tables, rows, small_multiples, why_empty
+from harness.figures.panels import FACET, Nothing, Panel, Tables, rows, small_multiples, why_empty
 from harness.figures.style import GRID, MUTED, look
 from harness.judgement.statistics import aggregate, pareto
 from harness.judgement.timings import TIMES, why_untimed
+from harness.judgement.verdicts import is_reward_model
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,12 @@ class Cost:
 def score_against(tables: Tables, cost: Cost) -> Figure | Nothing:
     """Mean test score with its interval against ``cost``; a band joins the Pareto front."""
     chosen = aggregate(tables)
-    scored = trained(chosen[(chosen[cost.column] > 0) & chosen.test_score.notna()])
+    scored = trained(chosen[chosen.test_score.notna()])
+    scalar = pd.Series([is_reward_model(row) for row in rows(scored)], scored.index, dtype=bool)
+    scored = scored if scalar.all() else scored[~scalar]  # a reward model's accuracy is no policy's score
+    # Rows whose cost is not known stay, because the finding counts them.
+    scored = scored.assign(**{cost.column: scored[cost.column].where(scored[cost.column] > 0)})
+    scored = scored[scored.groupby(FACET)[cost.column].transform("count") > 0]
     if scored.empty:
         missing = f"no trial has both a test score and {cost.label.lower()}"
         if cost.column in TIMES:
@@ -43,6 +49,7 @@ def score_against(tables: Tables, cost: Cost) -> Figure | Nothing:
 
 
 def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost) -> str:
+    whole, frame = frame, frame[frame[cost.column].notna()]
     axes = panel.axes
     first = next(rows(frame))
     _scale(axes, cost, frame[cost.column])
@@ -63,7 +70,7 @@ def _draw(panel: Panel, frame: pd.DataFrame, cost: Cost) -> str:
     axes.set_ylabel(metric_label(frame))
     spans = list(zip(frame.ci_low, frame.ci_high, strict=True))
     panel.label_points(frame[cost.column].tolist(), frame.test_score.tolist(), frame.label.tolist(), spans)
-    return cheapest_good(frame, cost.column, cost.of)
+    return cheapest_good(whole, cost.column, cost.of)
 
 
 def _scale(axes: Axes, cost: Cost, values: pd.Series) -> None:

@@ -46,4 +46,7 @@ def _draw(panel: Panel, frame: pd.DataFrame) -> str:
     axes.set_ylabel("Training loss (nats)")
     panel.label_ends(lengths, list(ends.values()), list(ends), colours)
     lowest = min(ends, key=ends.__getitem__)
-    return f"{lowest} ends lowest: loss {ends[lowest]:.2f} after {frame.step.max()} steps"
+    steps = int(lengths[list(ends).index(lowest)])
+    ties = sum(1 for end in ends.values() if f"{end:.2f}" == f"{ends[lowest]:.2f}") - 1
+    shared = f", as {'another ends' if ties == 1 else f'{ties} others end'}" if ties else ""
+    return f"{lowest} ends lowest: loss {ends[lowest]:.2f} after {steps} steps{shared}"

@@ -22,7 +22,11 @@ class Power:
     """Pairs of which it cannot tell, those with one seed left out."""
     pairs: int
     smallest: float
-    """A difference that it sees with a probability of 80 %, for the median of the undecided pairs."""
+    """A difference that at least half of the undecided pairs would have shown with a probability of 80 %."""
+    least: float
+    """The same for the undecided pair that shows the smallest."""
+    possible: int
+    """Undecided pairs that would have shown some difference that the metric's range allows."""
     closest: tuple[int, int]
     """The undecided pair that is nearest to a decision, by the numbers of its rows."""
     seeds: int | None
@@ -42,9 +46,11 @@ def power(comparison: Comparison) -> Power | None:
     decided = sum(1 for pair in judged.values() if pair.p is not None and pair.p <= 1 - CONFIDENCE)
     level = (1 - CONFIDENCE) / max(len(judged) - decided, 1)
     smallest = sorted(visible(pair.difference.error, pair.pooled, level) for pair in open_.values())
+    possible = sum(1 for one in smallest if comparison.span is None or one <= comparison.span)
     closest = min(open_, key=lambda key: (open_[key].difference.p or 0.0, key))
     seeds, examples = _needed(open_[closest], level)
-    return Power(len(open_), len(judged), smallest[len(smallest) // 2], closest, seeds, examples)
+    middle = smallest[(len(smallest) - 1) // 2]
+    return Power(len(open_), len(judged), middle, smallest[0], possible, closest, seeds, examples)
 
 
 def visible(error: Error, pooled: Error, level: float) -> float:

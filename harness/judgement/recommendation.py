@@ -20,6 +20,7 @@ from harness.judgement.leads import cost_lead, of_trials
 from harness.judgement.quantities import QUANTITIES, SCORE
 from harness.judgement.verdicts import Comparison, Verdict
 from harness.results.files import Tables
+from harness.results.selection import CELL
 
 Goal = Literal["score", "speed", "latency", "size"]
 
@@ -57,6 +58,8 @@ class Choice:
     """Rows that fit and are good enough, and of which nobody measured what the goal is about."""
     is_shown: bool = False
     """Whether the best one is shown to be better than the untrained model."""
+    ahead: tuple[int, ...] = ()
+    """Rows of a lower mean that are better on the seeds that they share with the best one."""
 
 
 def good_enough(frame: pd.DataFrame, reference: Any) -> pd.Series:
@@ -132,9 +135,11 @@ def _is_shown(comparison: Comparison, place: int) -> bool:
 
 def _by_score(comparison: Comparison, fitting: Sequence[int]) -> Choice:
     best = fitting[0]  # rows are ordered by their score
-    tied = tuple(p for p in fitting[1:] if comparison.pair(best, p).verdict is not Verdict.BETTER)
-    scores = comparison.rows.test_score
-    return Choice("score", best, tied, tuple(fitting), {place: float(scores[place]) for place in fitting})
+    verdicts = {p: comparison.pair(best, p).verdict for p in fitting[1:]}
+    ahead = tuple(p for p, verdict in verdicts.items() if verdict is Verdict.WORSE)
+    tied = tuple(p for p, verdict in verdicts.items() if verdict in (Verdict.EQUIVALENT, Verdict.CANNOT_TELL))
+    scores = {place: float(comparison.rows.test_score[place]) for place in fitting}
+    return Choice("score", best, tied, tuple(fitting), scores, ahead=ahead)
 
 
 def _by_cost(comparison: Comparison, known: Costs, goal: str, fitting: Sequence[int]) -> Choice:
@@ -162,7 +167,7 @@ def _is_cheaper(quantity: str, cheap: pd.Series, dear: pd.Series) -> bool:
 
 
 def names(comparison: Comparison) -> list[str]:
-    """What each row is called: its method, with the arguments in which rows of that method differ."""
+    """What each row is called: its method, with the arguments, and then all else, in which rows of it differ."""
     rows = comparison.listed
     args = [{**json.loads(row.objective_args), **json.loads(row.method_args)} for row in rows]
     counts = Counter(row.method for row in rows)
@@ -173,4 +178,12 @@ def names(comparison: Comparison) -> list[str]:
         if len({other.objective for other in rows if other.method == row.method}) > 1:
             varied.insert(0, row.objective)
         called.append(f"{row.method} ({', '.join(varied)})" if counts[row.method] > 1 and varied else str(row.method))
+    for column in CELL:
+        of_name: dict[str, set[str]] = {}
+        values = [str(getattr(row, column, None)) for row in rows]
+        for name, value in zip(called, values, strict=True):
+            of_name.setdefault(name, set()).add(value)
+        what = column.removeprefix("execution_").replace("_", " ")
+        pairs = zip(called, values, strict=True)
+        called = [f"{name}, {what} {value}" if len(of_name[name]) > 1 else name for name, value in pairs]
     return called

@@ -122,9 +122,8 @@ def _said(shown: int, all_: int, differ: bool) -> str:
     if shown == all_:
         return f"All {all_} test examples whose answers were kept, first seed."
     which = "those on which the scores differ most" if differ else "the first ones"
-    return (
-        f"{shown} of {all_} test examples whose answers were kept, {which}; first seed. The rest is in generations.csv."
-    )
+    kept = f"{shown} of {all_} test examples whose answers were kept"
+    return f"{kept}, {which}; first seed. The rest is in the table 'generations' of the sweep."
 
 
 def _scores(frame: pd.DataFrame, tables: Tables, examples: Iterable[int]) -> pd.DataFrame:

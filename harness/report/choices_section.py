@@ -85,8 +85,12 @@ def _table(comparison: Comparison, tables: Tables) -> str:
 def _said(choice: Choice, called: Sequence[str]) -> str:
     if choice.best is None:
         return "–"
-    best = called[choice.best]
-    return f"{best}, not told from {_who(choice.tied, called)}" if choice.tied else best
+    said = [called[choice.best]]
+    if choice.ahead:
+        said.append(f"worse than {_who(choice.ahead, called)} on the seeds that both have")
+    if choice.tied:
+        said.append(f"not told from {_who(choice.tied, called)}")
+    return ", ".join(said)
 
 
 def stability(comparison: Comparison, tables: Tables) -> list[str]:

@@ -213,7 +213,9 @@ def downloads(out_dir: str | Path) -> Html:
     names = sorted(path.name for path in (Path(out_dir) / "tables").glob("*.csv"))
     links = ", ".join(f'<a href="tables/{escape(name)}">{escape(name)}</a>' for name in names)
     large = ", ".join(sorted(f"{name}.csv" for name in TABLES if names and f"{name}.csv" not in names))
-    rest = f" Too large to copy, and only in the folder of the sweep: {large}." if large else ""
+    rest = (
+        f" Not beside it, because empty or too large: {large}; the sweep's folder has what there is." if large else ""
+    )
     return Html(f"<p>Tables beside this page: {links or 'none'}.{rest}</p>")
 
 

@@ -4,8 +4,8 @@ So ``methods: [lora, bitfit]`` is a fair sweep as it stands (protocol, rule 1). 
 among which validation chose in the standard sweep of version 0.1 on SmolLM2-135M, and for LoRA Tinker's sweep of models
 from 1B to 1T parameters, where 3e-4 or 1e-3 was best at almost every rank from 4 on
 (github.com/thinking-machines-lab/tinker-cookbook, ``recipes/chat_sl/results/sft_sweep.md``). On encoders, the first
-seed of the standard sweep on MiniLM (22M), on trec and sms_spam, by validation. Where neither says anything, the middle rate is the default of the method's notebook. An
-encoder-decoder takes the rates of a decoder.
+seed of the standard sweep on MiniLM (22M), on trec and sms_spam, by validation. Where neither says anything, the middle
+rate is the default of the method's notebook. An encoder-decoder takes the rates of a decoder.
 """
 
 from __future__ import annotations

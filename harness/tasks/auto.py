@@ -225,10 +225,8 @@ def _of_two_dialogues(file: _File, chosen: _Column, rejected: _Column) -> str:
     apart = [row for row in file.rows if _asked(row, chosen.name, "chosen") != _asked(row, rejected.name, "rejected")]
     if not apart:
         return ""
-    return (
-        f", of which {len(apart)} of {len(file.rows)} pairs are answers to two different dialogues, and the chosen "
-        f"one's is the prompt (first: {apart[0].place})"
-    )
+    pairs = f"{len(apart)} of {len(file.rows)} pairs are answers to two different dialogues"
+    return f", of which {pairs}, and the chosen one's is the prompt (first: {apart[0].place})"
 
 
 def _asked(row: read.SourceRow, column: str, part: str) -> str | None:

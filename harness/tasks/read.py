@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError
-from harness.tasks import delimited, markup, text_files
+from harness.tasks import arrow, delimited, markup, text_files
 from harness.tasks.encodings import check_regular, content_of, decoded, told
 from harness.tasks.keys import one_form
 from harness.tasks.reader import Reader
@@ -335,7 +335,7 @@ def _parquet(content: bytes, reader: Reader) -> Sequence[Placed]:
 
     source = pq.ParquetFile(pa.BufferReader(content))
     _check_once(source.schema_arrow.names)
-    return _numbered(_rows_of(source.read()))
+    return _numbered(arrow.rows(source.read()))
 
 
 def _arrow(content: bytes, reader: Reader) -> Sequence[Placed]:
@@ -344,32 +344,7 @@ def _arrow(content: bytes, reader: Reader) -> Sequence[Placed]:
     opener = pa.ipc.open_file if content.startswith(b"ARROW1") else pa.ipc.open_stream
     table = opener(content).read_all()
     _check_once(table.column_names)
-    return _numbered(_rows_of(table))
-
-
-def _rows_of(table: Any) -> list[dict[str, Any]]:
-    """The rows of an Arrow table. A number of 32 or 16 bits is the shortest that gives it: 3.8, not 3.7999999523."""
-    short = {field.name: field.type for field in table.schema if re.search(r"\b(float|halffloat)\b", str(field.type))}
-    rows: list[dict[str, Any]] = table.to_pylist()
-    for row in rows if short else ():
-        row |= {name: _shortest(row[name], kind) for name, kind in short.items()}
-    return rows
-
-
-def _shortest(value: Any, kind: Any) -> Any:
-    """``value`` of an Arrow type with the shortest numbers that give those in it, also inside lists and objects."""
-    import numpy as np
-    import pyarrow as pa
-
-    if value is None:
-        return None
-    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
-        return float(str(np.float32(value) if pa.types.is_float32(kind) else np.float16(value)))
-    if pa.types.is_struct(kind):
-        return {field.name: _shortest(value[field.name], field.type) for field in kind}
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return [_shortest(one, kind.value_type) for one in value]
-    return value
+    return _numbered(arrow.rows(table))
 
 
 def _check_once(columns: Sequence[str]) -> None:

@@ -318,10 +318,13 @@ def test_one_seed_is_never_better() -> None:
 @pytest.mark.parametrize(
     ("columns", "finding"),
     [
-        ({"test_score": [0.5, 0.5]}, "a has the highest score, 0.500, but is not shown to be better than b"),
+        (
+            {"test_score": [0.5, 0.5]},
+            "a has the highest score, 0.500, which another has too, but is not shown to be better than b",
+        ),
         (
             {"test_score": [0.5, 0.5], "seed_stderr": [1e-4] * 2, "test_stderr": [1e-3] * 2},
-            "a has the highest score, 0.500, and is equivalent to b (apart by less than 0.01)",
+            "a has the highest score, 0.500, which another has too, and is equivalent to b (apart by less than 0.01)",
         ),
         ({"test_score": [0.1, 0.9], "higher_is_better": [False] * 2}, "a scores best: 0.100, better than the other"),
         ({"test_score": [-0.1, -0.9]}, "a scores best: -0.100, better than the other"),
@@ -402,13 +405,32 @@ def test_a_name_beside_a_point_covers_no_text_that_stands_there_already() -> Non
 def test_labels_with_commas_are_told_apart_in_a_list() -> None:
     frame = chosen(method=["lora"] * 2 + ["head"], method_args=['{"r": 4}', '{"r": 8}', "{}"])
     assert standing(frame) == (
-        "lora, r 4 has the highest score, 0.500, but is not shown to be better than lora, r 8; and head"
+        "lora, r 4 has the highest score, 0.500, which 2 others have too, but is not shown to be better than "
+        "lora, r 8; and head"
     )
 
 
 def test_an_impossible_difference_is_not_named() -> None:
     frame = chosen(method=["full", "lora"], seeds=[2, 2], seed_stderr=[0.3] * 2, test_score=[0.52, 0.5])
     assert any("no possible difference would have been seen" in one for one in brief(frame))
+
+
+def test_what_some_pairs_could_have_shown_is_not_denied_for_others() -> None:
+    """Of three pairs, that of full and lora could show a difference; those with the unsteady one could not."""
+    columns = {"test_score": [0.52, 0.51, 0.50], "seeds": [2] * 3}
+    frame = chosen(method=["full", "lora", "bitfit"], seed_stderr=[0.001, 0.001, 0.9], **columns)
+    (said,) = [one for one in brief(frame) if "undecided" in one]
+    assert said.startswith("3 of 3 pairs are undecided; 1 of these would have shown a possible one, from 0.")
+    frame = chosen(method=["full", "lora", "bitfit"], seed_stderr=[0.001] * 3, **columns)
+    (said,) = [one for one in brief(frame) if "undecided" in one]
+    assert said.startswith("3 of 3 pairs are undecided; at least half of these would have shown a difference of 0.")
+
+
+def test_a_cost_that_is_not_known_is_none_that_is_lower() -> None:
+    columns = {"test_score": [0.6, 0.5, 0.4], "peak_train_bytes": [3e9, np.nan, 5e9]}
+    said = brief(chosen(method=["full", "lora", "bitfit"], **columns))
+    assert any(one.endswith("and of the 2 of 3 methods whose peak memory can be compared none needs less peak memory")
+               for one in said), said  # fmt: skip
 
 
 def test_what_one_label_for_every_example_gets_is_said() -> None:

@@ -119,6 +119,9 @@ def check_standing(f: Facts, said: re.Match[str]) -> None:
     others = [name for name in f.rows.index if name != top]
     assert all(f.goodness(top) >= f.goodness(name) for name in others)
     assert number(said["score"]) == pytest.approx(f.rows.test_score[top], abs=6e-4)
+    ties = sum(1 for name in others if f.rows.test_score[name] == f.rows.test_score[top])
+    if "tied" in said.re.groupindex:
+        assert (said["tied"] is not None, int(said["ties"] or 1)) == (ties > 0, max(ties, 1))
     if said["best"]:
         assert all(f.is_surely_better(top, name) for name in others)
         assert (said["others"], len(others)) in (
@@ -172,11 +175,12 @@ def check_nearest(f: Facts, said: re.Match[str]) -> None:
 def check_none_cheaper(f: Facts, said: re.Match[str]) -> None:
     costs = _costs(f, said["of"])
     assert costs[said["dear"]] == costs.min()
+    assert len(costs.dropna()) == len(f.trained), "of the others nothing is known"
 
 
 def check_some_cheaper(f: Facts, said: re.Match[str]) -> None:
     known = _costs(f, said["of"]).dropna()
-    assert (int(said["known"]), int(said["all"])) == (len(known), len(f.rows)) and len(known) < len(f.rows)
+    assert (int(said["known"]), int(said["all"])) == (len(known), len(f.trained)) and len(known) < len(f.trained)
     assert known[said["dear"]] == known.min()
 
 
@@ -245,6 +249,7 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
     (
         check_standing,
         rf"(?:reward model )?(?P<top>\w+) has the (?:highest|lowest) score, (?P<score>{_S})(?P<best>$^)?(?P<others>$^)?"
+        r"(?P<tied>, which (?:another has|(?P<ties>\d+) others have) too)?"
         rf"(?:,(?: and)? better than (?P<better>{_N}))??"
         rf"(?:,(?: and)?(?: is)? equivalent to (?P<equal>{_N}) \(apart by less than (?P<margin>[\d.]+)\))?"
         rf"(?:,(?: and)?(?: is)? worse than (?P<worse>{_N}) on the seeds that both have)?"
@@ -283,8 +288,10 @@ _CHECKS: list[tuple[Callable[[Facts, re.Match[str]], None], str]] = [
         check_seen,
         r"(?:(?P<undecided>\d+) of (?P<pairs>\d+) pairs (?:is|are) undecided(?:, and of (?P<left>\d+) more nothing can "
         r"be told \(one seed, or no error is known\))?|the pair is undecided); "
-        r"(?:a difference of (?P<smallest>[\d.]+)|no possible difference) "
-        r"would have been seen with a probability of 80 %, and to show which of the closest is better "
+        r"(?:no possible difference would have been seen|a difference of (?P<smallest>[\d.]+) would have been seen|"
+        r"at least half of these would have shown a difference of (?P<half>[\d.]+)|"
+        r"(?P<few>\d+) of these would have shown a possible one, from [\d.]+ on,) "
+        r"with a probability of 80 %, and to show which of the pair that is nearest to a decision is better "
         r"\((?P<first>\w+) and (?P<second>\w+), (?P<apart>[\d.]+) apart\) (?:would take .*|is out of reach: .*)",
     ),
     (
