@@ -179,3 +179,27 @@ def test_names_tell_rows_of_one_method_apart() -> None:
     made = scored(*cells, Cell("full", noisy(0.9)))
     (comparison,) = compare(aggregate(made), made)
     assert names(comparison) == ["full", "lora (r 8)", "lora (r 4)"]
+
+
+def test_no_two_rows_have_one_name() -> None:
+    cells = [
+        Cell("lora", noisy(0.5 + n / 1000, seed=n), {"train_examples": n, "execution_packing": packing})
+        for n, packing in ((64, False), (64, True), (256, False))
+    ]
+    made = scored(*cells, Cell("full", noisy(0.9)))
+    (comparison,) = compare(aggregate(made), made)
+    called = names(comparison)
+    assert len(set(called)) == 4 and "full" in called
+    assert {"lora, packing True", "lora, packing False, train examples 64"} < {*called}
+
+
+def test_what_is_better_on_shared_seeds_is_not_called_untold() -> None:
+    """Full has ten lucky seeds that LoRA lacks; on the ten that both have, LoRA is better."""
+    hard = np.tile(np.linspace(-0.1, 0.1, 50), (10, 1))
+    lucky = np.vstack([hard + 0.60, hard + 0.75])
+    made = scored(Cell("full", lucky), Cell("lora", hard + 0.666))
+    (comparison,) = compare(aggregate(made), made)
+    choice = choose(comparison, Costs(comparison, made), "score")
+    (lora,) = [place for place, row in enumerate(comparison.listed) if row.method == "lora"]
+    assert comparison.pair(choice.best or 0, lora).verdict is Verdict.WORSE
+    assert (choice.best, choice.tied, choice.ahead) == (1 - lora, (), (lora,))
