@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from harness.cli.app import FolderArgument, JsonOption
-from harness.cli.output import print_json, print_table
+from harness.cli.output import print_json, print_table, say
+from harness.files import TABLES_DIR, TRIALS_DIR
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,3 +31,11 @@ def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
         print_json(dict(counts))
     else:
         print_table(("status", "trials"), counts.items())
+        if (folder / TABLES_DIR / "trials.parquet").is_file() and not (folder / TRIALS_DIR).is_dir():
+            say(f"without the records of its trials; its tables say: {_by_tables(folder)}")
+
+
+def _by_tables(folder: Path) -> str:
+    from harness.results.files import read
+
+    return ", ".join(f"{count} {status}" for status, count in read(folder)["trials"].status.value_counts().items())

@@ -117,6 +117,13 @@ def test_list_gives_names_and_descriptions(call: Call, what: str) -> None:
     assert all(row["name"] and row["description"] for row in rows)
 
 
+def test_tables_without_records_tell_how_their_trials_ended(call: Call) -> None:
+    quick = Path(__file__).parents[2] / "results" / "cpu" / "quick"
+    code, out, _ = call("status", str(quick))
+    assert code == 0
+    assert out.splitlines()[-1] == "without the records of its trials; its tables say: 18 ok"
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_run_only_then_the_rest_then_nothing(call: Call, tmp_path: Path) -> None:
