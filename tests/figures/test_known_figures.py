@@ -189,3 +189,33 @@ def test_fewer_bits_are_compared_with_the_plain_model() -> None:
     ]
     (said,) = titles("score_by_bits", *rows)
     assert said.startswith("nf4 scores 0.400") and "in 25 % of the bytes; baseline scores 0.500" in said
+
+
+def losses(*curves: list[float]) -> list[dict[str, Any]]:
+    """The training losses of trials ``t0``, ``t1``, …, from step 1 on."""
+    return [
+        {"trial_id": f"t{place}", "split": "train", "metric": "loss", "step": step, "value": value}
+        for place, curve in enumerate(curves)
+        for step, value in enumerate(curve, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("curves", "said"),
+    [
+        (([2.0, 1.0], [2.0, 1.8, 1.5]), "full ends lowest: loss 1.00 after 2 steps"),
+        (([2.0, 1.0], [2.0, 1.001]), "full ends lowest: loss 1.00 after 2 steps, as another ends"),
+    ],
+)
+def test_the_lowest_loss_is_after_the_steps_of_its_own_curve(curves: tuple[list[float], ...], said: str) -> None:
+    rows = [{"method": method, "test_score": 0.5, "valid_score": 0.5} for method in ("full", "lora")]
+    assert titles("training_curves", *rows, curves=losses(*curves)) == [said]
+
+
+def test_no_reward_model_is_compared_with_policies() -> None:
+    costs = {"test_score": 0.5, "trainable_params": 100.0, "base_score": 0.2}
+    policies = [{**costs, "method": "lora", "objective": "dpo", "trainable_params": 10.0},
+                {**costs, "method": "full", "objective": "dpo"}]  # fmt: skip
+    judge = {**costs, "method": "full", "objective": "reward", "test_score": 0.9}
+    assert titles("score_vs_params", *policies, judge) == titles("score_vs_params", *policies)
+    assert "0.900" in titles("score_vs_params", judge)[0], "alone, reward models have their figure"
