@@ -396,12 +396,12 @@ def test_tables_that_are_too_large_stay_behind(hundreds: Path, tmp_path: Path, m
     (tmp_path / "tables").mkdir()
     report._copy(hundreds / "tables", tmp_path / "tables")
     assert {path.stem for path in (tmp_path / "tables").iterdir()} == set(TABLES)
-    assert "Too large" not in sections.downloads(tmp_path).text
+    assert "too large" not in sections.downloads(tmp_path).text
     monkeypatch.setattr(report, "_LARGE_BYTES", (hundreds / "tables" / "curves.csv").stat().st_size - 1)
     report._copy(hundreds / "tables", tmp_path / "tables")
     assert not (tmp_path / "tables" / "curves.csv").exists()
     assert (hundreds / "tables" / "curves.csv").exists()
-    assert "in the folder of the sweep: curves.csv" in sections.downloads(tmp_path).text
+    assert "because empty or too large: curves.csv, " in sections.downloads(tmp_path).text
     report._copy(hundreds / "tables", hundreds / "tables")
     assert (hundreds / "tables" / "curves.csv").exists(), "a report beside its tables takes none away"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +106,24 @@ def test_every_workflow_is_one() -> None:
 
 #: Programs that every machine of GitHub has.
 SYSTEM = {"git", "grep", "cat", "python"}
+
+
+def test_a_run_installs_what_it_needs_and_tests_install_their_tools_too(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+
+    def installed(target: str) -> list[str]:
+        dry = subprocess.run(["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return re.findall(r"pip install .* -e '(.*)'$", dry.stdout, re.MULTILINE)
+
+    assert installed("run") == ["."]
+    assert installed("test") == installed("check") == installed("docs") == [".[test]"]
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready").touch()
+    assert installed("run") == [] and installed("test") == [".[test]"]
+    (tmp_path / ".venv" / ".tools").touch()
+    assert installed("run") == installed("test") == []
 
 
 def test_every_command_of_a_workflow_exists() -> None:
