@@ -46,9 +46,11 @@ def _finding(frame: pd.DataFrame) -> str:
             f"{worst.spread:.1f} times the median"
         )
     fastest = extreme(frame, "value", largest=True)
+    if len(frame) == 1:
+        return f"{fastest.label} trains on {count_text(fastest.value)} tokens per second"
     full = frame[frame.method == FULL]
     speed = f"{fastest.label} trains fastest, {count_text(fastest.value)} tokens per second"
-    if full.empty or len(frame) == 1:
+    if full.empty:
         return speed
     if fastest.method == FULL:
         slowest = extreme(frame, "value", largest=False)

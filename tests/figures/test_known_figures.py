@@ -158,6 +158,7 @@ def test_speed_is_no_headline_when_a_step_was_disturbed() -> None:
     )
     rows[1]["train_step_s_p95"] = 1.1
     assert titles("training_speed", *rows)[0].startswith("full trains fastest, 100 tokens per second")
+    assert titles("training_speed", rows[1]) == ["lora trains on 50 tokens per second"], "no other speed, no fastest"
 
 
 def test_reward_is_the_mean_over_seeds_and_stands_against_the_sft_model() -> None:
