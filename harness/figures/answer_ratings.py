@@ -17,7 +17,6 @@ from harness.figures.panels import (
     Tables,
     View,
     compose,
-    labelled,
     rows,
     shortened,
     why_empty,
@@ -27,6 +26,7 @@ from harness.figures.style import MUTED, look
 from harness.figures.words import leading
 from harness.judgement.answer_pairs import judged
 from harness.judgement.bradley_terry import ELO, Rating, guards, ratings
+from harness.judgement.labels import labelled
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import compare
 

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures.grids import cell_texts, draw_grid, half_intervals
-from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, labelled, why_empty
+from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, why_empty
 from harness.figures.style import score_text
+from harness.judgement.labels import labelled
 from harness.judgement.statistics import aggregate
 
 _AXES = ("r", "train_examples")

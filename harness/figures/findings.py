@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from harness.figures.panels import FACET, extreme, labelled, rows
+from harness.figures.panels import FACET, extreme, rows
 from harness.figures.style import percent_text, score_text
 from harness.judgement.intervals import SPREAD_SEEDS
+from harness.judgement.labels import labelled
 from harness.judgement.power import Power, power
 from harness.judgement.recommendation import good_enough
 from harness.judgement.verdicts import Comparison, Verdict, compare, is_reward_model, is_trained

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from harness.figures.layout import Panel, View
-from harness.figures.panels import labelled, of_rows, shortened
+from harness.figures.panels import of_rows, shortened
 from harness.figures.published import look_like
 from harness.figures.style import look
 from harness.figures.words import leading
+from harness.judgement.labels import labelled
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from harness.figures import published
-from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, labelled, rows, why_empty
+from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, rows, why_empty
 from harness.figures.preferences import OPPONENT, measures
 from harness.figures.published_panels import dots_view
 from harness.figures.style import GRID, MUTED, look, rate_text, score_text
 from harness.figures.words import leading
+from harness.judgement.labels import labelled
 from harness.judgement.statistics import pareto
 from harness.results.selection import CELL, SETTING
 

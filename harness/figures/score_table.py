@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from harness.figures import published
 from harness.figures.grids import cell_texts, draw_grid, half_intervals
-from harness.figures.panels import Nothing, Panel, Tables, View, compose, labelled, shortened, why_empty
+from harness.figures.panels import Nothing, Panel, Tables, View, compose, shortened, why_empty
 from harness.figures.style import score_text
 from harness.figures.words import leading
+from harness.judgement.labels import labelled
 from harness.judgement.statistics import aggregate
 from harness.tasks.metrics import METRICS
 

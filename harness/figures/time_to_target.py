@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from harness.figures.bars import dots
 from harness.figures.findings import joined, reference, trained
-from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, labelled, shortened, why_empty
+from harness.figures.panels import FACET, Nothing, Panel, Tables, View, compose, shortened, why_empty
 from harness.figures.style import energy_text, score_text, seconds_text
 from harness.figures.words import leading
+from harness.judgement.labels import labelled
 from harness.judgement.recommendation import GOOD, good_enough
 from harness.judgement.statistics import aggregate
 

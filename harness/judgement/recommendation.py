@@ -7,8 +7,6 @@ cannot be told apart from without saying so.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,11 +14,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.judgement.intervals import CONFIDENCE
+from harness.judgement.labels import labelled
 from harness.judgement.leads import cost_lead, of_trials
 from harness.judgement.quantities import QUANTITIES, SCORE
 from harness.judgement.verdicts import Comparison, Verdict
 from harness.results.files import Tables
-from harness.results.selection import CELL
 
 Goal = Literal["score", "speed", "latency", "size"]
 
@@ -167,23 +165,9 @@ def _is_cheaper(quantity: str, cheap: pd.Series, dear: pd.Series) -> bool:
 
 
 def names(comparison: Comparison) -> list[str]:
-    """What each row is called: its method, with the arguments, and then all else, in which rows of it differ."""
-    rows = comparison.listed
-    args = [{**json.loads(row.objective_args), **json.loads(row.method_args)} for row in rows]
-    counts = Counter(row.method for row in rows)
-    called = []
-    for row, own in zip(rows, args, strict=True):
-        others = [given for other, given in zip(rows, args, strict=True) if other.method == row.method]
-        varied = [f"{name} {value}" for name, value in own.items() if any(o.get(name) != value for o in others)]
-        if len({other.objective for other in rows if other.method == row.method}) > 1:
-            varied.insert(0, row.objective)
-        called.append(f"{row.method} ({', '.join(varied)})" if counts[row.method] > 1 and varied else str(row.method))
-    for column in CELL:
-        of_name: dict[str, set[str]] = {}
-        values = [str(getattr(row, column, None)) for row in rows]
-        for name, value in zip(called, values, strict=True):
-            of_name.setdefault(name, set()).add(value)
-        what = column.removeprefix("execution_").replace("_", " ")
-        pairs = zip(called, values, strict=True)
-        called = [f"{name}, {what} {value}" if len(of_name[name]) > 1 else name for name, value in pairs]
-    return called
+    """What each row is called in a sentence: its method, and in brackets what tells it from other rows of it."""
+    called = labelled(comparison.rows)
+    return [
+        method if label == method else f"{method} ({label.removeprefix(f'{method}, ')})"
+        for method, label in zip(called.method.astype(str), called.label, strict=True)
+    ]

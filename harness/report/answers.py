@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from harness import plain
-from harness.figures.panels import FACET, labelled, rows
+from harness.figures.panels import FACET, rows
+from harness.judgement.labels import labelled
 from harness.judgement.statistics import select
 from harness.report.html import Html, data, escape, table, text_cell
 from harness.results.files import Tables, where

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.figures.panels import FACET, labelled, rows
+from harness.figures.panels import FACET, rows
 from harness.figures.style import bytes_text, count_text, rate_text, score_text, seconds_text
 from harness.judgement.claim_verdicts import ClaimVerdict, Evidence, Judgement, Place, judge
 from harness.judgement.claims import load_all
 from harness.judgement.intervals import SPREAD_SEEDS
+from harness.judgement.labels import labelled
 from harness.judgement.quantities import QUANTITIES
 from harness.report.sections import Html, escape
 from harness.results.files import Tables

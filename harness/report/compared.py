@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness.figures.panels import FACET, arguments_text, labelled, rows
+from harness.figures.panels import FACET, rows
 from harness.figures.style import bytes_text, count_text, look, percent_text, rate_text, score_text, seconds_text
+from harness.judgement.labels import arguments_text, labelled
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import Comparison, Pair, Verdict, compare, is_trained
 from harness.report.html import Html, cell, escape, kind_of, number, scroll, used_heads

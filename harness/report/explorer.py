@@ -19,9 +19,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.errors import InputError
-from harness.figures.panels import FACET, labelled, rows
+from harness.figures.panels import FACET, rows
 from harness.figures.style import bytes_text, count_text, look, score_text, seconds_text, style
 from harness.files import NOTEBOOK_FILE, TRIALS_DIR, create_atomically
+from harness.judgement.labels import labelled
 from harness.judgement.statistics import aggregate
 from harness.report.html import escape, number, scroll, table, text_cell
 from harness.results.files import Tables, where

@@ -10,8 +10,9 @@ import pandas as pd
 
 from harness.errors import InputError
 from harness.figures.findings import caution
-from harness.figures.panels import FACET, labelled, rows
+from harness.figures.panels import FACET, rows
 from harness.figures.style import bytes_text, count_text, rate_text, score_text, seconds_text
+from harness.judgement.labels import labelled
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import compare, is_trained
 from harness.report.markup import latex, latex_table, markdown, markdown_table

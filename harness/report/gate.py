@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from harness import plain
-from harness.figures.panels import FACET, labelled
+from harness.figures.panels import FACET
 from harness.figures.style import bytes_text, rate_text, score_text, seconds_text
 from harness.judgement.gate import FAILING, Check, Gate, Outcome
 from harness.judgement.joined import SPEC
+from harness.judgement.labels import labelled
 from harness.judgement.tolerances import COSTS, SCORE
 from harness.report.markup import markdown, markdown_table
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 
-from harness.figures.panels import arguments_text
 from harness.figures.style import score_text
 from harness.judgement.groups import group_averages
+from harness.judgement.labels import arguments_text
 from harness.report.html import Html, escape, number, table, text_cell
 from harness.results.files import Tables
 from harness.tasks.groups import load_group

@@ -26,7 +26,7 @@ from harness.figures import DESCRIPTIONS, FIGURES, Nothing, save
 from harness.figures.decode_latency import finding as latency_finding
 from harness.figures.findings import answer, caution, cheapest_good, standings
 from harness.figures.labels import beside_points, spread
-from harness.figures.panels import Tables, labelled, title_of
+from harness.figures.panels import Tables, title_of
 from harness.figures.style import (
     _KNOWN,
     bytes_text,
@@ -36,6 +36,7 @@ from harness.figures.style import (
     rate_text,
     seconds_text,
 )
+from harness.judgement.labels import labelled
 from harness.ledger.records import read_records
 from harness.results import tables
 from harness.results.baseline import SAME_QUESTIONS
