@@ -114,6 +114,7 @@ def _of_function(place: str, name: str) -> dict[str, Any]:
 def _function(tree: ast.Module, name: str) -> tuple[ast.FunctionDef | None, dict[str, Any]]:
     """The function called ``name``, and what the annotations before it may use."""
     known = dict(globals())
+    found = None
     for statement in tree.body:
         match statement:
             case ast.Assign(
@@ -121,8 +122,8 @@ def _function(tree: ast.Module, name: str) -> tuple[ast.FunctionDef | None, dict
             ):
                 known |= _types({alias: statement.value}, known)
             case ast.FunctionDef(name=here) if here == name:
-                return statement, known
-    return None, known
+                found = statement  # of several, Python keeps the last
+    return found, known
 
 
 def _types(annotations: Mapping[str, ast.expr], known: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +163,9 @@ class Argument:
 #: What the harness gives to a method that asks for it.
 _GIVEN = "train_steps"
 
+#: Names that mean something else in ``--only`` and ``exclude``, and in a checkpoint.
+_TAKEN = ("trial_id", "train_examples", "parent")
+
 
 def own(file: str) -> Mapping[str, Argument]:
     """The arguments of ``apply`` in a user's own file, read without running it, in their order and without the base.
@@ -197,6 +201,8 @@ def _own(path: Path, _modified: int) -> Mapping[str, Argument]:
     places = [*given.posonlyargs, *given.args][1:]
     if not (given.posonlyargs or given.args) or len(given.defaults) > len(places):
         raise InputError(f"{path}: a method needs a function 'def apply(base, ...)' that takes the base model first")
+    if given.posonlyargs[1:]:
+        raise InputError(f"{path}: apply: arguments are given by name; move '/' in front of '{places[0].arg}'")
     for star in (given.vararg, given.kwarg):
         if star is not None:
             raise InputError(f"{path}: apply: '*{star.arg}' cannot be checked; name each argument")
@@ -212,7 +218,7 @@ def _is_plain(value: Any) -> bool:
 
 def _argument(arg: ast.arg, default: ast.expr | None, known: dict[str, Any], where: str) -> Argument:
     where = f"{where}: argument '{arg.arg}'"
-    if arg.arg in (*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD):
+    if arg.arg in (*notebooks.COMMON, *notebooks.RUNNER, *notebooks.METHOD, *_TAKEN):
         raise InputError(f"{where} has a name that every trial uses for something else; give it another one")
     if default is None:
         raise InputError(f"{where} has no default; give it one, such as {arg.arg}=8")

@@ -83,8 +83,6 @@ def parse_only(texts: Sequence[str] | None) -> dict[str, Sequence[Any]]:
 
     Raises :class:`InputError` for any other form, and for a name that is given twice.
     """
-    from harness import specfile
-
     wanted: dict[str, Sequence[Any]] = {}
     for text in texts or ():
         where = f"--only {cut(text)}"
@@ -96,5 +94,16 @@ def parse_only(texts: Sequence[str] | None) -> dict[str, Sequence[Any]]:
                 raise InputError(f"{where}: '{name}' is given twice; write {name}=A|B for either")
             if not all(value.strip() for value in values.split("|")):
                 raise InputError(f"{where}: a value of '{name}' is empty; write {name}=A or {name}=A|B")
-            wanted[name] = [specfile.parse_yaml(value, where) for value in values.split("|")]
+            wanted[name] = [_meant(name, value.strip(), where) for value in values.split("|")]
     return wanted
+
+
+#: Facts that are texts, such as the id 809057490441, and a task called 2024.
+_TEXTS = ("trial_id", "method", "objective", "model", "task")
+
+
+def _meant(name: str, text: str, where: str) -> Any:
+    from harness import specfile
+
+    value = specfile.parse_yaml(text, where)
+    return text if name in _TEXTS and not isinstance(value, str) else value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -53,7 +55,7 @@ def estimate(
     args = _checked(model, method, set_ or ())
     from harness.estimate.start import quick_start
 
-    with quick_start():
+    with quick_start(), contextlib.redirect_stdout(sys.stderr):  # a method of one's own may print
         from harness.estimate import estimate_table
 
         answer = estimate_table.answer(

@@ -213,7 +213,9 @@ def _estimates(trials: Iterable[Trial], estimator: Estimator, watch: Watch) -> d
         watch(0, len(missing))
         for setting, size in estimator(missing, watch).items():
             known[setting] = size
-            _store(files[setting], size)
+            # A refusal by a file of one's own may hang on what lies beside it, or on a package that is to come.
+            if setting.method_version is None or isinstance(size, Step):
+                _store(files[setting], size)
     return {trial_id: known.get(setting) for trial_id, setting in settings.items()}
 
 

@@ -10,6 +10,7 @@ A wrong verdict costs a second run of the trial. The ledger then keeps the first
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -22,9 +23,20 @@ from typing import Any
 
 import psutil
 
+from harness.errors import InputError, cut
+
+
+def _lease() -> float:
+    given = os.environ.get("TUNEBENCH_LEASE_S") or "30"
+    with suppress(ValueError):
+        if 0 < (seconds := float(given)) < math.inf:
+            return seconds
+    raise InputError(f"$TUNEBENCH_LEASE_S: '{cut(given)}' is not a number of seconds above 0, such as 60")
+
+
 #: Seconds without a heartbeat after which a claim is dead; ``$TUNEBENCH_LEASE_S`` sets another number, the same for
 #: all drivers of a ledger.
-LEASE_S = float(os.environ.get("TUNEBENCH_LEASE_S") or 30.0)
+LEASE_S = _lease()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,12 +47,15 @@ def named(description: Description, folder: str | Path) -> str:
 
 
 def _from_file(method: catalog.Method, file: Path) -> Callable[..., Any]:
-    spec = importlib.util.spec_from_file_location(f"tunebench_own_{file.stem.replace('-', '_')}", file)
+    name = f"tunebench_own_{file.stem.replace('-', '_')}_{version_of(file)}"
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None  # noqa: S101  (the name ends in .py)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses, among others, look there for what their annotations mean
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise InputError(f"{method.name}: {file} cannot be imported: {_said(error)}") from error
     apply: Callable[..., Any] = module.apply
     return apply
@@ -68,7 +72,7 @@ def _guarded(apply: Callable[..., Any], method: catalog.Method) -> Callable[...,
             tuned = apply(*args, **kwargs)
         except (InputError, NotImplementedError):  # the latter: it needs values, and an estimate has none
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"{method.name}: apply: {_said(error)}") from error
         if not isinstance(tuned, Tuned):
             raise InputError(f"{method.name}: apply must return Tuned(base, model), not {type(tuned).__name__}")
@@ -79,5 +83,5 @@ def _guarded(apply: Callable[..., Any], method: catalog.Method) -> Callable[...,
     return guarded
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

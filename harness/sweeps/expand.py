@@ -106,6 +106,14 @@ class _Cell:
             if entry.matches(**names):
                 yield position, entry
 
+    def overruled(self) -> Iterator[str]:
+        """What is given for the cell's method and gives way to what is given for its objective, in words."""
+        name, objective = self.method.name, self.objective.name
+        of_objective = (self.sweep.objectives or {}).get(objective, {}) if self.method.trains else {}
+        for field in given.TRIAL_FIELDS:
+            if field in of_objective and field in self.sweep.methods.get(name, {}):
+                yield f"methods.{name}.{field} is not used there: objectives.{objective}.{field} goes before it"
+
     def impossible(self) -> str | None:
         """Why this cell cannot run; None if it can."""
         method, objective, model, task = self.method, self.objective, self.model, self.task
@@ -218,6 +226,7 @@ def plan(sweep: Sweep, endings: Endings = not_begun) -> Plan:
             *(f"exclude.{position}" for position in sorted(idle)),
             *(f"overrides.{position}" for position in range(len(sweep.overrides)) if position not in used),
         ),
+        overruled=tuple(dict.fromkeys(text for cell in cells for text in cell.overruled())),
     )
 
 
@@ -255,9 +264,14 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
         wanted = _axes(cell, of_objective, given.of_objective(objective), of_fit, f"objectives.{objective.name}")
         axes |= {name: wanted.pop(name) for name in given.TRIAL_FIELDS if name in wanted}
         objective_axes |= wanted
-    axes = {name: values for name, values in axes.items() if name not in objective_axes}
+    if double := sorted(axes.keys() & objective_axes.keys()):
+        raise InputError(
+            f"{sweep.where}: methods.{method.name}: its argument '{double[0]}' is one of objective '{objective.name}' "
+            "too; give it another name"
+        )
     budget, budget_where = sweep.budget.model_dump(), "budget"
-    budget["probes"] = (*sweep.budget.probes, *sweep.probes, *(objective.probes if method.trains else ()))
+    asked = objective.probes if method.trains else ()
+    budget["probes"] = (*sweep.budget.probes, *sweep.probes, *asked)
     for position, entry in cell.overrides():
         where = f"overrides.{position}.methods.{method.name}"
         axes |= _axes(cell, entry.methods.get(method.name, {}), of_method, of_function, where)
@@ -266,6 +280,7 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
         if entry.budget:
             budget |= entry.budget
             budget_where = f"overrides.{position}.budget"
+            budget["probes"] = (*dict.fromkeys((*budget["probes"], *asked)),)
     if not method.trains:
         axes["learning_rate"] = [None]
     budgets = given.budgets(budget, f"{sweep.where}: {budget_where}")

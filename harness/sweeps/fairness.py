@@ -58,6 +58,7 @@ def remarks(plan: Plan) -> Iterator[str]:
         yield f"not every method gets as many settings (protocol, rule 1): {told} ({place})"
     for entry in plan.unmatched:
         yield f"{entry} matches nothing"
+    yield from plan.overruled
     if plan.later:
         trials = sum(one.trials for one in plan.later)
         yield f"{trials} more are planned when the settings before them have been tried"

@@ -118,6 +118,8 @@ class Plan:
     """The learning rates that a cell took because the sweep gives none (:mod:`harness.sweeps.fairness`)."""
     unmatched: tuple[str, ...] = ()
     """The entries of the sweep's ``exclude`` and ``overrides`` that match nothing, such as 'exclude.0'."""
+    overruled: tuple[str, ...] = ()
+    """What the sweep gives for a method and another for its objective, in words."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Planned]:
@@ -151,6 +153,7 @@ class Plan:
             "later": [one.document() for one in self.later],
             "grids": [dict(grid) for grid in self.grids],
             "unmatched": list(self.unmatched),
+            "overruled": list(self.overruled),
             "trials": [row.document() for row in self.rows],
         }
 

@@ -20,7 +20,7 @@ How the file is read:
           budget: {train_examples: 512}
           methods: {full: {learning_rate: 1e-4}}
 
-* What is set on the command line wins over all of it.
+* What is set on the command line replaces the same key, in the file and in its ``overrides``.
 * A model, a task or a method may be a path (:mod:`harness.sources.own_files`), relative to the file's folder, or, where
   nothing is there, to the current one. ``overrides`` and ``exclude`` may name it by its path or its short name. A
   method's path is that of a Python file with ``apply(base, ...)`` (:mod:`harness.sweeps.own_methods`).
@@ -30,6 +30,7 @@ How the file is read:
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -316,18 +317,26 @@ def _set(document: dict[str, Any], text: str) -> None:
     where = f"--set {cut(text)}"
     key, separator, value = text.partition("=")
     parts = key.strip().split(".")
-    if not separator or not all(parts):
+    if not separator or not parts[0] or not parts[-1]:
         raise InputError(f"{where}: write KEY=VALUE, such as budget.train_examples=64")
     if parts[0] not in Sweep.model_fields:
         raise unknown("--set", parts[0], Sweep.model_fields)
-    for entry in document.get("overrides") or ():
-        if isinstance(entry, dict):
-            _drop(entry, parts)
+    if isinstance(entries := document.get("overrides"), list):
+        document["overrides"] = [_without(entry, parts) for entry in entries]
     _put(document, parts, specfile.parse_yaml(value, where), where)
 
 
+def _split(node: Any, parts: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The key of ``node`` that ``parts`` begin with, and the rest of them; a key may be a path with dots in it."""
+    known = node if isinstance(node, dict) else ()
+    for length in range(len(parts), 1, -1):
+        if (key := ".".join(parts[:length])) in known:
+            return key, parts[length:]
+    return parts[0], parts[1:]
+
+
 def _put(node: Any, parts: Sequence[str], value: Any, where: str) -> None:
-    first, *rest = parts
+    first, rest = _split(node, parts)
     place: Any = first
     if isinstance(node, list):
         if not first.isdecimal() or int(first) >= len(node):
@@ -338,16 +347,16 @@ def _put(node: Any, parts: Sequence[str], value: Any, where: str) -> None:
     if not rest:
         node[place] = value
         return
-    if isinstance(node, dict) and node.get(place) is None:
-        node[place] = {}
+    inner = node[place] if isinstance(node, list) or node.get(place) is not None else {}
+    node[place] = copy.copy(inner)  # an alias of YAML may be another place of the same mapping
     _put(node[place], rest, value, where)
 
 
-def _drop(node: dict[str, Any], parts: Sequence[str]) -> None:
-    *parents, last = parts
-    for part in parents:
-        inner = node.get(part)
-        if not isinstance(inner, dict):
-            return
-        node = inner
-    node.pop(last, None)
+def _without(node: Any, parts: Sequence[str]) -> Any:
+    """``node`` without the key that ``parts`` lead to; itself where there is none."""
+    first, rest = _split(node, parts)
+    if not isinstance(node, dict) or first not in node:
+        return node
+    if rest:
+        return {**node, first: _without(node[first], rest)}
+    return {key: value for key, value in node.items() if key != first}

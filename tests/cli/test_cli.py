@@ -15,7 +15,9 @@ from helpers import tiny_models as tiny
 from helpers.command_line import Call
 
 from harness import __version__
+from harness.cli.app import parse_only
 from harness.errors import InputError
+from harness.ledger import claims
 from harness.ledger.ledger import Ledger
 from harness.runner.run import run
 from harness.sweeps import expand as matrix
@@ -126,6 +128,22 @@ def test_tables_without_records_tell_how_their_trials_ended(call: Call) -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
+@pytest.mark.parametrize("name", ["809057490441", "38535876e300", "2024-01-01", "null"])
+def test_only_takes_a_name_that_looks_like_a_number_as_it_is_written(name: str) -> None:
+    assert parse_only([f"trial_id={name}|lora,task={name},seed=1e3"]) == {
+        "trial_id": [name, "lora"],
+        "task": [name],
+        "seed": [1e3],
+    }
+
+
+@pytest.mark.parametrize("given", ["30s", "0", "-1", "nan", "inf"])
+def test_a_lease_that_is_no_time_is_one_line(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("TUNEBENCH_LEASE_S", given)
+    with pytest.raises(InputError, match=rf"^\$TUNEBENCH_LEASE_S: '{given}' is not a number of seconds above 0"):
+        claims._lease()
+
+
 def test_run_only_then_the_rest_then_nothing(call: Call, tmp_path: Path) -> None:
     code, out, _ = call("run", "tiny.yaml", "--only", "method=lora", "--only", "r=4", "--out", "here")
     assert code == 0, out

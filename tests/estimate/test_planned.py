@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from helpers import own_methods
 from helpers import tiny_models as tiny
 
 from harness import cli
@@ -138,6 +140,19 @@ def test_an_estimator_that_knows_nothing_skips_nothing(made: Callable[..., Plan]
     judged = planned.judge(made(), at(1), Stub(size=None))
     assert not judged.skipped
     assert {row.estimated_bytes for row in judged.rows} == {None}
+
+
+@pytest.mark.parametrize(("size", "is_kept"), [(GB, True), ("no package", False), (None, False)])
+def test_what_a_file_of_one_s_own_refused_is_asked_again(
+    made: Callable[..., Plan], tmp_path: Path, size: int | str | None, is_kept: bool
+) -> None:
+    own_methods.write(tmp_path)
+    plan = made(methods={"./norms.py": {"learning_rate": 1e-3}})
+    with contextlib.suppress(InputError):  # of a sweep whose only trial is refused
+        planned.judge(plan, at(2 * GB), Stub(size))
+    again = Stub()
+    planned.judge(plan, at(2 * GB), again)
+    assert (again.asked == []) == is_kept
 
 
 def test_an_impossible_row_keeps_its_own_reason(made: Callable[..., Plan]) -> None:

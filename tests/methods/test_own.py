@@ -56,6 +56,8 @@ def test_it_is_saved_and_loaded_with_its_file_or_not_at_all(base: Base, tmp_path
     ("text", "message"),
     [
         ("import nowhere\ndef apply(base): ...", "mine.py cannot be imported: ModuleNotFoundError"),
+        ("import sys\nsys.exit(0)\ndef apply(base): ...", "mine.py cannot be imported: SystemExit: 0"),
+        ("import sys\ndef apply(base): sys.exit(0)", "own:mine: apply: SystemExit: 0"),
         ("def apply(base): return base.model", "own:mine: apply: AttributeError: 'Base' object has no attribute 'mod"),
         ("def apply(base): return base.build()", "own:mine: apply must return Tuned(base, model), not Bert"),
         (
@@ -69,6 +71,14 @@ def test_what_goes_wrong_in_it_is_told(base: Base, tmp_path: Path, text: str, me
     with pytest.raises(InputError) as told:
         methods.apply(str(file), base)
     assert message in str(told.value)
+
+
+def test_it_may_hold_a_dataclass_whose_annotations_are_texts(base: Base, tmp_path: Path) -> None:
+    begins = "from __future__ import annotations\nfrom dataclasses import dataclass\n\n"
+    holds = "@dataclass\nclass Plan:\n    times: int = 2\n\n"
+    text = own.NORMS.replace("from typing", begins + "from typing").replace("\nKind =", f"\n{holds}Kind =")
+    file = own.write(tmp_path, text.replace("model = base.build()", "model = base.build(); assert Plan().times == 2"))
+    assert methods.apply(str(file), base).trainable
 
 
 def test_its_own_refusal_and_its_arguments_name_it(base: Base, tmp_path: Path) -> None:

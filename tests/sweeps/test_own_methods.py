@@ -126,11 +126,33 @@ def test_an_objective_s_notebook_runs_it_and_plans_its_parents(home: Path) -> No
         ("def apply(base, r=list()): ...", "argument 'r': its default is nothing that YAML can write"),
         ("def apply(base, r={1}): ...", "argument 'r': its default is nothing that YAML can write"),
         ("def apply(base, r: int = 'x'): ...", "argument 'r': must be a whole number (given: 'x')"),
+        ("def apply(base, r=2, /): ...", "apply: arguments are given by name; move '/' in front of 'r'"),
+        ("def apply(base, train_examples=3): ...", "argument 'train_examples' has a name that every trial uses"),
+        ("def apply(base, parent=3): ...", "argument 'parent' has a name that every trial uses"),
     ],
 )
 def test_a_file_that_is_no_method_is_one_line(home: Path, text: str, message: str) -> None:
     own.write(home, text)
     assert f"mine.yaml: methods: {home / 'norms.py'}: " in (said := refused(home / "mine.yaml")) and message in said
+
+
+def test_an_argument_of_the_objective_s_name_is_refused_and_not_dropped(home: Path) -> None:
+    own.write(home, "def apply(base, beta: float = 1.0): ...")
+    alone = ("models=[smollm2-135m]", "tasks=[factual_preference]")
+    assert "methods.own:norms: its argument 'beta' is one of objective 'dpo' too" in refused(
+        home / "mine.yaml", *alone, "objectives=[dpo]"
+    )
+    assert trials(home / "mine.yaml", *alone, "objectives=[sft]")[0].method_args == {"beta": 1.0}
+
+
+def test_the_last_of_two_functions_counts_as_in_python(home: Path) -> None:
+    own.write(home, "def apply(base, r=1): ...\ndef apply(base, k=2): ...")
+    assert trials(home / "mine.yaml")[0].method_args == {"k": 2}
+
+
+def test_the_command_line_sets_what_stands_under_a_path(home: Path) -> None:
+    (trial,) = trials(home / "mine.yaml", "methods../norms.py.learning_rate=0.5", "methods../norms.py.times=3")
+    assert (trial.learning_rate, trial.method_args["times"]) == (0.5, 3)
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,27 @@ def test_excluded_cells_are_counted_and_leave_no_row(plan: Planner) -> None:
     assert [(row.trial.method, row.trial.seed) for row in made.rows] == [("full", 0), ("lora", 0)]
 
 
+def test_a_rate_of_a_method_that_gives_way_to_that_of_an_objective_is_told(plan: Planner) -> None:
+    made = plan(
+        methods={"full": {"learning_rate": 1e-4}, "lora": {"r": 4}},
+        objectives={"classification": {"learning_rate": 0.5}},
+    )
+    assert {row.trial.learning_rate for row in made.rows} == {0.5}
+    said = "methods.full.learning_rate is not used there: objectives.classification.learning_rate goes before it"
+    assert [one for one in fairness.remarks(made) if "not used" in one] == [said] == made.document()["overruled"]
+
+
+def test_an_override_of_a_budget_keeps_the_probes_that_an_objective_asks(
+    plan: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = [{"match": {}, "budget": {"probes": []}}]
+    monkeypatch.delenv("TUNEBENCH_NOTEBOOKS")
+    made = plan(models=["smollm2-135m"], tasks=["novels_corpus"], methods={"full": {}}, overrides=none)
+    assert {row.trial.budget.probes for row in made.rows} == {catalog.OBJECTIVES["clm"].probes} != {()}
+    unasked = plan(tasks=["factual_summary"], methods={"full": {}}, probes=["retention"], overrides=none)
+    assert {row.trial.budget.probes for row in unasked.rows} == {()}, "an override goes before the sweep's own"
+
+
 def test_an_entry_that_matches_nothing_is_told(plan: Planner) -> None:
     """Seeds are numbers, r has no 5, no task is for SFT. An entry whose trials another one took already does match."""
     made = plan(
@@ -253,6 +274,17 @@ def test_the_command_line_wins_over_overrides(plan: Planner) -> None:
 def test_set_reads_yaml_values_and_reaches_into_lists(plan: Planner) -> None:
     made = plan("methods.lora.learning_rate=[1e-4, 5e-4]", "exclude.0.method=full", exclude=[{"method": "lora"}])
     assert [row.trial.learning_rate for row in made.rows] == [1e-4, 5e-4]
+
+
+def test_set_changes_one_place_of_what_an_alias_repeats(tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text(
+        "name: twice\nmodels: [minilm-l6-22m]\ntasks: [trec]\n"
+        "methods:\n  lora: &one {r: 8, learning_rate: 1e-3}\n  dora: *one\n"
+        "overrides:\n- {match: {task: trec}, methods: {lora: &two {r: 2}, dora: *two}}\n"
+    )
+    read = sweep.load(tmp_path / "twice.yaml", ["methods.lora.r=4"])
+    assert read.methods == {"lora": {"r": 4, "learning_rate": 1e-3}, "dora": {"r": 8, "learning_rate": 1e-3}}
+    assert read.overrides[0].methods == {"lora": {}, "dora": {"r": 2}}
 
 
 def test_only_chooses_rows_and_their_parents(plan: Planner) -> None:
