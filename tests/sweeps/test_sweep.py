@@ -218,7 +218,7 @@ def test_a_rate_of_a_method_that_gives_way_to_that_of_an_objective_is_told(plan:
 def test_an_override_of_a_budget_keeps_the_probes_that_an_objective_asks(
     plan: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    none = [{"match": {}, "budget": {"probes": []}}]
+    none: list[Any] = [{"match": {}, "budget": {"probes": []}}]
     monkeypatch.delenv("TUNEBENCH_NOTEBOOKS")
     made = plan(models=["smollm2-135m"], tasks=["novels_corpus"], methods={"full": {}}, overrides=none)
     assert {row.trial.budget.probes for row in made.rows} == {catalog.OBJECTIVES["clm"].probes} != {()}
