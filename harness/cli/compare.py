@@ -31,11 +31,14 @@ def compare(
 
     Scores, endings, memory, times and sizes are judged cell by cell; docs/ci.md says how.
     """
+    from harness.cli.fresh import follow_records
     from harness.errors import InputError
     from harness.judgement.gate import gate
     from harness.report import gate as shown
     from harness.results.tables import read
 
+    for folder in (baseline, candidate):
+        follow_records(folder)
     sides = [read(folder) for folder in (baseline, candidate)]
     if sides[0]["trials"].empty:
         raise InputError(f"{baseline}: its tables hold no trial, so there is nothing to compare with")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.cli.fresh import follow_records
 from harness.errors import InputError
 from harness.judgement.nearest import Basis, nearest
 from harness.judgement.quantities import QUANTITIES
@@ -83,6 +84,8 @@ def _basis(folders: Sequence[Path], model: str, task: str) -> Basis:
     from harness.models import spec as models
     from harness.tasks import spec as tasks
 
+    for folder in folders:
+        follow_records(folder)
     tables = {str(folder): read(folder) for folder in folders}
     trials = pd.concat([one["trials"][["model", "task", "model_params", "task_kind"]] for one in tables.values()])
     of_task = trials[trials.task == task].task_kind.dropna()

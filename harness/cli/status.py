@@ -32,10 +32,11 @@ def status(folder: FolderArgument, as_json: JsonOption = False) -> None:
     else:
         print_table(("status", "trials"), counts.items())
         if (folder / TABLES_DIR / "trials.parquet").is_file() and not (folder / TRIALS_DIR).is_dir():
-            say(f"without the records of its trials; its tables say: {_by_tables(folder)}")
+            say(f"without the records of its trials; its tables {_by_tables(folder)}")
 
 
 def _by_tables(folder: Path) -> str:
     from harness.results.files import read
 
-    return ", ".join(f"{count} {status}" for status, count in read(folder)["trials"].status.value_counts().items())
+    counts = read(folder)["trials"].status.value_counts()
+    return f"say: {', '.join(f'{n} {status}' for status, n in counts.items())}" if len(counts) else "hold no trial"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from harness.errors import InputError
 from harness.judgement.intervals import Floats
 from harness.results.files import Tables, where
 
@@ -46,6 +47,11 @@ def scores_by_trial(trials: pd.DataFrame, tables: Tables) -> dict[str, pd.Series
     for metric, group in trials.groupby("primary_metric"):
         rows = where(tables, "example_scores", group.trial_id, split="test", metric=metric)
         rows = rows[rows.value.notna()]
+        if (twice := rows[rows.duplicated(["trial_id", "example"])]).size:
+            trial, example = twice.iloc[0][["trial_id", "example"]]
+            raise InputError(
+                f"table 'example_scores': two scores of example {example} in trial {trial}; make the tables again"
+            )
         found |= {str(trial): one.set_index("example").value for trial, one in rows.groupby("trial_id", sort=False)}
     return found
 

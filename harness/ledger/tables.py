@@ -59,13 +59,15 @@ def refresh(folder: Path, anew: bool = False) -> Following:
     sweep, and if a newer TuneBench wrote a record; OSError if the tables cannot be written.
     """
     records = _stamps(folder)
-    last = read_sources(folder)
+    before = last = read_sources(folder)
     rows = None
     if anew or last is None or list(last.records.items()) != list(records.items()) or last.files != _files(folder):
         rows, left_out = _make(folder, len(records))
         last = Sources(records, left_out, _files(folder))
         if rows is not None:
             _write_sources(folder, last)
+    if before is not None and (gone := sorted(before.records.keys() - records.keys())):
+        print(f"no longer in the tables, as their records are gone: {', '.join(gone)}", file=sys.stderr, flush=True)
     for fault in last.left_out.values():
         print(f"left out of the tables: {fault}", file=sys.stderr, flush=True)
     return Following(frozenset(last.whole()), last.left_out, rows)
@@ -107,7 +109,7 @@ def _make(folder: Path, count: int) -> tuple[dict[str, int] | None, dict[str, st
 
     def usable() -> Iterator[Record]:
         yield from (record for record in read_records(folder, leave_out) if record.trial_id not in left_out)
-        if count and len(left_out) == count:
+        if len(left_out) == count and (count or _files(folder)):
             raise _NoneUsable
 
     try:

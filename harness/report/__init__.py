@@ -11,6 +11,7 @@ from harness import notebooks
 from harness.errors import InputError, cut
 from harness.processes.guarded import Guarded
 from harness.results import tables
+from harness.results.schema import TABLES
 
 PAGE = "index.html"
 NOTEBOOK = "report"
@@ -82,8 +83,9 @@ def _copy(tables_dir: Path, out: Path) -> None:
     """Copy every table of at most :data:`_LARGE_BYTES` to the folder of the page."""
     if tables_dir == out:
         return
-    for csv in sorted(tables_dir.glob("*.csv")):
-        if csv.stat().st_size <= _LARGE_BYTES:
+    for name in TABLES:
+        csv = tables_dir / f"{name}.csv"
+        if csv.is_file() and csv.stat().st_size <= _LARGE_BYTES:
             shutil.copyfile(csv, out / csv.name)
         else:
             (out / csv.name).unlink(missing_ok=True)  # a copy that an earlier report left

@@ -17,6 +17,7 @@ from harness.errors import InputError
 from harness.files import TABLES_DIR, part_of
 from harness.results.columns import OLDEST_READABLE
 from harness.results.schema import SCHEMA_VERSION, TABLES, Table
+from harness.results.validate import validate
 
 #: The tables by name.
 Tables = Mapping[str, pd.DataFrame]
@@ -80,6 +81,17 @@ class Stored(Tables):
             if path.exists():
                 with _open(path) as file:
                     _check_columns(path, file.schema_arrow, TABLES[name], _version(file))
+        if self._files["trials"].exists():
+            self._check_trials()
+
+    def _check_trials(self) -> None:
+        """Hold what every statement rests on against the rules of its columns, as it was when it was written."""
+        path, table = self._files["trials"], TABLES["trials"]
+        stored = _complete(_all(path), table)
+        try:
+            validate(table, stored)
+        except InputError as error:
+            raise InputError(f"{path}: {error}; make the tables again") from error
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._frames:
@@ -191,6 +203,8 @@ def _open(path: Path) -> pq.ParquetFile:
     with _reading(path):
         file = pq.ParquetFile(path)
     version = _version(file)
+    if version == _NO_VERSION:
+        raise InputError(f"{path}: another program than TuneBench wrote it; make the tables again")
     if version not in _READABLE:
         raise InputError(
             f"{path}: schema version {version}, not {SCHEMA_VERSION}: another version of TuneBench wrote it; "
@@ -199,11 +213,12 @@ def _open(path: Path) -> pq.ParquetFile:
     return file
 
 
+_NO_VERSION = "none"
 _READABLE = tuple(map(str, range(OLDEST_READABLE, SCHEMA_VERSION + 1)))
 
 
 def _version(file: pq.ParquetFile) -> str:
-    return str((file.schema_arrow.metadata or {}).get(b"schema_version", b"none").decode())
+    return str((file.schema_arrow.metadata or {}).get(b"schema_version", _NO_VERSION.encode()).decode())
 
 
 def _complete(stored: pa.Table, table: Table) -> pa.Table:

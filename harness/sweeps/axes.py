@@ -121,6 +121,10 @@ def check_names(sweep: Sweep, axes: Axes) -> None:
         for axis in match.keys() & valid.keys():
             value = match[axis]
             for name in value if isinstance(value, list) else [value]:
+                if not isinstance(name, str):
+                    raise InputError(
+                        f"{sweep.where}: {place}.{axis}: must be a name, or a list of names (given: {name})"
+                    )
                 if axes.aliases.short(axis, name) not in valid[axis]:
                     raise unknown(f"{sweep.where}: {place}.{axis}", name, valid[axis])
 

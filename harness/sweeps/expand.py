@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,8 +53,8 @@ class _Cell:
     of_task: Entry[TaskSpec]
     methods: Mapping[str, catalog.Method]
     """Those of the sweep by their names."""
-    used_overrides: set[int]
-    """The positions of the ``overrides`` that changed something, which all cells of a plan share."""
+    used_overrides: set[str]
+    """The parts of ``overrides`` that changed something, such as 'overrides.0.budget'; all cells of a plan share it."""
 
     @property
     def model(self) -> ModelSpec:
@@ -185,7 +185,7 @@ def plan(sweep: Sweep, endings: Endings = not_begun) -> Plan:
     tries = None if sweep.search is None else sweep.search.seeds
     stages = Stages(tries, endings, rows, lambda cell: list(_trials(cell)), lambda t: bool(_excluding(sweep, t)))
     excluded: Counter[int] = Counter()
-    idle, used = set(range(len(sweep.exclude))), set[int]()
+    idle, used = set(range(len(sweep.exclude))), set[str]()
     duplicates = 0
     cells = [
         _Cell(sweep, method, objective, model, task, axes.methods, used)
@@ -224,10 +224,23 @@ def plan(sweep: Sweep, endings: Endings = not_begun) -> Plan:
         grids=fairness.default_grids(sweep, rows.values(), stages.later),
         unmatched=(
             *(f"exclude.{position}" for position in sorted(idle)),
-            *(f"overrides.{position}" for position in range(len(sweep.overrides)) if position not in used),
+            *(part for parts in _parts(sweep) for part in _unused(parts, used)),
         ),
         overruled=tuple(dict.fromkeys(text for cell in cells for text in cell.overruled())),
     )
+
+
+def _parts(sweep: Sweep) -> Iterator[tuple[str, ...]]:
+    """What each entry of ``overrides`` would change, such as ('overrides.0.budget', 'overrides.0.methods.lora')."""
+    for position, entry in enumerate(sweep.overrides):
+        where = f"overrides.{position}"
+        yield (*([f"{where}.budget"] if entry.budget else ()), *(f"{where}.methods.{name}" for name in entry.methods))
+
+
+def _unused(parts: tuple[str, ...], used: Collection[str]) -> Iterator[str]:
+    """The parts of one entry that changed nothing, or the entry where that is all of it."""
+    unused = [part for part in parts if part not in used]
+    yield from [".".join(unused[0].split(".")[:2])] if unused and len(unused) == len(parts) else unused
 
 
 def _objectives(sweep: Sweep, task: TaskSpec, trains: bool) -> list[catalog.Objective]:
@@ -275,9 +288,10 @@ def _trials(cell: _Cell) -> Iterator[Trial]:
     for position, entry in cell.overrides():
         where = f"overrides.{position}.methods.{method.name}"
         axes |= _axes(cell, entry.methods.get(method.name, {}), of_method, of_function, where)
-        if entry.budget or method.name in entry.methods:
-            cell.used_overrides.add(position)
+        if method.name in entry.methods:
+            cell.used_overrides.add(where)
         if entry.budget:
+            cell.used_overrides.add(f"overrides.{position}.budget")
             budget |= entry.budget
             budget_where = f"overrides.{position}.budget"
             budget["probes"] = (*dict.fromkeys((*budget["probes"], *asked)),)

@@ -57,7 +57,7 @@ def remarks(plan: Plan) -> Iterator[str]:
         told = ", ".join(f"{method} {' or '.join(map(str, sorted(some)))}" for method, some in counts.items())
         yield f"not every method gets as many settings (protocol, rule 1): {told} ({place})"
     for entry in plan.unmatched:
-        yield f"{entry} matches nothing"
+        yield f"{entry} {'changes' if entry.startswith('overrides') else 'matches'} nothing"
     yield from plan.overruled
     if plan.later:
         trials = sum(one.trials for one in plan.later)

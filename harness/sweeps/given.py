@@ -122,6 +122,8 @@ def budgets(merged: Mapping[str, Any], where: str) -> list[Budget]:
         sizes = [sizes]
     if not sizes:
         raise InputError(f"{where}.train_examples: an empty list is no axis; give a number, or a list of numbers")
+    if any(sizes.count(size) > 1 for size in sizes):
+        raise InputError(f"{where}.train_examples: a value is given twice")
     return [budget({**merged, "train_examples": size}, where) for size in sizes]
 
 

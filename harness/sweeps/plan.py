@@ -117,7 +117,8 @@ class Plan:
     grids: tuple[Mapping[str, JsonValue], ...] = ()
     """The learning rates that a cell took because the sweep gives none (:mod:`harness.sweeps.fairness`)."""
     unmatched: tuple[str, ...] = ()
-    """The entries of the sweep's ``exclude`` and ``overrides`` that match nothing, such as 'exclude.0'."""
+    """Entries of the sweep's ``exclude`` that match nothing, and of ``overrides`` that change nothing, or their parts,
+    such as 'exclude.0' and 'overrides.1.methods.lora'."""
     overruled: tuple[str, ...] = ()
     """What the sweep gives for a method and another for its objective, in words."""
 
@@ -218,17 +219,23 @@ def facts(trial: Trial) -> dict[str, Any]:
 
 def matches(named_facts: Mapping[str, Any], wanted: Mapping[str, JsonValue]) -> bool:
     """Whether the facts contain every wanted name with the wanted value, or with one value of a wanted list."""
-    return all(
-        name in named_facts and (named_facts[name] == value or (isinstance(value, list) and named_facts[name] in value))
-        for name, value in wanted.items()
-    )
+    return all(name in named_facts and _wanted(named_facts[name], value) for name, value in wanted.items())
+
+
+def _wanted(fact: Any, value: JsonValue) -> bool:
+    return _is(fact, value) or (isinstance(value, list) and any(_is(fact, one) for one in value))
+
+
+def _is(fact: Any, value: JsonValue) -> bool:
+    """Whether they are equal; true is no 1, though Python says so."""
+    return bool(fact == value) and isinstance(fact, bool) == isinstance(value, bool)
 
 
 def may_match(facts_of_several: Mapping[str, Any], wanted: Mapping[str, list[JsonValue]]) -> bool:
     """Whether one of several trials may have a wanted value for every name (:attr:`Later.facts`)."""
     return all(
         name in facts_of_several
-        and (facts_of_several[name] in values or any(value in values for value in _several(facts_of_several[name])))
+        and any(_wanted(fact, values) for fact in (facts_of_several[name], *_several(facts_of_several[name])))
         for name, values in wanted.items()
     )
 

@@ -188,6 +188,8 @@ class Sweep(Frozen):
             for name in value:
                 if not isinstance(name, str):
                     raise ValueError(f"must be a list of names, or a mapping of names to arguments (given: {name})")
+            if double := next((name for name in value if value.count(name) > 1), None):
+                raise ValueError(f"'{double}' is given twice")
             return {name: {} for name in value}
         if isinstance(value, dict):
             return {name: {} if args is None else args for name, args in value.items()}

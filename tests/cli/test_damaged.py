@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.fake_records import make_sweep
@@ -73,6 +75,8 @@ def damaged(name: str, how: str) -> None:
             pq.write_table(table.set_column(place, "trial_id", column), path)
         case "another version":
             pq.write_table(table.replace_schema_metadata({b"schema_version": b"1"}), path)
+        case "another program":
+            pq.write_table(table.replace_schema_metadata(None), path)
 
 
 @pytest.mark.parametrize("name", ["trials", "scores"])
@@ -85,6 +89,7 @@ def damaged(name: str, how: str) -> None:
         ("without a column", "the column 'trial_id' is missing; make the tables again"),
         ("another type", "the column 'trial_id' is "),
         ("another version", "schema version 1, not"),
+        ("another program", "another program than TuneBench wrote it; make the tables again"),
     ],
 )
 def test_a_table(told: Told, name: str, how: str, says: str) -> None:
@@ -93,10 +98,31 @@ def test_a_table(told: Told, name: str, how: str, says: str) -> None:
     assert not Path("page").exists(), "nothing is written"
 
 
+@pytest.mark.parametrize("command", [("recommend", "a", "--model", "m", "--task", "t"), ("compare", "a", "a")])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.assign(test_score=float("inf")), "column 'test_score', row 0 "),
+        (lambda t: t.assign(test_stderr=-1.0), "column 'test_stderr', row 0 "),
+        (lambda t: pd.concat([t, t], ignore_index=True), "column 'trial_id', row "),
+    ],
+)
+def test_values_that_no_tables_have_are_refused_by_what_reads_them(
+    told: Told, command: tuple[str, ...], change: Callable[[pd.DataFrame], pd.DataFrame], says: str
+) -> None:
+    shutil.rmtree("a/trials")
+    path = Path("a/tables/trials.parquet")
+    schema = pq.read_schema(path)
+    changed = change(pq.read_table(path).to_pandas())
+    pq.write_table(pa.Table.from_pandas(changed, schema=schema, preserve_index=False), path)
+    said = told(*command)
+    assert f"trials.parquet: table 'trials', {says}" in said and said.endswith("; make the tables again\n")
+
+
 @pytest.mark.slow
 def test_damage_inside_a_table_that_only_shows_when_it_is_read(told: Told) -> None:
     shutil.rmtree("a/trials")
-    path = Path("a/tables/trials.parquet")
+    path = Path("a/tables/scores.parquet")
     content = bytearray(path.read_bytes())
     content[200:600] = b"\xff" * 400
     path.write_bytes(content)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from helpers.runs import METHODS, run
 
+from harness import report
 from harness.report import sections
 from harness.report.answers import side_by_side
 from harness.report.compared import comparison
@@ -165,3 +166,13 @@ def test_the_page_of_a_trial_shows_its_code_and_runs_nothing(tmp_path: Path) -> 
     assert '<a href="../index.html">Report</a>' in page
     assert write_pages(stored, tmp_path / "no", tmp_path / "out") == 0 and not list(stale.parent.iterdir())
     assert render_trial(tmp_path / "absent", "x") is None
+
+
+def test_a_report_takes_the_tables_of_its_sweep_and_leaves_none_of_another(tmp_path: Path) -> None:
+    tables, page = tmp_path / "tables", tmp_path / "page"
+    tables.mkdir()
+    page.mkdir()
+    for path in (tables / "trials.csv", tables / "notes.csv", page / "trials.csv", page / "curves.csv"):
+        path.write_text(path.parent.name)
+    report._copy(tables, page)
+    assert {path.name: path.read_text() for path in page.iterdir()} == {"trials.csv": "tables"}

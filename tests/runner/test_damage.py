@@ -427,6 +427,36 @@ def test_tables_stay_when_no_record_can_be_used(out: Path, call: Call) -> None:
     assert len(rows(out)) == 4
 
 
+def test_tables_stay_when_there_is_no_record_any_more(out: Path, call: Call) -> None:
+    gone = [place(out, number).name for number in range(4)]
+    for name in gone[:3]:
+        shutil.rmtree(out / "trials" / name)
+    assert len(rows(out)) == 4
+    _, _, err = call("tables", "results/tiny")
+    assert err == f"no longer in the tables, as their records are gone: {', '.join(sorted(gone[:3]))}\n"
+    assert rows(out) == [gone[3]]
+    shutil.rmtree(out / "trials" / gone[3])
+    code, said, err = call("tables", "results/tiny")
+    assert (code, said) == (2, "")
+    assert err.splitlines()[-1] == "error: results/tiny: no record here can be used; run the sweep again"
+    assert rows(out) == [gone[3]]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("compare", "results/tiny", "results/tiny"),
+        ("recommend", "results/tiny", "--model", "minilm-l6-22m", "--task", "trec"),
+    ],
+)
+def test_what_reads_tables_makes_them_first_where_records_are_newer(
+    out: Path, call: Call, command: tuple[str, ...]
+) -> None:
+    shutil.rmtree(out / "tables")
+    call(*command)
+    assert len(rows(out)) == 4
+
+
 def test_tables_that_cannot_be_read_are_one_line(out: Path) -> None:
     path = out / "tables" / "curves.parquet"
     content = bytearray(path.read_bytes())
@@ -437,7 +467,7 @@ def test_tables_that_cannot_be_read_are_one_line(out: Path) -> None:
     with pytest.raises(ValueError, match=r"curves\.parquet: cannot be read as Parquet"):
         where(tables.read(out), "curves", rows(out))
     pd.DataFrame({"trial_id": ["a"]}).to_parquet(out / "tables" / "scores.parquet")
-    with pytest.raises(ValueError, match=r"scores\.parquet: schema version none"):
+    with pytest.raises(ValueError, match=r"scores\.parquet: another program than TuneBench wrote it"):
         tables.read(out)
     assert set(TABLES) >= {"curves", "scores"}
 

@@ -235,14 +235,17 @@ def test_an_entry_that_matches_nothing_is_told(plan: Planner) -> None:
             {"match": {"objective": "sft"}, "budget": {"batch_size": 4}},
             {"match": {"task": "trec"}, "budget": {"batch_size": 2}},
             {"match": {}, "methods": {"full": {"r": 2}}},
+            {"match": {}, "budget": {"batch_size": 2}, "methods": {"bitdelta": {}}},
+            {"match": {"task": "trec"}},
         ],
     )
     assert [count for _, count in made.excluded] == [0, 1, 0, 0]
-    assert made.unmatched == ("exclude.0", "exclude.3", "overrides.0") and made.document()["unmatched"]
-    assert [said for said in fairness.remarks(made) if said.endswith("matches nothing")] == [
+    assert [*made.unmatched] == made.document()["unmatched"]
+    assert [said for said in fairness.remarks(made) if said.endswith("nothing")] == [
         "exclude.0 matches nothing",
         "exclude.3 matches nothing",
-        "overrides.0 matches nothing",
+        "overrides.0 changes nothing",
+        "overrides.3.methods.bitdelta changes nothing",
     ]
 
 
@@ -285,6 +288,34 @@ def test_set_changes_one_place_of_what_an_alias_repeats(tmp_path: Path) -> None:
     read = sweep.load(tmp_path / "twice.yaml", ["methods.lora.r=4"])
     assert read.methods == {"lora": {"r": 4, "learning_rate": 1e-3}, "dora": {"r": 8, "learning_rate": 1e-3}}
     assert read.overrides[0].methods == {"lora": {}, "dora": {"r": 2}}
+
+
+def test_true_and_false_are_no_numbers_in_filters(plan: Planner) -> None:
+    made = plan(seeds=[0, 1], exclude=[{"seed": False}, {"scale": True}])
+    assert [count for _, count in made.excluded] == [0, 0] and len(made.rows) == 2
+    with pytest.raises(InputError, match="--only seed=false: no trial of the sweep has it"):
+        made.matching({"seed": [False]})
+
+
+@pytest.mark.parametrize("name", [{"a": "b"}, [["lora"]], 2024])
+def test_a_filter_names_names(plan: Planner, name: Any) -> None:
+    with pytest.raises(InputError, match=r"exclude\.0\.method: must be a name, or a list of names \(given: "):
+        plan(exclude=[{"method": name}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["lora", "lora"]}, "methods: 'lora' is given twice"),
+        (
+            {"overrides": [{"match": {}, "budget": {"train_examples": [8, 8]}}]},
+            "train_examples: a value is given twice",
+        ),
+    ],
+)
+def test_what_is_given_twice_is_told(plan: Planner, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan(**changes)
 
 
 def test_only_chooses_rows_and_their_parents(plan: Planner) -> None:
