@@ -214,7 +214,9 @@ def _interval(
         if len(clusters) != table.shape[1]:
             raise ValueError(f"{len(clusters)} clusters for {table.shape[1]} examples")
         clusters = [clusters[int(place)] for place in np.flatnonzero(examples)]
-    table, missing = _filled(table[seeds][:, examples])
+    table, missing, kept = _filled(table[seeds][:, examples])
+    if clusters is not None:
+        clusters = [clusters[int(place)] for place in np.flatnonzero(kept)]
     estimate, what = float(table.mean()), "examples"
     if clusters is not None and len(set(clusters)) < len(clusters):
         table, what = _by_cluster(table, clusters), "sources of examples"
@@ -237,19 +239,20 @@ def _basis(seeds: int, examples: int, what: str) -> str:
     return f"{seeds} seeds" if examples == 1 else f"{seeds} seeds and {examples} {what}"
 
 
-def _filled(table: Floats) -> tuple[Floats, int]:
+def _filled(table: Floats) -> tuple[Floats, int, npt.NDArray[np.bool_]]:
     """``table`` with its missing cells at seed's mean + example's mean - mean, and how many there were (Yates 1933).
 
-    Where more than half of the rest would be filled, only the examples that every seed has are kept, if there are any.
+    The last of the three says which examples are left. Where more than half of the rest would be filled, only the
+    examples that every seed has are kept, if there are any.
     """
     holes = ~np.isfinite(table)
     missing = int(holes.sum())
     if not missing:
-        return table, 0
-    complete = ~holes.any(axis=0)
+        return table, 0, np.ones(table.shape[1], dtype=bool)
+    complete = np.asarray(~holes.any(axis=0))
     rest = (table.shape[0] - 1) * (table.shape[1] - 1)
     if missing > rest / 2 and complete.any():
-        return table[:, complete], 0
+        return table[:, complete], 0, complete
     filled = np.where(holes, np.nanmean(table, axis=0), table)
     for _ in range(_FILLS):
         fit = filled.mean(1, keepdims=True) + filled.mean(0, keepdims=True) - filled.mean()
@@ -257,7 +260,7 @@ def _filled(table: Floats) -> tuple[Floats, int]:
         filled = np.where(holes, fit, filled)
         if change <= 1e-12 * max(1.0, float(np.abs(filled).max())):
             break
-    return filled, missing
+    return filled, missing, np.ones(table.shape[1], dtype=bool)
 
 
 _FILLS = 200

@@ -303,3 +303,11 @@ def test_the_page_names_every_key_and_quantity_of_a_check() -> None:
     page = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
     named = {word for code in re.findall(r"`([^`]+)`", page) for word in re.findall(r"\w+", code)}
     assert set(Check.model_fields) | QUANTITIES.keys() | {"variant", "method_args"} <= named
+
+
+def test_of_a_metric_where_less_is_better_less_leads() -> None:
+    cells = [
+        Cell("lora", noisy(0.5), extra={"perplexity": [4.0, 4.1, 4.3]}),
+        Cell("full", noisy(0.5, seed=1), extra={"perplexity": [9.0, 9.2, 9.1]}),
+    ]
+    assert judged(check(metric="perplexity"), scored(*cells)).verdict is ClaimVerdict.AGREES

@@ -13,7 +13,10 @@ from helpers.runs import METHODS, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.judgement.gate import Check, Gate, Outcome, gate
+from harness.judgement import changes
+from harness.judgement.changes import Change
+from harness.judgement.gate import Check, Gate, Outcome, _with_its_own_say, gate
+from harness.judgement.intervals import Interval, Part
 from harness.judgement.tolerances import COSTS, NAMES, SCORE
 
 
@@ -289,3 +292,18 @@ def test_what_one_way_got_worse_got_better_the_other_way(
         worse = check.change.estimate or 0.0
         assert worse < -0.01 if check.quantity == SCORE else worse > 0.01
         assert check.p is not None and check.p <= 0.05
+
+
+def test_an_accelerator_counts_its_bytes_more_exactly() -> None:
+    (peak,) = [cost for cost in COSTS if cost.name == "peak memory"]
+    assert [peak.spread_on(device) for device in ("cpu", "cuda")] == [0.015, 0.005]
+
+
+def test_the_scatter_is_that_of_a_normal_distribution() -> None:
+    assert changes._scatter([0.0, 1.0, 2.0, 3.0, 10.0]) == pytest.approx(1.4826**2)
+    assert changes._extent("perplexity", 50.0) == (50.0, 50.0)
+
+
+def test_a_cells_own_doubt_counts() -> None:
+    change = Change(0, SCORE, spread=Part(1.0, 2), difference=Interval(0.1, 0.0, 0.2, 0.4, "x"))
+    assert _with_its_own_say(change, 0.01) == 0.4

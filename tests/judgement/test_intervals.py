@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 
@@ -13,7 +14,7 @@ from hypothesis.extra import numpy as of_numpy
 from scipy import stats as scipy_stats
 
 from harness.judgement import Interval, mean_interval, paired_difference
-from harness.judgement.intervals import Floats, holm
+from harness.judgement.intervals import Error, Floats, Part, holm
 
 
 @pytest.fixture(autouse=True)
@@ -218,3 +219,33 @@ def test_what_holds_for_every_difference(drawn: tuple[Floats, Floats, list[int],
     assert (shifted.estimate is None) == (found.estimate is None)
     if found.low is not None and found.high is not None and found.low < found.high:
         assert (shifted.low, shifted.high) == pytest.approx((found.low + 0.5, found.high + 0.5), abs=1e-6)
+
+
+def test_sources_stay_with_their_examples_where_some_were_not_scored() -> None:
+    scores, sources = np.random.default_rng(6).normal(size=(3, 6)), ["a", "b", "b", "c", "d", "d"]
+    holed = scores.copy()
+    holed[:, 0] = np.nan
+    assert mean_interval(holed, sources) == mean_interval(scores[:, 1:], sources[1:])
+
+
+def test_sources_weigh_as_many_examples_as_they_have() -> None:
+    found = mean_interval([[1.0, 0.0, 1.0, 1.0, 0.0, 0.5]], ["a", "a", "b", "b", "b", "c"])
+    assert found.estimate == pytest.approx(3.5 / 6)
+    assert found.error.stderr == pytest.approx(np.sqrt(1.5 * ((1 / 6) ** 2 + 0.25**2 + (1 / 12) ** 2)) / 6)
+
+
+def test_what_was_filled_in_is_no_degree_of_freedom() -> None:
+    assert mean_interval([[1.0, 1.0, 1.0], [1.0, 2.0, np.nan]]).error.rest == pytest.approx(0.25 / 6)
+
+
+def test_where_most_would_be_filled_only_what_is_complete_counts() -> None:
+    scores = [[1.0, np.nan, 3.0], [2.0, 4.0, np.nan]]
+    for sources in (None, ["a", "b", "b"]):
+        found = mean_interval(scores, sources)
+        assert (found.estimate, found.examples) == (1.5, 1)
+
+
+def test_the_examples_alone_count_for_more_at_smaller_levels() -> None:
+    error = Error(Part(0.0, 2), Part(0.0, 9), Part(1.0, math.inf))
+    assert error.half_width(0.05) == pytest.approx(0.5 * 1.959964)
+    assert error.half_width(0.0005) == pytest.approx(0.95 * 3.480756, rel=1e-4)

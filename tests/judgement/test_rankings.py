@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
+from harness.judgement import normalised
 from harness.judgement.bradley_terry import guards, rated, rated_by, ratings
 from harness.judgement.fronts import costs_drawn, front_shares, on_front
 from harness.judgement.intervals import Floats
-from harness.judgement.normalised import iqm, over_tasks
+from harness.judgement.normalised import _one, iqm, over_tasks
 from harness.judgement.ranks import ranks, ranks_of
 from harness.judgement.resampling import resampled
 from harness.judgement.statistics import aggregate
@@ -242,3 +243,53 @@ def test_the_interval_of_a_strength_by_hand() -> None:
     half = 1.98422 * 0.5 * np.sqrt(1 / 15 * 100 / 99)  # t(99); a strength is half of the difference
     assert found[0].strength == pytest.approx(0.0, abs=1e-4)
     assert found[0].high - found[0].low == pytest.approx(2 * half, rel=0.01)
+
+
+def test_costs_vary_by_the_standard_error_of_their_seeds() -> None:
+    low, high = np.quantile(costs_drawn([[1.0, 2.0, 4.0]])[:, 0], [0.25, 0.75])
+    assert np.log(high / low) == pytest.approx(2 * 0.8165 * np.log(2) / np.sqrt(3), rel=0.1)
+
+
+def test_two_seeds_have_one_degree_of_freedom() -> None:
+    (comparison,) = comparisons(scored(Cell("lora", noisy(0.5, 2, spread=0.0) + np.array([[-0.3], [0.3]]))))
+    middle = np.subtract(*np.quantile(resampled(comparison), [0.75, 0.25]))
+    assert middle == pytest.approx(2 * 1.0 * 0.3, rel=0.1)
+
+
+def test_an_interval_over_tasks_leaves_a_fortieth_out_on_either_side() -> None:
+    found = _one(("lora", "{}"), np.array([0.5]), np.linspace(0, 1, 1001)[:, None])
+    assert (found.low, found.high) == pytest.approx((0.025, 0.975))
+
+
+def test_every_task_has_draws_of_its_own_and_those_of_full_are_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+
+    def noted(comparison: Comparison, seed: int) -> Floats:
+        seeds.append(seed)
+        return resampled(comparison, seed=seed)
+
+    monkeypatch.setattr(normalised, "resampled", noted)
+    cells = [
+        Cell(method, noisy(level, seed=seed), {"task": task, **(UNTRAINED if method == "baseline" else {})})
+        for task in ("a", "b", "c")
+        for seed, (method, level) in enumerate((("baseline", 0.1), ("full", 0.9), ("lora", 0.5)))
+    ]
+    found = over_tasks(comparisons(scored(*cells)))
+    assert seeds == [0, 1, 2]
+    (full,) = [one for one in found.methods if one.method == "full"] if found is not None else []
+    assert (full.low, full.high) == pytest.approx((1, 1)), "full is 1 in every draw"
+
+
+def test_seeds_that_contradict_each_other_leave_a_strength_open() -> None:
+    scores = np.zeros((2, 20, 2))
+    scores[0, :, 0], scores[1, :, 1] = 1.0, 1.0
+    found = rated(scores)
+    assert found is not None
+    half = 12.7062 * np.sqrt(2 * 2 * (10 / 20.04) ** 2)
+    assert found[0].high - found[0].low == pytest.approx(2 * half, rel=0.01)
+
+
+def test_answers_of_one_triple_say_nothing_of_repetition() -> None:
+    answers = pd.DataFrame({"trial_id": ["a", "b", "b"], "output": ["x y z", "x y z x y z", "x y z"]})
+    found = [guards([one], {"generations": answers}) for one in "ab"]
+    assert [None if one is None else one.repetition for one in found] == [None, 0.25]

@@ -279,3 +279,20 @@ def test_two_devices_that_one_name_led_to_are_two_rows() -> None:
     usual = {"requested_device": "auto", "test_score": 0.5, "valid_score": 0.5}
     frame = trials({**usual, "device": "cpu"}, {**usual, "device": "cuda:0", "seed": 1})
     assert aggregate(frame).seeds.tolist() == [1, 1]
+
+
+def test_scores_of_a_row_are_means_over_its_seeds() -> None:
+    by_seed = ((0.2, 0.1, 0.3), (0.4, 0.3, 0.4), (0.9, 0.5, 0.8))
+    rows = [
+        {"seed": seed, "test_score": 0.5, "valid_score": valid, "base_score": base, "majority_score": majority}
+        for seed, (valid, base, majority) in enumerate(by_seed)
+    ]
+    row = stats.aggregate({"trials": trials(*rows)}).iloc[0]
+    assert (row.valid_score, row.base_score, row.majority_score) == pytest.approx((0.5, 0.3, 0.5))
+
+
+def test_standard_errors_of_seeds_are_averaged_as_variances() -> None:
+    usual = {"valid_score": 0.5, "test_score": 0.5, "test_examples": 101}
+    rows = [{"seed": seed, **usual, "test_stderr": error} for seed, error in enumerate((0.06, 0.02))]
+    row = stats.aggregate({"trials": trials(*rows)}).iloc[0]
+    assert row.test_stderr == pytest.approx(np.sqrt((0.06**2 + 0.02**2) / 2))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from helpers.scored_tables import Cell, noisy, scored
 from helpers.trials_table import trials
 
 from harness.figures import FIGURES, Nothing
 from harness.judgement.leads import of_trials
 from harness.judgement.statistics import aggregate, select
 from harness.judgement.timings import TIMES, undisturbed, why_untimed
+from harness.results.control import controls
 from harness.results.schema import LONG_TABLES
 
 MEASURED = {"test_score": 0.5, "primary_metric": "accuracy", "peak_train_bytes": 10**9, **dict.fromkeys(TIMES, 2.0)}
@@ -72,3 +74,25 @@ def test_a_sweep_of_two_trials_at_a_time_draws_no_speed_and_says_why(name: str) 
 def test_where_nothing_disturbed_the_reason_is_another() -> None:
     assert why_untimed(tables({"trial_id": "a"})["trials"], "not measured") == "not measured"
     assert why_untimed(tables({"trial_id": "a", "status": "failed"})["trials"], "not measured") == "not measured"
+
+
+def test_a_latency_is_that_of_a_token_and_not_of_its_prompt() -> None:
+    made = scored(Cell("lora", noisy(0.5, 1)))
+    (trial,) = made["trials"].trial_id
+    rows = [(trial, "plain", 1, 8, 8, phase, seconds) for phase, seconds in (("prefill", 9.0), ("decode", 0.5))]
+    made["latency"] = pd.DataFrame(rows, columns=made["latency"].columns)
+    assert of_trials("latency_s", made["trials"], made).tolist() == [0.5]
+
+
+def test_times_of_prompts_of_another_length_are_no_control() -> None:
+    rows = [
+        {**row, "trial_id": str(number), "method": method}
+        for number, method in enumerate(("baseline", "full"))
+        for row in trials({"hostname": "here"}).to_dict("records")
+    ]
+    usual = {"variant": "plain", "batch_size": 1, "new_tokens": 16, "phase": "prefill", "p50_s": 0.01}
+    of = [
+        [{**usual, "trial_id": str(number), "prompt_tokens": size} for number, size in enumerate(sizes)]
+        for sizes in ((64, 64), (64, 256))
+    ]
+    assert [len(controls(rows, one)) for one in of] == [1, 0]

@@ -10,9 +10,9 @@ from helpers.trials_table import trials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.judgement.intervals import Floats, Interval, Part
+from harness.judgement.intervals import Error, Floats, Interval, Part
 from harness.judgement.pooling import moderated
-from harness.judgement.power import power
+from harness.judgement.power import _scaled, power
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import Comparison, Pair, Side, Verdict, _pairs, beats_baseline, compare
 
@@ -203,3 +203,39 @@ def test_power_by_hand() -> None:
     # (1.96 + 1.376) / sqrt(n) <= 0.15
     assert found.examples == pytest.approx(((1.9648 + 1.376382) / 0.15) ** 2, abs=2)
     assert power(judged(sweep({"a": noisy(0.9), "b": noisy(0.1, seed=1)}))) is None
+
+
+def test_lower_is_better_by_standard_errors_too() -> None:
+    scores = {"lora": noisy(4.5, seed=1), "full": noisy(5.0, seed=2)}
+    tables = sweep(scores, metric="perplexity", higher_is_better=False)
+    pair = judged({"trials": tables["trials"]}).pair(0, 1)
+    assert (pair.paired, pair.verdict) == (False, Verdict.BETTER)
+    assert pair.difference.estimate == pytest.approx(0.5, abs=0.02)
+
+
+def test_pairs_that_are_decided_ask_for_no_correction() -> None:
+    differences = np.random.default_rng(0).normal(size=100)
+    differences = 0.15 + (differences - differences.mean()) / differences.std(ddof=1)
+    far = np.zeros((2, 100)) - 5
+    found = power(judged(sweep({"a": np.tile(differences, (2, 1)), "b": np.zeros((2, 100)), "c": far})))
+    assert found is not None and (found.undecided, found.pairs, found.closest) == (1, 3, (0, 1))
+    assert found.smallest == pytest.approx((1.984217 + 1.376382) * 0.1, rel=1e-4)
+
+
+def test_more_examples_reduce_the_noise_in_the_seeds_part() -> None:
+    found = _scaled(Error(Part(0.5, 5), Part(0.1, 9), None, 0.2), 3, 10, 3, 20)
+    assert found.of_seeds is not None
+    assert (found.of_seeds.variance, found.of_seeds.df) == pytest.approx((0.3 + 0.2 / 2, 2 + 3))
+
+
+def test_what_two_degrees_of_freedom_scatter_by_chance_is_pooled() -> None:
+    found = moderated([Part(variance, 2) for variance in (1.0, 4.0, 9.0)])
+    assert [one.variance for one in found] == pytest.approx([14 / 3] * 3)
+    assert [one.df for one in found] == [3] * 3
+
+
+def test_few_shot_prompts_are_not_the_untrained_model() -> None:
+    tables = sweep({"baseline": noisy(0.4, 1), "full": noisy(0.5)})
+    assert judged(tables).zero_shot is not None
+    tables["trials"].loc[tables["trials"].method == "baseline", "method_args"] = '{"shots": 4}'
+    assert judged(tables).zero_shot is None
