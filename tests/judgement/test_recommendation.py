@@ -202,3 +202,11 @@ def test_what_is_better_on_shared_seeds_is_not_called_untold() -> None:
     (lora,) = [place for place, row in enumerate(comparison.listed) if row.method == "lora"]
     assert comparison.pair(choice.best or 0, lora).verdict is Verdict.WORSE
     assert (choice.best, choice.tied, choice.ahead) == (1 - lora, (), (lora,))
+
+
+def test_a_cost_is_the_median_over_seeds() -> None:
+    made = scored(*(Cell(method, noisy(0.5, seed=seed)) for seed, method in enumerate(("full", "lora"))))
+    made["trials"]["chain_train_s"] = made["trials"].seed.map({0: 10.0, 1: 40.0, 2: 50.0})
+    (comparison,) = compare(aggregate(made), made)
+    choice = choose(comparison, Costs(comparison, made), "speed")
+    assert choice.values is not None and {*choice.values.values()} == {40.0}

@@ -14,7 +14,7 @@ from harness.judgement.intervals import Error, Floats, Interval, Part
 from harness.judgement.pooling import moderated
 from harness.judgement.power import _scaled, power
 from harness.judgement.statistics import aggregate
-from harness.judgement.verdicts import Comparison, Pair, Side, Verdict, _pairs, beats_baseline, compare
+from harness.judgement.verdicts import Comparison, Pair, Side, Verdict, _pairs, _spreads, beats_baseline, compare
 
 FIXED = {"learning_rate": None}
 
@@ -239,3 +239,19 @@ def test_few_shot_prompts_are_not_the_untrained_model() -> None:
     assert judged(tables).zero_shot is not None
     tables["trials"].loc[tables["trials"].method == "baseline", "method_args"] = '{"shots": 4}'
     assert judged(tables).zero_shot is None
+
+
+def test_seeds_vary_by_their_unbiased_variance() -> None:
+    comparison = judged(sweep({"lora": noisy(0.45, seed=1), "full": noisy(0.5, seed=2)}))
+    found = _spreads(list(comparison.sides))
+    means = [noisy(0.5, seed=2).mean(axis=1), noisy(0.45, seed=1).mean(axis=1)]
+    assert [found[place].variance for place in (0, 1)] == pytest.approx([np.var(one, ddof=1) for one in means])
+
+
+def test_without_scores_of_examples_seeds_and_examples_both_count() -> None:
+    tables = sweep({"lora": noisy(0.45, seed=1), "full": noisy(0.5, seed=2)})
+    comparison = judged({"trials": tables["trials"]})
+    error, rows = comparison.pair(0, 1).difference.error, comparison.rows
+    assert error.of_seeds is not None and error.of_examples is not None
+    assert error.of_seeds.variance == pytest.approx((rows.seed_stderr**2).sum())
+    assert error.of_examples.variance == pytest.approx((rows.test_stderr**2).sum())
