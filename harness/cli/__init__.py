@@ -70,7 +70,7 @@ def main() -> None:
     try:
         with ended_by_signals(INTERRUPTED, "interrupted"):
             notebooks.hand_on()
-            sys.exit(_parser()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+            sys.exit(parser()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except InputError as error:
         _fail(str(error))
     except _UsageError as error:
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 @cache
-def _parser() -> Any:
+def parser() -> Any:
     """What reads the words of a command line; building it takes longer than many commands."""
     return typer.main.get_command(app)
 

@@ -1,9 +1,10 @@
 """``python -m harness.runner.forkserver``: the warm parent. It has imported what takes long, and forks trials.
 
-It imports third-party packages only and computes nothing: after one parallel operation of torch in a process, its
-forked children wait in OpenMP without end; and the project's own modules may be newer than a run. Its standard input
-is a socket to the driver: first it says that it is ready, or why it cannot be used; then it takes one trial a message,
-answers with the process id, and tells of each trial that ends. It ends with its driver, and its trials end with it.
+It imports and computes nothing: after one parallel operation of torch in a process, its forked children wait in OpenMP
+without end. Files of this package may change while a run goes on; a trial that finds one changed starts cold, so that
+it is of one version, the newest. Its standard input is a socket to the driver: first it says that it is ready, or why
+it cannot be used; then it takes one trial a message, answers with the process id, and tells of each trial that ends. It
+ends with its driver, and its trials end with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ PRELOAD = (
     "bitsandbytes",
 )
 
+#: What trials and kernels import of this package.
+OWN = ("harness.runner.trial", "harness.runner.streams", "harness.runner.outstream", "harness.experiment.experiment")
+
 #: For the time of the imports. Notebooks draw where ipykernel says, which it does too late for a matplotlib that is
 #: imported already. jemalloc, an allocator of pyarrow that is not in use, would start a thread. torch would create a
 #: folder for what it compiles; each kernel has its own.
@@ -78,10 +82,12 @@ _CANARY_S = 30.0
 
 def main() -> None:
     """Import, look whether forking is safe, then serve until the driver closes the socket."""
+    sources = stamps()
     wire = socket.socket(fileno=0)
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see harness.runner.notebook
     gc.disable()  # what is imported lives to the end: looking for garbage in it takes a tenth of the start
     preload()
+    preload_own()
     _leave_untidy()
     gc.collect()
     gc.freeze()  # what the children never change stays shared
@@ -89,7 +95,26 @@ def main() -> None:
     reason = why_not()
     wire.send(json.dumps({"cold": reason}).encode())
     if reason is None:
-        _serve(wire)
+        _serve(wire, sources)
+
+
+def stamps() -> dict[str, int]:
+    """The time of the last change of each file of this package that a trial may read."""
+    return {
+        path: os.stat(path).st_mtime_ns  # noqa: PTH116  # objects for each path would take ten times as long
+        for folder, _, names in os.walk(Path(__file__).parents[1])
+        for name in names
+        if (path := f"{folder}/{name}").endswith((".py", ".yaml"))
+    }
+
+
+def preload_own() -> None:
+    """Import :data:`OWN`, and build what reads a trial's command line."""
+    from harness import cli
+
+    for name in OWN:
+        importlib.import_module(name)
+    cli.parser()
 
 
 def preload() -> None:
@@ -193,7 +218,7 @@ def _compute() -> None:
         raise ArithmeticError("wrong result on the GPU")
 
 
-def _serve(wire: socket.socket) -> None:
+def _serve(wire: socket.socket, sources: Mapping[str, int]) -> None:
     """Fork what is asked for, and tell what has ended."""
     selector = selectors.DefaultSelector()
     selector.register(wire, selectors.EVENT_READ)
@@ -202,7 +227,7 @@ def _serve(wire: socket.socket) -> None:
             if key.fileobj is wire:
                 if not (message := wire.recv(65536)):
                     return
-                pid = fork(partial(_become_trial, json.loads(message), os.getpid(), selector))
+                pid = fork(partial(_become_trial, json.loads(message), os.getpid(), selector, sources))
                 selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
                 wire.send(json.dumps({"started": pid}).encode())
             else:
@@ -211,7 +236,9 @@ def _serve(wire: socket.socket) -> None:
                 wire.send(json.dumps({"ended": key.data, "code": reap(key.data)}).encode())
 
 
-def _become_trial(order: dict[str, Any], parent: int, selector: selectors.BaseSelector) -> None:
+def _become_trial(
+    order: dict[str, Any], parent: int, selector: selectors.BaseSelector, sources: Mapping[str, int]
+) -> None:
     """What a forked trial does: the same as ``tunebench trial TRIAL_DIR``."""
     die_with(parent)
     os.setsid()
@@ -225,8 +252,13 @@ def _become_trial(order: dict[str, Any], parent: int, selector: selectors.BaseSe
     os.dup2(log, 2)
     os.close(null)
     os.close(log)
+    environment = {**order["environment"], DRIVER_VARIABLE: str(parent)}
+    if stamps() != sources:
+        print("[tunebench] files of TuneBench have changed since this run began: a cold start", flush=True)
+        command = [sys.executable, "-P", "-m", "harness.cli", "trial", order["trial"]]
+        os.execve(sys.executable, command, {**os.environ, **environment})  # noqa: S606
     kernel.prepare()
-    os.environ.update(order["environment"], **{DRIVER_VARIABLE: str(parent)})
+    os.environ.update(environment)
     sys.argv = ["tunebench", "trial", order["trial"]]
     from harness.cli import main as tunebench
 

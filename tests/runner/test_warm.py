@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from harness.ledger.ledger import Ledger
 from harness.processes.threads import VARIABLE, processor_count
 from harness.results.record import Record
 from harness.runner import forkserver as warm_parent
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm starts need Linux")
 
@@ -170,6 +173,27 @@ def test_a_reason_against_forking_is_told_once_and_trials_start_cold(tmp_path: P
     assert [(record.status, told(record)) for record in records(tmp_path)] == [("ok", 0.0)] * 2
 
 
+CHANGE = """\
+import harness
+from pathlib import Path
+path = Path(harness.__file__).with_name('errors.py')
+path.write_text(path.read_text() + '\\n');"""
+
+
+@pytest.mark.slow
+def test_a_trial_starts_cold_when_the_package_has_changed(tmp_path: Path) -> None:
+    bench(tmp_path, seeds=[0, 1])
+    tiny.notebook(tmp_path / "notebooks" / "methods" / "full.ipynb", cells=(*ACTS, CHANGE))
+    for name in ("harness", "notebooks", "sweeps", "claims"):
+        shutil.copytree(ROOT / name, tmp_path / "package" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    package = str(tmp_path / "package")
+    code, _, err = tiny.done(tiny.tunebench(tmp_path, "run", "tiny.yaml", cold=False, PYTHONPATH=package))
+    assert (code, err) == (0, "")
+    assert [(record.status, told(record)) for record in records(tmp_path)] == [("ok", 1.0), ("ok", 0.0)]
+    logs = [path.read_text() for path in sorted((tmp_path / "results" / "tiny" / "trials").glob("*/log.txt"))]
+    assert sum("files of TuneBench have changed since this run began: a cold start" in log for log in logs) == 1
+
+
 GUARDS = {
     "nothing is wrong": ("", None),
     "it hangs": ("time.sleep(60)", "a forked process could not compute: no result within 0.5 s"),
@@ -245,7 +269,7 @@ def test_a_fork_does_not_tidy_up_what_its_parent_has_imported() -> None:
     program = (
         "import sys, weakref\nfrom harness.runner import forkserver as f\n"
         "class Library: pass\nlibrary = Library()\nfinalizer = weakref.finalize(library, print, 'tidied')\n"
-        "f.PRELOAD = ()\nf._serve = lambda wire: sys.exit(3 + finalizer.atexit)\nf.main()"
+        "f.PRELOAD = f.OWN = ()\nf._serve = lambda wire, sources: sys.exit(3 + finalizer.atexit)\nf.main()"
     )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
