@@ -62,7 +62,7 @@ class Texts:
     scored: Sequence[int]
     """Examples of validation and test."""
     writes: bool
-    """Whether an answer is written token by token …"""
+    """Whether a language model writes an answer token by token …"""
     longest: int
     """… and the tokens that the task allows it."""
     by_length: bool = True
@@ -233,7 +233,7 @@ def work_of(planned: Planned) -> Work | None:
     slots = min(1.0, padded * learnt / trial.budget.max_length)
     flops, networks = slots * (planned.estimated_flops or 0), _networks(trial.method)
     step = _Step(flops, planned.updated_params, planned.unpacked_params, networks)
-    return _work(trial.address("model"), trial.budget, texts, step, trains)
+    return _work(trial.address("model"), trial.objective, trial.budget, texts, step, trains)
 
 
 def work_of_row(row: Mapping[str, Any]) -> Work | None:
@@ -243,7 +243,9 @@ def work_of_row(row: Mapping[str, Any]) -> Work | None:
         return None
     try:
         texts, budget = _texts(row["task"]), Budget.from_columns(row)
-        return None if texts is None else _work(row["model"], budget, texts, _step_of_row(row), trains)
+        if texts is None:
+            return None
+        return _work(row["model"], row["objective"], budget, texts, _step_of_row(row), trains)
     except (InputError, ValueError, LookupError):  # an own model or task, or a row of another version
         return None
 
@@ -268,7 +270,9 @@ def _step_of_row(row: Mapping[str, Any]) -> _Step:
     return _Step(row.get("train_flops") or 0.0, updated, unpacked, _networks(row["method"]))
 
 
-def _work(model: str, budget: Budget, texts: Texts, step: _Step, trains: bool) -> Work | None:
+def _work(model: str, objective: str, budget: Budget, texts: Texts, step: _Step, trains: bool) -> Work | None:
+    # A head gives labels or a number instead of the next token.
+    has_head = _is_encoder(model) or catalog.objective(objective).scalar
     forward_flops = _forward_flops(model)
     if forward_flops is None:
         return None
@@ -285,11 +289,11 @@ def _work(model: str, budget: Budget, texts: Texts, step: _Step, trains: bool) -
         forward_flops=forward_flops,
         read=min(_PADDED * (texts.by_head if _is_encoder(model) else texts.prompt), budget.max_length),
         scored=scored,
-        written=written if texts.writes else 0.0,
+        written=written if texts.writes and not has_head else 0.0,
         longest=longest,
-        speaks=not _is_encoder(model),
+        speaks=not has_head,
         networks=step.networks,
-        probed=0.0 if _is_encoder(model) else sum(map(_probe_tokens, budget.probes)),
+        probed=0.0 if has_head else sum(map(_probe_tokens, budget.probes)),
         latency_batches=budget.latency_batches,
     )
 
@@ -335,7 +339,7 @@ def _texts(task: str) -> Texts | None:
         by_head=_tokens(example.text for example in some),
         answer=0.0 if spec.is_corpus else _tokens(example.completion for example in some),
         scored=(len(loaded.validation), len(loaded.test)),
-        writes=spec.kind in ("generation", "preference"),
+        writes=spec.is_written,
         longest=spec.max_new_tokens,
         by_length=not spec.has_one_answer,
     )

@@ -147,7 +147,7 @@ def evaluate_splits(tuned: Tuned, data: TaskData, splits: Sequence[str], max_len
 
 def _free_answers(tuned: Tuned, data: TaskData, splits: Sequence[str], max_length: int) -> dict[str, list[str]]:
     """What a language model answers to the prompts of each split; nothing for other models and tasks."""
-    if tuned.base.scalar or tuned.base.has_head or data.kind not in ("generation", "preference", "regression"):
+    if tuned.base.scalar or tuned.base.has_head or not data.spec.is_written:
         return {}
     prompts = {split: [example.prompt for example in getattr(data, split)] for split in splits}
     answers = iter(generate(tuned, list(itertools.chain(*prompts.values())), data.spec.max_new_tokens, max_length))

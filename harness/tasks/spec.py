@@ -292,6 +292,11 @@ class TaskSpec(Frozen):
         return self.kind in FILLED_IN
 
     @property
+    def is_written(self) -> bool:
+        """Whether a language model answers in words of its own, token by token."""
+        return self.kind in ("generation", "preference", "regression")
+
+    @property
     def is_corpus(self) -> bool:
         """Whether it is plain text, which is its own input."""
         return self.kind == "corpus"

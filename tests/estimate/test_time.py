@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers import own_tasks
 
 from harness.cli import console_tables
 from harness.errors import InputError
@@ -19,7 +20,11 @@ from harness.estimate import machine, time
 from harness.estimate.time import Texts, Work
 from harness.estimate.unpacked import unpacked_params
 from harness.sweeps.plan import Later, Plan, Planned
+from harness.tasks import probes
 from harness.trial import Budget, Trial
+
+#: As they are; the tests of what follows from them give them sizes.
+TEXTS, PROBE_TOKENS = time._texts, time._probe_tokens
 
 PEAK = 1e12
 TRIAL = Trial(
@@ -123,6 +128,56 @@ def test_the_work_of_a_trial_follows_its_budget_and_its_texts() -> None:
     assert long is not None and (long.step_flops, long.read, long.written, long.longest) == (10**12, 16, 4, 4)
     allowed = time.work_of(planned(budget=Budget(max_new_tokens=99)))
     assert allowed is not None and allowed.longest == 24, "a budget allows no more than the task"
+
+
+@pytest.mark.parametrize("change", [{"model": "minilm-l6-22m"}, {"objective": "reward"}], ids=str)
+def test_a_head_writes_no_answer_and_is_asked_no_probe(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "_probe_tokens", lambda _name: 5000.0)
+    budget = TRIAL.budget.model_copy(update={"probes": ("retention",)})
+    work, same = time.work_of(planned(budget=budget, **change)), time.work_of_row(row(9.0, **change))
+    assert work is not None and (work.written, work.speaks, work.probed) == (0, False, 0)
+    assert same is not None and (same.written, same.speaks) == (0, False)
+
+
+KINDS: list[tuple[dict[str, Any], bool]] = [
+    ({"kind": "generation", "completion": "{a}"}, True),
+    ({"kind": "preference", "completion": "{a}", "rejected": "{n}"}, True),
+    ({"kind": "regression", "label": "n"}, True),
+    ({"kind": "cloze", "completion": "{a}"}, False),
+    ({"kind": "classification", "label": "c", "labels": {"x": "x", "y": "y"}}, False),
+    ({"kind": "multiple_choice", "choices": ["{a}", "{n}"], "label": "i"}, False),
+]
+
+
+@pytest.mark.parametrize(("task", "writes"), KINDS, ids=[task["kind"] for task, _ in KINDS])
+def test_the_texts_of_a_task_are_as_long_as_its_rows_and_some_are_written(
+    task: dict[str, Any], writes: bool, tmp_path: Path
+) -> None:
+    """Prompts of 8 characters are 2 tokens, twice the same for a head 4, and answers of 4 are one."""
+    rows = "q,a,n,c,i\n" + "".join(f"ask {n:04},w{n:03},{n + 1000},{'xy'[n % 2]},{n % 2}\n" for n in range(12))
+    more = {"prompt": "{q}", "text": "{q}{q}", "max_new_tokens": 7, "splits": {"validation": 2, "test": 4}}
+    texts = TEXTS(own_tasks.task(tmp_path, "rows.csv", rows, task, **more))
+    assert texts is not None
+    assert (texts.prompt, texts.by_head, texts.scored, texts.longest) == (2, 4, (2, 4), 7)
+    assert texts.writes is writes
+    if task["kind"] != "classification":
+        assert texts.answer == 1
+
+
+def test_a_probe_is_read_with_its_answers_and_cut_to_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two examples of each task: 8 and 4 characters are 3 tokens; 40 and 4 are 11 and are cut to 10."""
+    tasks = []
+    for length in (4, 36):
+        (folder := tmp_path / str(length)).mkdir()
+        rows = "q,a\n" + "".join(f"{'a' * length}{n:04},w{n:03}\n" for n in range(12))
+        tasks.append(
+            own_tasks.task(folder, "rows.csv", rows, own_tasks.GENERATION, splits={"validation": 2, "test": 4})
+        )
+    suite = probes.Suite("own", "two tasks", 1, tasks[0], (tasks[1],), examples=2, max_length=10)
+    monkeypatch.setitem(probes.SUITES, "own", suite)
+    assert PROBE_TOKENS("own") == pytest.approx(1.3 * (2 * 3 + 2 * 10))
 
 
 def test_batches_drawn_at_random_are_padded_more(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
