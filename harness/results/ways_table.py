@@ -27,7 +27,7 @@ WAYS = Table(
         ),
         _C("without", "string", "of all fields, the one that is left out; null: it is no such way"),
         _C("repeat", "int", "which time; every repeat runs each way once", True, minimum=0),
-        _C("tokens_per_s", "float", "median speed of the steps after the first two; null: not active", minimum=0),
+        _C("tokens_per_s", "float", "tokens per second of the steps after the first two; null: not active", minimum=0),
         _C("step_s", "float", "median seconds of the same steps", minimum=0),
         _C("activations_bytes", "int", "what the first forward pass kept for the backward pass", minimum=0),
         _C("peak_train_bytes", "int", "peak memory of training, as in the table trials", minimum=0),
