@@ -107,6 +107,29 @@ def test_the_kl_to_itself_is_zero_and_grows_with_the_distance() -> None:
     assert far.n == len(prompts) * 4
 
 
+def test_the_distance_is_that_of_the_same_answers_whatever_was_drawn_before() -> None:
+    tuned = methods.apply("lora", toy.base())
+    reference = Reference(tuned)
+    with torch.no_grad():
+        for parameter in tuned.trainable.values():
+            parameter.add_(0.1)
+    found = []
+    for drawn_before, seed in ((0, 0), (3, 0), (0, 1)):
+        torch.manual_seed(5)
+        torch.rand(drawn_before)
+        found.append(alignment.kl_to_reference(tuned, reference, ["a:", "b:"], 4, 48, seed).value)
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_reward_is_given_for_a_prompt_and_its_answer() -> None:
+    found = alignment.mean_reward(
+        lambda prompts, answers: torch.tensor([10.0 * len(p) + len(a) for p, a in zip(prompts, answers, strict=True)]),
+        ["pp", "p"],
+        ["aaa", "aaaaa"],
+    )
+    assert (found.metric, found.value, found.n) == ("reward", (23 + 15) / 2, 2)
+
+
 def test_win_rate_counts_a_tie_half() -> None:
     def answers(*outputs: str) -> Evaluation:
         return Evaluation("test", (), tuple(Answer(str(n), output, ("right",)) for n, output in enumerate(outputs)))

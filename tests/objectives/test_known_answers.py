@@ -15,7 +15,8 @@ from helpers import toy_tasks as toy
 from harness import methods
 from harness.networks.tuned import Tuned
 from harness.objectives import best_of_n, clm, dpo, grpo, kto, ppo, reward, rloo, rrhf, sft
-from harness.tasks.encode import Encoded, encode_examples
+from harness.tasks.data import Example
+from harness.tasks.encode import Encoded, encode, encode_examples
 from harness.tasks.logprobs import completion_batch, from_logits, sequence_logprobs, token_logprobs
 from harness.training import advantages, online, through_trl
 from harness.training.pairs import PairCollator, training_pairs
@@ -128,6 +129,40 @@ def test_the_first_losses_of_ppo_are_those_of_its_experience() -> None:
     assert float(learnt["clipped"]) == 0
 
 
+def test_policy_and_values_have_a_clip_each() -> None:
+    """Ten tokens whose ratios go from 0.6 to 1.4, and whose values have moved by -0.9 to 0.9."""
+    _, made, _ = learner(dataclasses.replace(OPTIONS, updates=1, minibatch_size=None, clip=0.2, value_clip=0.5))
+    _, experience = made.experience(ANSWERS, SCORES, 0.3)
+    mask, ratio, shift = experience.mask, torch.linspace(0.6, 1.4, 10), torch.linspace(-0.9, 0.9, 10)
+    logprobs, values = experience.logprobs.clone(), experience.values.clone()
+    logprobs[mask] -= ratio.log()
+    values[mask] -= shift
+    learnt = made.learn(dataclasses.replace(experience, logprobs=logprobs, values=values))
+
+    advantages_, returns = experience.advantages[mask], experience.returns[mask]
+    policy = torch.max(-ratio * advantages_, -ratio.clamp(0.8, 1.2) * advantages_).mean()
+    near = values[mask] + shift.clamp(-0.5, 0.5)
+    value = 0.5 * torch.max((experience.values[mask] - returns) ** 2, (near - returns) ** 2).mean()
+    assert float(learnt["policy_loss"]) == pytest.approx(float(policy), rel=1e-4)
+    assert float(learnt["value_loss"]) == pytest.approx(float(value), rel=1e-4)
+    assert float(learnt["clipped"]) == pytest.approx(6 / 10)
+
+
+def test_the_gradient_norm_of_a_step_is_that_of_its_last_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, made, _ = learner()
+    norms: list[float] = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def watched(*given: Any) -> torch.Tensor:
+        norms.append(float(clip(*given)))
+        return torch.tensor(norms[-1])
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watched)
+    learnt = made.learn(made.experience(ANSWERS, SCORES, 0.3)[1])
+    assert len(set(norms)) == 6
+    assert float(learnt["grad_norm"]) == pytest.approx(norms[-1], rel=1e-6)
+
+
 def test_gradients_of_ppo_are_clipped_at_norm_one() -> None:
     _, made, _ = learner(dataclasses.replace(OPTIONS, updates=1, minibatch_size=None, value_weight=100.0))
     stepped: list[float] = []
@@ -190,10 +225,10 @@ def first_loss(objective: Any, **options: Any) -> tuple[float, Tuned]:
 
 
 @torch.no_grad()
-def pair_logprobs(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_logprobs(model: Any, pairs: Sequence[Example] = toy.PAIRS) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean log-probability of a token of each chosen and each rejected answer, each answer read by itself."""
     rows = []
-    for example in toy.PAIRS:
+    for example in pairs:
         assert example.rejected is not None
         for answer in (example.completion, example.rejected):
             changed = dataclasses.replace(example, completion=answer)
@@ -209,6 +244,19 @@ def test_the_loss_of_rrhf_by_hand() -> None:
     chosen, rejected = pair_logprobs(tuned.model)
     expected = (rejected - chosen).clamp(min=0).mean() - 0.5 * chosen.mean()
     assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_curves_of_rrhf_by_hand() -> None:
+    """The network rates every 'y' above every 'n': of pairs of which two are the other way round, 3/4 are right."""
+    tuned = methods.apply("full", toy.base())
+    turned = [toy.example(e.prompt, e.rejected or "", e.completion) for e in toy.PAIRS[6:]]
+    pairs = [*toy.PAIRS[:6], *turned]
+    history = rrhf.fit(tuned, toy.data("preference", pairs), toy.settings(1e-9, batch_size=8))
+    chosen, rejected = pair_logprobs(tuned.model, pairs)
+    rank = float((rejected - chosen).clamp(min=0).mean())
+    assert rank > 0 and history.curve("rank_loss") == pytest.approx([rank], rel=1e-3)
+    assert history.curve("sft_loss") == pytest.approx([-float(chosen.mean())], rel=1e-4)
+    assert history.curve("reward_accuracy") == [6 / 8]
 
 
 @pytest.mark.parametrize(("desirable", "undesirable"), [(1.0, 1.0), (2.0, 1.0), (1.0, 4.0)])
@@ -371,6 +419,22 @@ def test_centred_rewards_by_hand() -> None:
     history = reward.fit(tuned, data, toy.settings(1e-9, batch_size=8), center=0.5)
     assert history.losses[0] == pytest.approx(float(expected), rel=1e-4)
     assert history.curve("reward_margin")[0] == pytest.approx(float((chosen - rejected).mean()), abs=1e-5)
+
+
+def test_a_reward_model_reads_as_in_training_and_drops_nothing_out() -> None:
+    """Of 16 tokens a prompt leaves 4 for an answer of so many; the longer prompt keeps 12."""
+    tuned = methods.apply("lora", toy.base(scalar=True), dropout=0.5)
+    moved(tuned)
+    prompts, answers = ["p:", "a long prompt of one line:"], ["yes", "no"]
+    score = reward.scorer(tuned, max_length=16, max_new_tokens=4)
+    tuned.model.train()
+    found = score(prompts, answers)
+    rows = [encode(tuned.base.tokenizer, *texts, 16, 4) for texts in zip(prompts, answers, strict=True)]
+    assert [len(row.prompt) for row in rows] == [2, 12]
+    tuned.model.eval()
+    with torch.no_grad():
+        expected = torch.cat([reward.rewards(tuned.model, completion_batch([row], 0)) for row in rows])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_grpo_standardises_within_the_samples_of_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import bitsandbytes
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import methods
-from harness.objectives import ppo
+from harness.objectives import best_of_n, ppo
 from harness.tasks.data import Example
 from harness.tasks.logprobs import completion_batch
 from harness.training import advantages
@@ -161,6 +163,66 @@ def test_the_policy_is_trained_by_the_methods_optimiser(optimizer: str) -> None:
     assert paged == optimizer.startswith("paged")
     if kind is bitsandbytes.optim.AdamW:
         assert learner.optimizer.args.optim_bits == (8 if optimizer.endswith("8bit") else 32)
+
+
+def test_ppo_hands_on_its_options_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ppo.Options(
+        updates=2,
+        minibatch_size=3,
+        gamma=0.9,
+        lam=0.8,
+        clip=0.2,
+        value_clip=0.5,
+        value_weight=0.3,
+        whiten_rewards=True,
+        temperature=0.7,
+    )
+
+    class Made(Exception):
+        """Ends the call before it trains."""
+
+    def made(*given: object) -> None:
+        raise Made(given[2])
+
+    monkeypatch.setattr(ppo, "_Learner", made)
+    data = toy.data("preference", PROMPTS)
+    with pytest.raises(Made) as told:
+        ppo.fit(methods.apply("bitfit", toy.base()), data, toy.settings(), lambda *_: torch.zeros(4), **vars(asked))
+    assert told.value.args == (asked,)
+
+
+def seeded(
+    objective: Any, drawn_before: int, seed: int = 0, lengths: Sequence[int] = (3, 3, 3, 3), **args: Any
+) -> History:
+    """A short training with as many random numbers drawn before it; an answer is worth what its letters are.
+
+    The prompts have these lengths: alike by default, so that their order, which is seeded too, changes nothing.
+    """
+
+    def worth(_prompts: Sequence[str], answers: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([float(sum(map(ord, answer)) % 997) for answer in answers])
+
+    prompts = [toy.example("p" * length, "-") for length in lengths]
+    data = toy.data("preference", prompts, max_new_tokens=4)
+    tuned = methods.apply("bitfit", toy.base())
+    torch.manual_seed(5)
+    torch.rand(drawn_before)
+    settings = dataclasses.replace(toy.settings(max_length=16), seed=seed)
+    history: History = objective.fit(tuned, data, settings, worth, **args)
+    return history
+
+
+@pytest.mark.parametrize(("objective", "args"), [(ppo, {"updates": 1}), (best_of_n, {"n": 2})])
+def test_a_seed_gives_the_same_rewards_whatever_was_drawn_before(objective: Any, args: dict[str, Any]) -> None:
+    first, again = (seeded(objective, drawn, **args) for drawn in (0, 3))
+    assert again.curve("reward") == first.curve("reward")
+    assert again.losses == first.losses
+    assert seeded(objective, 0, seed=1, **args).curve("reward") != first.curve("reward")
+
+
+def test_prompts_that_ppo_reads_in_part_are_counted() -> None:
+    """Of 16 tokens, 4 are for the answer: prompts of 13 and 15 lose some, those of 3 and 12 do not."""
+    assert seeded(ppo, 0, lengths=(3, 12, 13, 15), updates=1).cut_share == 2 / 4
 
 
 def test_samples_end_with_the_end_token_or_at_the_limit() -> None:
