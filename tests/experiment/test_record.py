@@ -15,11 +15,13 @@ from harness.experiment import experiment as module
 from harness.experiment.experiment import Experiment
 from harness.measure.latency import Latencies, Latency
 from harness.measure.memory import Peak
+from harness.measure.roofline import Roofline
 from harness.measure.training import Step
 from harness.results import ownership
 from harness.sources.fetch import LocalSource
 from harness.tasks.evaluate import Answer, Evaluation
 from harness.tasks.metrics import Score, score
+from harness.training.proof import Proof
 from harness.training.trainer import History, Point
 from harness.trial import Budget
 
@@ -43,6 +45,9 @@ HISTORY = History(
     peak_reserved_bytes=1100,
     process_bytes=1200,
     curves=(Point(2, "reward_margin", 0.25),),
+    cut_share=0.125,
+    first_step_repeated_flops=500_000,
+    proof=Proof({}, {}, needed_flops_per_token=1000.0),
 )
 
 
@@ -53,9 +58,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Experiment:
     monkeypatch.setattr("harness.experiment.experiment.tasks.load", lambda *_: data)
     stored = toy.base().spec.model_copy(update={"source": LocalSource(local="toy")})
     monkeypatch.setattr("harness.experiment.experiment.models.load", lambda *_args, **_kwargs: toy.base(spec=stored))
-    monkeypatch.setattr(
-        module, "roofline", lambda *_: dataclasses.make_dataclass("Roof", ["flops_per_s", "undisturbed"])(5e6, True)
-    )
+    monkeypatch.setattr(module, "roofline", lambda *_: Roofline("cpu", "float32", 5e6, 1.0, processor_share=1.0))
     made = Experiment("toy", "toy", "sft", BUDGET, seed=3, learning_rate=1e-3)
     made.apply("bitfit")
     made.history = HISTORY
@@ -103,7 +106,11 @@ def test_costs_of_training(run: Experiment) -> None:
         "train_tokens_per_s": (300 + 400 + 500) / 6,
         "train_step_s_median": 2.0,
         "train_step_s_p95": pytest.approx(2.9),
+        "padding_share": 0.5,
+        "example_tokens_cut": 0.125,
         "train_flops": 10_000 * 600,
+        "recomputed_flops": 10_000 * 600 / 4,
+        "needed_flops": 1000 * 300,
         "mfu": 10_000 * (600 + 800 + 1000) / 6 / 5e6,
         "peak_train_bytes": 1000,
         "gradients_bytes": 40,
@@ -115,6 +122,34 @@ def test_costs_of_training(run: Experiment) -> None:
         "eval_s": 6.0,
     }
     assert {name: columns[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("measured", "share", "by_sheet", "expected"),
+    [
+        (5e6, 1.0, 8e6, {"mfu_of_measured_peak": 0.04, "mfu_of_data_sheet": 0.025}),
+        (5e6, 0.5, 8e6, {"mfu_of_data_sheet": 0.025}),
+        (5e6, 1.0, None, {"mfu_of_measured_peak": 0.04}),
+        (1e5, 1.0, 2e5, {"mfu_of_data_sheet": 1.0}),
+    ],
+    ids=["both peaks", "others disturbed the measured one", "not in the list", "a peak that training exceeds is none"],
+)
+def test_needed_flops_are_a_share_of_each_peak(
+    run: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    measured: float,
+    share: float,
+    by_sheet: float | None,
+    expected: dict[str, float],
+) -> None:
+    """The last three steps have 1200 tokens in 6 s, and a token needs 1000 FLOPs."""
+    monkeypatch.setattr(module, "roofline", lambda *_: Roofline("a card", "float32", measured, 1.0, share))
+    monkeypatch.setattr(module, "accelerator", lambda _: "a card")
+    monkeypatch.setattr(module, "data_sheet_flops_per_s", lambda *card: {("a card", "float32"): by_sheet}[card])
+    columns = run.record().columns
+    found = {name: columns.get(name) for name in ("mfu_of_measured_peak", "mfu_of_data_sheet")}
+    assert {name: value for name, value in found.items() if value is not None} == pytest.approx(expected)
+    assert ("mfu" in columns) == (share == 1.0 and measured == 5e6)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,14 @@ from harness import arguments, notebooks, objectives
 from harness.execution import Execution, NotActive
 from harness.experiment import Experiment, executions
 from harness.experiment.executions import Way
+from harness.measure.training import Step
 from harness.results.builder import TableBuilder
 from harness.results.schema import TABLES
 from harness.results.validate import validate
 from harness.sweeps.expand import plan
 from harness.sweeps.spec import load
+from harness.training.proof import Proof
+from harness.training.trainer import History
 
 
 def test_ways_are_added_one_by_one_and_left_out_one_by_one() -> None:
@@ -55,6 +58,35 @@ def test_every_repeat_runs_each_way_once_and_every_other_in_reverse(run: Experim
     losses = [row["loss"] for row in rows]
     assert losses == pytest.approx([losses[0]] * 8, rel=1e-5), "no way changes what is learnt"
     assert all(json.loads(row["evidence"]) for row in rows if row["way"] != "baseline")
+
+
+@pytest.mark.slow
+def test_the_numbers_of_a_way_are_those_of_its_training(run: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five steps, of which the first two warm up: 400 + 500 + 600 tokens in 1 + 2 + 7 s."""
+    steps = tuple(
+        Step(number, seconds, 100 * (number + 1), 1.0 / number)
+        for number, seconds in enumerate([9.0, 8.0, 1.0, 2.0, 7.0], start=1)
+    )
+    proof = Proof({}, {"packing": "4 examples in 2 rows"})
+    history = History(steps, 77.0, 1000, 400, 40, 80, 300, processor_share=0.5, proof=proof)
+    asked: list[Any] = []
+
+    def fit(*given: Any) -> History:
+        asked.append(given)
+        return history
+
+    monkeypatch.setattr(objectives, "fit", fit)
+    *_, row = executions.study(run, "lora", {"packing": True}, repeats=1)  # type: ignore[arg-type]
+    numbers = {name: row[name] for name in ("tokens_per_s", "step_s", "activations_bytes", "peak_train_bytes", "loss")}
+    assert numbers == {
+        "tokens_per_s": 150.0,
+        "step_s": 2.0,
+        "activations_bytes": 300,
+        "peak_train_bytes": 1000,
+        "loss": 1 / 5,
+    }
+    assert row["disturbed"] is True and json.loads(row["evidence"]) == {"packing": "4 examples in 2 rows"}
+    assert [given[3].execution for given in asked] == [Execution(), Execution(packing=True)]
 
 
 @pytest.mark.slow
