@@ -116,6 +116,16 @@ def test_base_score_needs_a_comparable_baseline(tmp_path: Path, change, base: fl
     assert tables.build(read_records(tmp_path))["trials"]["base_score"].to_pylist()[1] == base
 
 
+def test_of_two_baselines_the_one_with_the_number_format_comes_before_the_one_with_the_seed(tmp_path: Path) -> None:
+    ids = make_sweep(tmp_path, n_methods=2, seeds=2, rates=1)
+    edit(tmp_path, ids[0], lambda r: r["outcome"]["columns"].update(test_score=0.25))
+    edit(tmp_path, ids[1], lambda r: r["outcome"]["columns"].update(test_score=0.75))
+    edit(tmp_path, ids[1], lambda r: r["trial"].update(dtype="bfloat16"))
+    rows = tables.build(read_records(tmp_path))["trials"].to_pylist()
+    found = {row["seed"]: row["base_score"] for row in rows if row["method"] == "full"}
+    assert found == {0: 0.25, 1: 0.25}, "the only one with the row's seed has another format"
+
+
 def test_a_base_score_measured_by_the_trial_itself_is_kept(tmp_path: Path) -> None:
     ids = make_sweep(tmp_path, n_methods=2, seeds=1, rates=1)
     edit(tmp_path, ids[1], lambda r: r["outcome"]["columns"].update(base_score=0.125))

@@ -133,7 +133,8 @@ def test_the_likeliest_and_the_likeliest_per_character(monkeypatch: pytest.Monke
 
 def test_who_reads_nothing_picks_at_random() -> None:
     several = [chosen("a:", ("x", "y"), 1), chosen("b:", ("x", "y", "z", "w"), 0)]
-    task = toy.data("multiple_choice", several, choices=["{c}", "{r}"], completion="{choice}", label="l", rejected=None)
+    how: dict[str, Any] = {"choices": ["{c}", "{r}"], "completion": "{choice}", "label": "l", "rejected": None}
+    task = toy.data("multiple_choice", several[:1], several, **how)
     assert majority_score(task) == pytest.approx((1 / 2 + 1 / 4) / 2)
 
 

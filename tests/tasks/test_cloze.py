@@ -25,12 +25,12 @@ def tuned() -> Tuned:
     return methods.apply("full", toy.base())
 
 
-def by_hand(tuned: Tuned, example: Example) -> float:
-    """The nats of the answer, token by token, each behind a plain reading of all before it."""
+def by_hand(tuned: Tuned, example: Example, most: int = 99) -> float:
+    """The nats of the first ``most`` tokens of the answer, each behind a plain reading of all before it."""
     tokenizer = tuned.base.tokenizer
     ids = prompt_ids(tokenizer, example.prompt)
     nats = 0.0
-    for token in completion_ids(tokenizer, example.prompt, example.completion)[:-1]:
+    for token in completion_ids(tokenizer, example.prompt, example.completion)[:-1][:most]:
         with torch.no_grad():
             logits = tuned.model(input_ids=torch.tensor([ids])).logits[0, -1].double()
         nats -= float(logits.log_softmax(-1)[token])
@@ -42,6 +42,14 @@ def test_an_answer_costs_the_nats_of_its_tokens_without_the_end(tuned: Tuned) ->
     examples = [toy.example(passage, word) for passage, word in zip(PASSAGES, ("ring", "dog", "é"), strict=True)]
     read = read_answers(tuned, examples, max_length=64, max_new_tokens=8, batch_size=2)
     assert [one.nats for one in read] == pytest.approx([by_hand(tuned, e) for e in examples], rel=1e-4)
+
+
+@pytest.mark.parametrize(("max_length", "room"), [(64, 4), (6, 3)])
+def test_an_answer_that_is_longer_than_its_room_loses_its_end(tuned: Tuned, max_length: int, room: int) -> None:
+    examples = [toy.example("so", word) for word in ("ringbearer", "a")]
+    read = read_answers(tuned, examples, max_length, max_new_tokens=4)
+    assert [one.nats for one in read] == pytest.approx([by_hand(tuned, e, room) for e in examples], rel=1e-4)
+    assert read[0].nats < by_hand(tuned, examples[0]) - 1
 
 
 def test_the_likeliest_answer_is_the_one_that_greedy_decoding_writes(tuned: Tuned) -> None:

@@ -86,7 +86,7 @@ def test_the_best_one_label_for_every_example(monkeypatch: pytest.MonkeyPatch) -
         dataclasses.replace(toy.example(f"{n}:", "yes"), label=label, candidates=("yes", "no"))
         for n, label in enumerate((0, 0, 0, 1, 1))
     ]
-    data = toy.data("classification", examples, **{**task, "completion": "{label_word}"})
+    data = toy.data("classification", examples[2:], examples, **{**task, "completion": "{label_word}"})
     assert majority_score(data) == pytest.approx(0.6)
     monkeypatch.setattr(evaluation, "rank_labels", lambda *_: [0, 1, 0, 1, 0])
     assert list(evaluate(methods.apply("baseline", toy.base()), data, "test", 60).primary.values) == [1, 0, 1, 1, 0]
