@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from harness.figures.style import bytes_text, percent_text
 from harness.judgement.answer_pairs import Judged, judged
 from harness.judgement.bradley_terry import ELO, Guards, Rating, guards, rated_by, ratings
 from harness.judgement.fronts import on_front
 from harness.judgement.intervals import SPREAD_SEEDS
+from harness.judgement.labels import labelled
 from harness.judgement.normalised import OverTasks, over_tasks
 from harness.judgement.quantities import QUANTITIES
 from harness.judgement.ranks import ranks
@@ -204,20 +206,16 @@ def _words(pair: tuple[str, Guards]) -> str:
 
 
 def _over_tasks(found: OverTasks) -> str:
+    called = labelled(pd.DataFrame([{"method": one.method, "method_args": one.method_args} for one in found.methods]))
     lines = "".join(
-        f"<li>{escape(one.method)}{_args(one.method_args)}: {one.score:.2f} [{one.low:.2f}, {one.high:.2f}], "
-        f"on {one.tasks} of {found.tasks}</li>"
-        for one in found.methods
+        f"<li>{escape(name)}: {one.score:.2f} [{one.low:.2f}, {one.high:.2f}], on {one.tasks} of {found.tasks}</li>"
+        for name, one in zip(called.label, found.methods, strict=True)
     )
     left_out = f" {found.left_out} left out, which have no such scale." if found.left_out else ""
     return (
         "<p>Interquartile mean of the scores, where 0 is the untrained model and 1 is full fine-tuning."
         f"{left_out}</p><ul>{lines}</ul>"
     )
-
-
-def _args(method_args: str) -> str:
-    return "" if method_args == "{}" else f" <small>{escape(method_args)}</small>"
 
 
 def _who(places: Iterable[int], called: Sequence[str]) -> str:

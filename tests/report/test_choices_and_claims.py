@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from harness.judgement import surprise
 from harness.judgement.claim_verdicts import Evidence, judge
 from harness.judgement.claims import load_all
+from harness.judgement.normalised import Normalised, OverTasks
 from harness.judgement.statistics import aggregate
 from harness.judgement.surprise import Surprise, digest
 from harness.judgement.verdicts import compare
-from harness.report.choices_section import choices, stability
+from harness.report.choices_section import _over_tasks, choices, stability
 from harness.report.claims_section import claims, evidence_lines
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -175,3 +176,9 @@ def test_the_answers_that_surprise_the_untouched_model_are_named() -> None:
     assert line.endswith(f"; {len(chosen.rows) - 2} not measured")
     (line,) = said(full=2.0, lora=2.0)
     assert "2.72 for every row" in line
+
+
+def test_over_tasks_a_method_is_called_by_what_tells_its_rows_apart() -> None:
+    settings = [("full", "{}"), ("lora", '{"alpha": 16, "r": 8}'), ("lora", '{"alpha": 16, "r": 4}')]
+    found = OverTasks(tuple(Normalised(*each, 1.0, 0.9, 1.1, 2) for each in settings), 2, 0)
+    assert re.findall("<li>(.*?):", _over_tasks(found)) == ["full", "lora, r 8", "lora, r 4"]
