@@ -87,7 +87,6 @@ def main() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # see harness.runner.notebook
     gc.disable()  # what is imported lives to the end: looking for garbage in it takes a tenth of the start
     preload()
-    preload_own()
     _leave_untidy()
     gc.collect()
     gc.freeze()  # what the children never change stays shared
@@ -101,29 +100,20 @@ def main() -> None:
 def stamps() -> dict[str, int]:
     """The time of the last change of each file of this package that a trial may read."""
     return {
-        path: os.stat(path).st_mtime_ns  # noqa: PTH116  # objects for each path would take ten times as long
+        path: os.lstat(path).st_mtime_ns  # objects for each path would take ten times as long
         for folder, _, names in os.walk(Path(__file__).parents[1])
         for name in names
         if (path := f"{folder}/{name}").endswith((".py", ".yaml"))
     }
 
 
-def preload_own() -> None:
-    """Import :data:`OWN`, and build what reads a trial's command line."""
-    from harness import cli
-
-    for name in OWN:
-        importlib.import_module(name)
-    cli.parser()
-
-
 def preload() -> None:
-    """Import :data:`PRELOAD`, and open no GPU meanwhile."""
+    """Import :data:`PRELOAD` and :data:`OWN`, and open no GPU meanwhile."""
     before = dict(os.environ)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with _questions_answered(_capabilities()):
-        for name in PRELOAD:
+        for name in (*PRELOAD, *OWN):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     _use_first()
@@ -136,8 +126,11 @@ def _use_first() -> None:
     import nbformat
     import pydantic
 
+    from harness import cli
+
     nbformat.validate(nbformat.v4.new_notebook())  # compiles the schema of notebooks
     pydantic.TypeAdapter(int)  # looks for plugins in all that is installed
+    cli.parser()
 
 
 def _leave_untidy() -> None:

@@ -245,7 +245,8 @@ def test_what_libraries_ask_about_gpus_is_answered_without_cuda(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "asks", raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", refuse)  # as if it initialised CUDA
-    monkeypatch.setattr(warm_parent, "PRELOAD", ("asks",))
+    monkeypatch.setattr(warm_parent, "PRELOAD", ())
+    monkeypatch.setattr(warm_parent, "OWN", ("asks",))
     warm_parent.preload()
     asks = sys.modules.get("asks")
     assert (asks.told if asks else None) == told
@@ -257,6 +258,7 @@ def test_what_libraries_do_once_is_done_before_the_forks(monkeypatch: pytest.Mon
     from pydantic.plugin import _loader
 
     monkeypatch.setattr(warm_parent, "PRELOAD", ())
+    monkeypatch.setattr(warm_parent, "OWN", ())
     monkeypatch.setattr(validator, "validators", {})
     monkeypatch.setattr(_loader, "_plugins", None)
     warm_parent.preload()
