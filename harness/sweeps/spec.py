@@ -319,7 +319,7 @@ def _set(document: dict[str, Any], text: str) -> None:
     where = f"--set {cut(text)}"
     key, separator, value = text.partition("=")
     parts = key.strip().split(".")
-    if not separator or not parts[0] or not parts[-1]:
+    if not separator or not (all(parts) or "./" in key):  # a path is a key, too
         raise InputError(f"{where}: write KEY=VALUE, such as budget.train_examples=64")
     if parts[0] not in Sweep.model_fields:
         raise unknown("--set", parts[0], Sweep.model_fields)
