@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
+from helpers import command_line, own_methods
 
 from harness.cli.estimating import Estimating
 
@@ -53,3 +56,12 @@ def test_a_terminal_shows_a_count_and_the_time(monkeypatch: pytest.MonkeyPatch) 
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
     assert re.search(r"estimating memory, setting by setting, once: +5/12 0:00:0\d", shown)
     assert shown.endswith("estimated the memory of 12 settings in 0 s\n")
+
+
+@pytest.mark.slow
+def test_what_an_own_method_prints_is_no_part_of_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = own_methods.write(tmp_path, own_methods.NORMS.replace("model = base", "print('hello'); model = base"))
+    code, out, err = command_line.run(monkeypatch, capsys, "estimate", "minilm-l6-22m", "--method", str(file), "--json")
+    assert code == 0 and json.loads(out) and "hello" in err

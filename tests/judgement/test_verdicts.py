@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.judgement.intervals import Error, Floats, Interval, Part
 from harness.judgement.pooling import moderated
-from harness.judgement.power import _scaled, power
+from harness.judgement.power import _scaled, power, visible
 from harness.judgement.statistics import aggregate
 from harness.judgement.verdicts import Comparison, Pair, Side, Verdict, _pairs, _spreads, beats_baseline, compare
 
@@ -255,3 +255,13 @@ def test_without_scores_of_examples_seeds_and_examples_both_count() -> None:
     assert error.of_seeds is not None and error.of_examples is not None
     assert error.of_seeds.variance == pytest.approx((rows.seed_stderr**2).sum())
     assert error.of_examples.variance == pytest.approx((rows.test_stderr**2).sum())
+
+
+def test_of_an_even_number_of_pairs_just_half_would_have_shown_the_difference() -> None:
+    scales = np.array([0.5, 1.0, 2.0, 4.0])
+    draws = np.random.default_rng(0).normal(size=(4, 3, 40))
+    comparison = judged(sweep({name: 5 + scale * one for name, scale, one in zip("abcd", scales, draws, strict=True)}))
+    found = power(comparison)
+    assert found is not None and found.undecided == found.pairs == 6
+    seen = [visible(pair.difference.error, pair.pooled, 0.05 / 6) for pair in comparison.pairs.values()]
+    assert sorted(seen)[2] == pytest.approx(found.smallest), "the third of six"

@@ -173,6 +173,12 @@ def test_a_reason_against_forking_is_told_once_and_trials_start_cold(tmp_path: P
     assert [(record.status, told(record)) for record in records(tmp_path)] == [("ok", 0.0)] * 2
 
 
+def test_every_source_and_every_registry_of_the_package_is_watched() -> None:
+    seen = warm_parent.stamps()
+    for name in ("errors.py", "experiment/experiment.py", "models/registry.yaml"):
+        assert seen[str(ROOT / "harness" / name)] == (ROOT / "harness" / name).stat().st_mtime_ns
+
+
 CHANGE = """\
 import harness
 from pathlib import Path
